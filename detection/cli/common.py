@@ -1,0 +1,110 @@
+"""Options that several commands share, so that `--score` means the same everywhere. Imports nothing heavy at the top."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from detection.core.errors import MobileSSDError
+
+if TYPE_CHECKING:
+    from detection.detector import Detector
+
+DISPLAY_SCORE = 0.3  # what is worth showing to a person, when the weights do not say
+
+
+def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --weights --device --runtime --precision --threads --score --iou --max-det --classes.
+
+    Everything not given is None (or "auto"), so that a command can tell a choice from its absence.
+    """
+    model = parser.add_argument_group("model")
+    model.add_argument("--weights", metavar="W", help="weights file or model name (default: the weights of the house)")
+    model.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    model.add_argument("--runtime", default="auto", help="auto, torch, openvino, onnxruntime, litert (default: auto)")
+    model.add_argument("--precision", default="auto", help="auto, fp32, fp16, bf16, int8 (default: auto)")
+    model.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
+    result = parser.add_argument_group("what is kept")
+    result.add_argument("--score", type=fraction, metavar="S", help="lowest score to keep, 0..1")
+    result.add_argument("--iou", type=fraction, metavar="I", help="overlap at which the weaker box goes, 0..1")
+    result.add_argument("--max-det", type=positive_int, metavar="N", help="most boxes of one picture")
+    result.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog")
+
+
+def open_detector(args: argparse.Namespace, score: float | None = None) -> Detector:
+    """The detector that `args` (of `add_detector_arguments`) asks for.
+
+    `score` is the floor when --score was not given (evaluation wants 0.01). None means for display: the threshold that
+    stands in the card of the weights, else `DISPLAY_SCORE`.
+    """
+    from detection.detector import Detector
+
+    options = {
+        "score": args.score if args.score is not None else score,
+        "iou": args.iou,
+        "max_detections": args.max_det,
+        "classes": args.classes,
+        "threads": args.threads,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return Detector(args.weights, device=args.device, runtime=args.runtime, precision=args.precision, **given)
+
+
+def describe_runtime(runtime: object) -> str:
+    """One line that says what computes: `openvino on cpu, fp32, 2 threads`."""
+    threads = getattr(runtime, "threads", None)
+    text = f"{getattr(runtime, 'name', '?')} on {getattr(runtime, 'device', '?')}, {getattr(runtime, 'precision', '?')}"
+    return text + (f", {threads} thread{'s' if threads != 1 else ''}" if threads else "")
+
+
+def check_class_names(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Raises MobileSSDError if a wanted class is unknown, with the nearest names that exist."""
+    for name in wanted:
+        if name not in known:
+            nearest = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known are {', '.join(known)}"
+            raise MobileSSDError(f"unknown class {name!r}: {hint}")
+
+
+def progress(total: int | None, unit: str, quiet: bool = False):
+    """A progress bar on stderr; silent where stderr is no terminal, so that logs stay readable."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True, leave=False)
+
+
+def fraction(text: str) -> float:
+    """argparse type: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # also refuses nan
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def positive_int(text: str) -> int:
+    """argparse type: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def name_list(text: str) -> list[str]:
+    """argparse type: names with commas between them."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("needs at least one class name, as in person,dog")
+    return names
+
+
+def device(text: str) -> str:
+    """argparse type: auto, cpu, mps, cuda or cuda:N."""
+    kind, _, index = text.lower().partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N, mps")
+    return text.lower()

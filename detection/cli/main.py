@@ -1,0 +1,140 @@
+"""The command `mobilessd`: finds the module of a subcommand, runs it, and turns errors for people into one line.
+
+Each command is a module of `detection.cli` with `add_arguments(parser)` and `run(args) -> int` (the exit code), and
+optionally an `EPILOG` of examples. Only the chosen module is imported, so `mobilessd --help` stays instant. Standard
+library only; `tools/*.py` call `main(["detect", ...])` and add nothing.
+
+Exit codes: 0 done, 2 something a person can put right (one `error:` line on stderr), 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from detection.core.errors import MobileSSDError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "detect": ("detection.cli.detect", "find objects in pictures, folders and videos"),
+    "live": ("detection.cli.live", "find objects in a webcam, a stream or a video, as it plays"),
+    "eval": ("detection.cli.eval", "measure the COCO mAP of weights or of a results file"),
+    "train": ("detection.cli.train", "train on your own pictures, or go on with a run"),
+    "info": ("detection.cli.info", "show a model's parameters, multiply-adds, anchors and layers"),
+    "export": ("detection.cli.export", "write ONNX, OpenVINO, TFLite and other deployable files"),
+    "quantize": ("detection.cli.quantize", "make a smaller and faster int8 file, and measure what it costs"),
+    "benchmark": ("detection.cli.benchmark", "time a model on this machine, runtime by runtime"),
+    "data": ("detection.cli.data", "check, convert and show data sets"),
+}
+
+
+class UsageError(MobileSSDError):
+    """A command line that cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaint is one `error:` line with the way out, in the place of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (`{self.prog} --help` shows all options)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `mobilessd ARGV...` (default: the process's own arguments) and returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a file name that is no valid text must not end a run of thousands
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except MobileSSDError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `mobilessd ... | head` is no error; keep Python from complaining again at exit
+        with contextlib.suppress(OSError, ValueError):  # a stdout that is no real file (tests, notebooks)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # no permission, no space left, a name too long: the machine's state, not a bug
+        if error.errno is None:
+            raise
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+
+
+def available_commands() -> dict[str, str]:
+    """The commands whose module is part of this installation, with their one-line help, in order. Imports none."""
+    return {name: text for name, (module, text) in COMMANDS.items() if importlib.util.find_spec(module)}
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv and argv[0] in ("-V", "--version"):
+        print(f"mobilessd {_version()}")
+        return 0
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if argv else 2
+    name, rest = argv[0], argv[1:]
+    commands = available_commands()
+    if name not in commands:
+        nearest = difflib.get_close_matches(name, commands, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"commands: {', '.join(commands)}"
+        raise UsageError(f"unknown command {name!r}: {hint}")
+    module = importlib.import_module(COMMANDS[name][0])
+    parser = Parser(
+        prog=f"mobilessd {name}",
+        description=COMMANDS[name][1][0].upper() + COMMANDS[name][1][1:] + ".",
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(rest)) or 0)
+    except SystemExit as end:  # --help
+        return end.code if isinstance(end.code, int) else 0
+
+
+def _overview() -> str:
+    commands = available_commands()
+    width = max(map(len, commands), default=0)
+    lines = [f"  {name:<{width}}  {text}" for name, text in commands.items()]
+    return "\n".join(
+        [
+            "usage: mobilessd COMMAND [options]",
+            "",
+            "Object detection with SSD and SSDLite on MobileNets.",
+            "",
+            *lines,
+            "",
+            "`mobilessd COMMAND --help` shows the options of a command.",
+        ]
+    )
+
+
+def _version() -> str:
+    import detection
+
+    if version := getattr(detection, "__version__", None):
+        return version
+    from importlib.metadata import PackageNotFoundError, version as installed
+
+    try:
+        return installed("mobilessd")
+    except PackageNotFoundError:
+        return "(not installed; run from the source tree)"
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
