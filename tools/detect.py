@@ -1,11 +1,11 @@
-"""Finds objects in pictures, folders and videos: the same as `mobilessd detect`, from a source tree that is not installed."""
+"""Finds objects in pictures, folders and videos: the same as `mobilessd detect`."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from detection.cli.main import main  # noqa: E402
+from detection.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["detect", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""Options that several commands share, so that `--score` means the same everywhere. Imports nothing heavy at the top."""
+"""Options that several commands share, so that `--score` means the same everywhere. Imports nothing heavy."""
 
 from __future__ import annotations
 

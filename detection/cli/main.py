@@ -84,6 +84,8 @@ def _dispatch(argv: list[str]) -> int:
     name, rest = argv[0], argv[1:]
     commands = available_commands()
     if name not in commands:
+        if name in COMMANDS:
+            raise UsageError(f"the command {name!r} is not part of this installation")
         nearest = difflib.get_close_matches(name, commands, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"commands: {', '.join(commands)}"
         raise UsageError(f"unknown command {name!r}: {hint}")
@@ -123,11 +125,11 @@ def _version() -> str:
 
     if version := getattr(detection, "__version__", None):
         return version
-    from importlib.metadata import PackageNotFoundError, version as installed
+    from importlib import metadata
 
     try:
-        return installed("mobilessd")
-    except PackageNotFoundError:
+        return metadata.version("mobilessd")
+    except metadata.PackageNotFoundError:
         return "(not installed; run from the source tree)"
 
 
