@@ -42,13 +42,13 @@ class Cell:
 
     sizes: (width, height) of each anchor as fractions of the input.
     step: distance between centres in input pixels (y, x); None: the input divided evenly among the cells.
-    offset: where in its cell a centre lies.
+    offset: where in its cell a centre lies (y, x).
     clamp: None, "size" (width and height at most 1, torchvision) or "all" (all four numbers within 0..1, qfgaohao).
     """
 
     sizes: tuple[tuple[float, float], ...]
     step: tuple[float, float] | None = None
-    offset: float = 0.5
+    offset: tuple[float, float] = (0.5, 0.5)
     clamp: str | None = None
 
 
@@ -65,8 +65,8 @@ def anchors_for(spec: AnchorSpec, feature_maps: Sequence[Size], input_size: Size
 def _lay(cell: Cell, map_size: Size, input_size: Size) -> np.ndarray:
     rows, columns = map_size
     step_y, step_x = cell.step or (input_size[0] / rows, input_size[1] / columns)
-    cy = (np.arange(rows) + cell.offset) * step_y / input_size[0]
-    cx = (np.arange(columns) + cell.offset) * step_x / input_size[1]
+    cy = (np.arange(rows) + cell.offset[0]) * step_y / input_size[0]
+    cx = (np.arange(columns) + cell.offset[1]) * step_x / input_size[1]
     sizes = np.asarray(cell.sizes, np.float64)
     if cell.clamp == "size":
         sizes = sizes.clip(0, 1)
@@ -209,23 +209,24 @@ def multiscale(
     anchor_scale: float = 4.0,
     scales_per_octave: int = 2,
     aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
-    normalise_by: str = "input",
 ) -> list[Cell]:
-    """TensorFlow's `multiscale_anchor_generator` of the FPN models (RetinaNet, Lin et al. 2017, section 4).
+    """TensorFlow's `multiscale_anchor_generator` of the FPN models (after RetinaNet, Lin et al. 2017, section 4).
 
-    Level l has base size `anchor_scale` * 2^l pixels; octave scales vary slower than the ratios within a cell.
+    Level l has base size `anchor_scale` * 2^l pixels. Within a cell the ratios vary slowest. Centres lie half a stride
+    into their cell, but at the cell's corner where the stride does not divide the input (multiscale_grid_anchor_generator.py).
     """
+    octaves = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
+    height, width = input_size
     cells = []
     for level in range(min_level, min_level + maps):
-        base = anchor_scale * 2**level
-        octaves = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
+        stride, base = 2**level, anchor_scale * 2**level
         sizes = [
-            (base * octave * math.sqrt(ratio) / input_size[1], base * octave / math.sqrt(ratio) / input_size[0])
-            for octave in octaves
+            (base * octave * math.sqrt(ratio) / width, base * octave / math.sqrt(ratio) / height)
             for ratio in aspect_ratios
+            for octave in octaves
         ]
-        # TensorFlow centres the anchors of these models at (i + .5) * stride where the map tiles the input exactly.
-        cells.append(Cell(tuple(sizes), (2.0**level, 2.0**level)))
+        offset = (0.5 if height % stride in (0, 1) else 0.0, 0.5 if width % stride in (0, 1) else 0.0)
+        cells.append(Cell(tuple(sizes), (stride, stride), offset))
     return cells
 
 

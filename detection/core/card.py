@@ -1,0 +1,66 @@
+"""The card: what every weights file, exported file and run folder says about itself. Plain data; imports no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from detection.core.errors import BadWeightsError
+
+FORMAT = 1  # raised when a reader of today could misread a card of tomorrow
+
+
+@dataclass
+class Card:
+    """Everything needed to run a network and to know where it comes from.
+
+    spec: the `SSDSpec` as plain data (the network, its input and its anchors).
+    class_names / category_ids: the object classes in the order of the score columns, and the data set's id of each.
+    feature_maps: (height, width) of each map at the spec's input size, so that anchors can be laid without torch.
+    score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes.
+    folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
+    training. metrics: a list of {split, protocol, images, AP, ...}. training_images: SHA-256 of each picture's file.
+    """
+
+    spec: dict[str, Any]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    feature_maps: tuple[tuple[int, int], ...] = ()
+    name: str = ""
+    score_threshold: float | None = None
+    class_thresholds: dict[str, float] | None = None
+    folded_norms: bool = False
+    licence: str = ""
+    attribution: str = ""
+    source: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    training_images: tuple[str, ...] = ()
+    format: int = FORMAT
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input in pixels."""
+        height, width = self.spec["input"]["size"]
+        return int(height), int(width)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str, name: str = "card") -> Card:
+        """Reads a card; `name` is the file that an error message names."""
+        try:
+            data = json.loads(text)
+            known = {f.name for f in fields(Card)}
+            card = Card(**{key: value for key, value in data.items() if key in known})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadWeightsError(f"{name}: its card cannot be read ({error}); was it written by mobilessd?") from None
+        if card.format > FORMAT:
+            raise BadWeightsError(f"{name}: card format {card.format} is newer than this mobilessd reads ({FORMAT}); update")
+        card.class_names = tuple(card.class_names)
+        card.category_ids = tuple(card.category_ids)
+        card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)
+        card.training_images = tuple(card.training_images)
+        return card

@@ -1,0 +1,150 @@
+"""From raw encodings and logits to detections: decode, floor, class-wise NMS, best of all. numpy only.
+
+The one post-processing of the house: evaluation, detection, live, every runtime and every exported file go through
+`postprocess`, so that what is measured is what runs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from detection.core.boxes import BoxCoder
+from detection.core.detections import Detections
+
+CHUNK = 256  # candidates whose overlaps are computed at a time: a matrix of 256 x 256 fits the cache
+
+
+@dataclass(frozen=True)
+class PostSettings:
+    """The rules of post-processing.
+
+    score: only candidates with a score above this.  iou: of two boxes of one class that overlap by more, the better is
+    kept.  max_detections: the best so many of all classes.  per_class: at most so many candidates of a class enter the
+    suppression (None: all).  classes: only these class ids (None: all).  activation: "sigmoid" or "softmax".
+    """
+
+    score: float = 0.01
+    iou: float = 0.6
+    max_detections: int = 100
+    per_class: int | None = None
+    classes: tuple[int, ...] | None = None
+    activation: str = "sigmoid"
+
+
+def postprocess(
+    encodings: np.ndarray,
+    logits: np.ndarray,
+    anchors: np.ndarray,
+    image_size: tuple[int, int],
+    class_names: tuple[str, ...],
+    settings: PostSettings = PostSettings(),
+    coder: BoxCoder = BoxCoder(),
+    category_ids: tuple[int, ...] | None = None,
+) -> Detections:
+    """What one picture's raw outputs say.
+
+    encodings [A, 4] (tx, ty, tw, th); logits [A, 1 + C], background in column 0; anchors [A, 4] `cxcywh` fractions of
+    the input; image_size (height, width) of the picture, whose pixels the boxes are given in, cut to its borders.
+    """
+    anchor_ids, class_ids, scores = _candidates(logits, settings)
+    order = np.argsort(-scores, kind="stable")
+    if settings.per_class is not None:
+        order = _best_of_each_class(order, class_ids, settings.per_class)
+    anchor_ids, class_ids, scores = anchor_ids[order], class_ids[order], scores[order]
+    boxes = coder.decode(encodings[anchor_ids].astype(np.float32), anchors[anchor_ids]).clip(0, 1)
+    kept = suppress(boxes, class_ids, settings.iou, settings.max_detections)
+    height, width = image_size
+    scale = np.array([width, height, width, height], np.float32)
+    return Detections(boxes[kept] * scale, scores[kept], class_ids[kept], class_names, image_size, category_ids)
+
+
+def suppress(boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int) -> np.ndarray:
+    """Greedy class-wise non-maximum suppression: the indices of the boxes kept, best first, at most `at_most`.
+
+    boxes [n, 4] `xyxy`, class_ids [n], both sorted by falling score. A box goes if a better one of its class overlaps
+    it by strictly more than `iou` (as TensorFlow, torchvision and Caffe have it).
+
+    All classes are walked together in the order of the scores, a chunk at a time: once `at_most` boxes stand, no later
+    candidate can enter, so thousands of weak candidates cost nothing. The outcome equals class-by-class suppression.
+    """
+    kept = np.zeros(0, np.int64)
+    sides = np.ascontiguousarray(boxes.T)
+    for start in range(0, len(boxes), CHUNK):
+        part = np.arange(start, min(start + CHUNK, len(boxes)))
+        if len(kept):
+            part = part[~_rivals(sides, class_ids, kept, part, iou).any(0)]
+        rivals = _rivals(sides, class_ids, part, part, iou)
+        dead = np.zeros(len(part), bool)
+        contested = rivals.sum(1) > 1  # everybody is his own rival
+        chosen = []
+        for i in range(len(part)):
+            if not dead[i]:
+                chosen.append(i)
+                if contested[i]:
+                    dead |= rivals[i]
+        kept = np.concatenate([kept, part[chosen]])
+        if len(kept) >= at_most:
+            break
+    return kept[:at_most]
+
+
+def _rivals(sides: np.ndarray, class_ids: np.ndarray, some: np.ndarray, others: np.ndarray, iou: float) -> np.ndarray:
+    """Whether boxes [n] and [m] are of one class and overlap by more than `iou`: bool [n, m]. sides: [4, all]."""
+    x1, y1, x2, y2 = sides[:, some, None]
+    u1, v1, u2, v2 = sides[:, None, others]
+    width = np.minimum(x2, u2)
+    width -= np.maximum(x1, u1)
+    np.maximum(width, 0, out=width)
+    height = np.minimum(y2, v2)
+    height -= np.maximum(y1, v1)
+    np.maximum(height, 0, out=height)
+    inter = np.multiply(width, height, out=width)
+    union = np.add((x2 - x1) * (y2 - y1), (u2 - u1) * (v2 - v1), out=height)
+    union -= inter
+    union *= iou
+    over = inter > union
+    over &= class_ids[some][:, None] == class_ids[others][None, :]
+    return over
+
+
+def _candidates(logits: np.ndarray, settings: PostSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every (anchor, class) whose score is above the floor, found on the logits: few need an exponential at all."""
+    objects = logits[:, 1:]
+    if settings.activation == "sigmoid":
+        floor = _logit(settings.score)
+        found = np.flatnonzero(objects > floor)
+        anchor_ids, class_ids = np.divmod(found, objects.shape[1])
+        scores = 1 / (1 + np.exp(-objects[anchor_ids, class_ids].astype(np.float32)))
+    else:
+        floor = math.log(settings.score) if settings.score > 0 else -np.inf
+        peak = logits.max(1, keepdims=True)
+        found = np.flatnonzero(objects - peak > floor)  # a superset: the sum in the softmax is at least exp(peak)
+        anchor_ids, class_ids = np.divmod(found, objects.shape[1])
+        rows, where = np.unique(anchor_ids, return_inverse=True)
+        total = np.exp(logits[rows].astype(np.float32) - peak[rows]).sum(1)
+        scores = np.exp(objects[anchor_ids, class_ids].astype(np.float32) - peak[anchor_ids, 0]) / total[where]
+        above = scores > settings.score
+        anchor_ids, class_ids, scores = anchor_ids[above], class_ids[above], scores[above]
+    if settings.classes is not None:
+        wanted = np.isin(class_ids, settings.classes)
+        anchor_ids, class_ids, scores = anchor_ids[wanted], class_ids[wanted], scores[wanted]
+    return anchor_ids, class_ids, scores.astype(np.float32)
+
+
+def _best_of_each_class(order: np.ndarray, class_ids: np.ndarray, limit: int) -> np.ndarray:
+    by_class = np.argsort(class_ids[order], kind="stable")
+    classes = class_ids[order][by_class]
+    first = np.searchsorted(classes, classes)
+    within = np.arange(len(classes)) - first < limit
+    return order[np.sort(by_class[within])]
+
+
+def _logit(score: float) -> float:
+    if score <= 0:
+        return -math.inf
+    return math.log(score / (1 - score)) if score < 1 else math.inf
+
+
