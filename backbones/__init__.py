@@ -1,1 +1,22 @@
-"""."""
+"""Floor 0: the bodies. MobileNet V1, V2, V3 and VGG-16, their bricks, their taps, and a counter of what they cost.
+
+Imports torch and nothing of the floors above: a body knows nothing of detection.
+"""
+
+from .blocks import ConvNormAct, DepthwiseSeparable, InvertedResidual, Norm, SqueezeExcite, make_divisible
+from .build import available_taps, build_backbone, list_backbones
+from .taps import Backbone, Tap
+
+__all__ = [
+    "Backbone",
+    "ConvNormAct",
+    "DepthwiseSeparable",
+    "InvertedResidual",
+    "Norm",
+    "SqueezeExcite",
+    "Tap",
+    "available_taps",
+    "build_backbone",
+    "list_backbones",
+    "make_divisible",
+]

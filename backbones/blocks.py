@@ -1,0 +1,252 @@
+"""The bricks of every body: convolution + norm + activation, separable and inverted blocks, TensorFlow's SAME padding.
+
+Floor 0: imports torch and nothing of this project. Extras and heads of the detectors are built from the same bricks.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Norm:
+    """How batch norms are built. `momentum` is PyTorch's: 0.03 is TensorFlow's decay 0.97."""
+
+    eps: float = 0.001
+    momentum: float = 0.03
+
+
+DEFAULT_NORM = Norm()
+
+
+def make_divisible(value: float, divisor: int = 8, min_value: int | None = None) -> int:
+    """The width rule of MobileNet V2 and V3: round to a multiple of `divisor`, never below 90 % of `value`.
+
+    `min_value` (TF-OD's min_depth) is the least answer; left out it is `divisor`, as in slim and torchvision.
+    """
+    rounded = max(divisor if min_value is None else min_value, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def spatial_size(x: Tensor) -> tuple[int, int]:
+    """Height and width of [N, C, H, W] as plain integers, so that a traced graph holds constants and no arithmetic."""
+    if torch.jit.is_tracing():
+        with (
+            warnings.catch_warnings()
+        ):  # "might not generalise to other sizes": a deployed graph has one size on purpose
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            return int(x.shape[-2]), int(x.shape[-1])
+    return x.shape[-2], x.shape[-1]
+
+
+def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """TensorFlow's SAME padding of one side length: (before, after), the odd cell goes after.
+
+    The output has ceil(size / stride) cells. At stride 2 a 3x3 kernel pads (0, 1) where `size` is even and (1, 1) where
+    it is odd, which is not what PyTorch's `padding=1` does: weights trained with one lose accuracy under the other.
+    """
+    reach = (kernel - 1) * dilation + 1
+    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution that pads as TensorFlow's SAME does, from the size it meets. Square kernels, strides, dilations."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, ceil(H / stride), ceil(W / stride)]."""
+        height, width = spatial_size(x)
+        top, bottom = same_padding(height, self.kernel_size[0], self.stride[0], self.dilation[0])
+        left, right = same_padding(width, self.kernel_size[1], self.stride[1], self.dilation[1])
+        padding = (top, left)
+        if (top, left) != (bottom, right):  # the convolution itself can only pad both ends alike
+            x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+def conv2d(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    stride: int = 1,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    padding: str | int = "same",
+    bias: bool = True,
+) -> nn.Conv2d:
+    """A bare convolution. `padding`: "same" (TensorFlow), "symmetric" ((k - 1) // 2 * dilation), "valid" (0) or cells.
+
+    At stride 1 an odd kernel pads alike under "same" and "symmetric", and a plain nn.Conv2d is returned.
+    Raises ValueError for another word.
+    """
+    kind: type[nn.Conv2d] = nn.Conv2d
+    if isinstance(padding, int):
+        cells = padding
+    elif padding == "valid":
+        cells = 0
+    elif padding in ("same", "symmetric"):
+        cells = (kernel_size - 1) // 2 * dilation
+        if padding == "same" and kernel_size > 1 and (stride > 1 or kernel_size % 2 == 0):
+            kind = SameConv2d
+    else:
+        raise ValueError(f'padding is "same", "symmetric", "valid" or a number of cells, not {padding!r}')
+    return kind(
+        in_channels, out_channels, kernel_size, stride, padding=cells, dilation=dilation, groups=groups, bias=bias
+    )
+
+
+def activation_layer(name: str | None) -> nn.Module:
+    """The layer of "relu6", "relu", "hswish" (x * relu6(x + 3) / 6) or None (linear). ValueError for another name."""
+    layers: dict[str | None, type[nn.Module]] = {"relu6": nn.ReLU6, "relu": nn.ReLU, "hswish": nn.Hardswish}
+    if name is None:
+        return nn.Identity()
+    if name not in layers:
+        raise ValueError(f"unknown activation {name!r}: there are {', '.join(map(str, layers))}")
+    return layers[name](inplace=True)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, batch norm, activation: `.conv`, `.norm`, `.act` (the latter two nn.Identity where there is none).
+
+    `norm=None` leaves the norm out. The convolution has a bias exactly when there is no norm, unless `bias` says
+    otherwise (some published files carry both). `padding` as in `conv2d`, `activation` as in `activation_layer`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
+        padding: str | int = "same",
+        activation: str | None = "relu6",
+        norm: Norm | None = DEFAULT_NORM,
+        bias: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            dilation=dilation,
+            groups=groups,
+            padding=padding,
+            bias=norm is None if bias is None else bias,
+        )
+        self.norm = nn.Identity() if norm is None else nn.BatchNorm2d(out_channels, norm.eps, norm.momentum)
+        self.act = activation_layer(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, H', W']."""
+        return self.act(self.norm(self.conv(x)))
+
+
+class DepthwiseSeparable(nn.Module):
+    """V1's block: 3x3 `.depthwise`, then 1x1 `.pointwise`, each with norm and activation (arXiv 1704.04861)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        *,
+        kernel_size: int = 3,
+        padding: str | int = "same",
+        activation: str | None = "relu6",
+        norm: Norm | None = DEFAULT_NORM,
+    ) -> None:
+        super().__init__()
+        self.depthwise = ConvNormAct(
+            in_channels,
+            in_channels,
+            kernel_size,
+            stride,
+            groups=in_channels,
+            padding=padding,
+            activation=activation,
+            norm=norm,
+        )
+        self.pointwise = ConvNormAct(in_channels, out_channels, activation=activation, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, H', W']."""
+        return self.pointwise(self.depthwise(x))
+
+
+class SqueezeExcite(nn.Module):
+    """V3's channel gate (arXiv 1905.02244): pool, 1x1 `.fc1`, ReLU, 1x1 `.fc2`, relu6(x + 3) / 6, multiply."""
+
+    def __init__(self, channels: int, squeezed: int | None = None) -> None:
+        super().__init__()
+        squeezed = make_divisible(channels // 4) if squeezed is None else squeezed
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the same shape."""
+        gate = self.fc2(F.relu(self.fc1(F.adaptive_avg_pool2d(x, 1))))
+        return x * F.hardsigmoid(gate)
+
+
+class InvertedResidual(nn.Module):
+    """The block of V2 and V3: 1x1 `.expand` to `expanded` channels, `.depthwise`, `.gate` (V3), linear 1x1 `.project`.
+
+    `.expand` is None where `expanded` equals `in_channels`, `.gate` is None without `squeeze`. The input is added to
+    the output where both have one shape. `expand_only` builds nothing behind the expansion, for a body that ends there.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        expanded: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        squeeze: bool = False,
+        padding: str | int = "same",
+        activation: str | None = "relu6",
+        norm: Norm | None = DEFAULT_NORM,
+        expand_only: bool = False,
+    ) -> None:
+        super().__init__()
+        self.residual = stride == 1 and in_channels == out_channels
+        self.expand = (
+            None if expanded == in_channels else ConvNormAct(in_channels, expanded, activation=activation, norm=norm)
+        )
+        if expand_only:
+            return
+        self.depthwise = ConvNormAct(
+            expanded,
+            expanded,
+            kernel_size,
+            stride,
+            groups=expanded,
+            padding=padding,
+            activation=activation,
+            norm=norm,
+        )
+        self.gate = SqueezeExcite(expanded) if squeeze else None
+        self.project = ConvNormAct(expanded, out_channels, activation=None, norm=norm)
+
+    def expansion(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, expanded, H, W], activated: what TF-OD and torchvision tap at strides 8 and 16."""
+        return x if self.expand is None else self.expand(x)
+
+    def finish(self, x: Tensor, expansion: Tensor) -> Tensor:
+        """The rest of the block, from its input `x` and `expansion(x)` -> [N, out, H', W']."""
+        out = self.depthwise(expansion)
+        out = self.project(out if self.gate is None else self.gate(out))
+        return x + out if self.residual else out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, H', W']."""
+        return self.finish(x, self.expansion(x))
