@@ -1,0 +1,141 @@
+"""The detector: backbone + extras + heads -> raw boxes and raw scores at every anchor."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backbones import build_backbone
+from detection.core.anchors import Size, anchors_for
+from detection.core.errors import MobileSSDError
+from detection.ssd.extras import Extras
+from detection.ssd.heads import Head, last_convolution
+from detection.ssd.spec import SSDSpec
+
+
+class SSD(nn.Module):
+    """A single-shot detector (Liu et al. 2016) as `spec` describes it: `.backbone`, `.extras`, `.heads`.
+
+    A normalised batch [N, 3, H, W] -> encodings [N, A, 4] (tx, ty, tw, th) and logits [N, A, K], K = classes + 1 with
+    background in column 0; anchors in the order map, row, column, anchor of the cell.
+    """
+
+    def __init__(self, spec: SSDSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        try:
+            self.backbone = build_backbone(spec.backbone, taps=spec.taps or None, **shared_options(spec))
+        except ValueError as error:
+            raise MobileSSDError(str(error)) from None
+        channels = [tap.channels for tap in self.backbone.taps]
+        self.extras = Extras(channels[-1], spec)
+        channels += [extra.channels for extra in spec.extras]
+        per_cell = spec.anchors.per_cell(len(channels), spec.input.size)
+        last = len(channels) - 1
+        self.heads = nn.ModuleList(
+            Head(c, a, spec, plain=spec.heads.plain_last and i == last)
+            for i, (c, a) in enumerate(zip(channels, per_cell, strict=True))
+        )
+        initialise(self)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The feature maps that the heads read, finest first."""
+        maps = self.backbone(x)
+        return maps + self.extras(maps[-1])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        predictions = [head(feature) for head, feature in zip(self.heads, self.maps(x))]
+        encodings, logits = zip(*predictions)
+        return torch.cat(encodings, 1), torch.cat(logits, 1)
+
+
+def shared_options(spec: SSDSpec) -> dict:
+    """What a backbone is built with: its own options, and the rules that hold for the whole network."""
+    options = {"padding": spec.padding, "norm_eps": spec.norm_eps, "norm_momentum": spec.norm_momentum}
+    if spec.backbone == "vgg16":  # has no norms, and pads as its paper does
+        options = {}
+    if spec.backbone.startswith(("mobilenet_v1", "mobilenet_v2")):
+        options["activation"] = spec.activation
+    return options | dict(spec.backbone_options)
+
+
+def build(spec: SSDSpec) -> SSD:
+    """The network of a spec with fresh weights. Raises MobileSSDError, one line, where the spec cannot be built."""
+    ssd = SSD(spec)
+    feature_maps(ssd)  # an input too small for the pyramid is found out here, not in the middle of a run
+    return ssd
+
+
+def feature_maps(ssd: SSD, input_size: Size | None = None) -> tuple[Size, ...]:
+    """(height, width) of each map at an input size, asked of the network itself on the meta device: nothing is computed."""
+    height, width = input_size or ssd.spec.input.size
+    parameters = {name: p.detach().to("meta") for name, p in ssd.named_parameters()}
+    buffers = {name: b.detach().to("meta") for name, b in ssd.named_buffers()}
+    picture = torch.empty(1, 3, height, width, device="meta")
+    was_training = ssd.training
+    ssd.eval()
+    try:
+        maps = torch.func.functional_call(_Maps(ssd), _prefixed(parameters | buffers), (picture,))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise MobileSSDError(f"an input of {height} x {width} is too small for this pyramid ({reason})") from None
+    finally:
+        ssd.train(was_training)
+    return tuple((int(m.shape[2]), int(m.shape[3])) for m in maps)
+
+
+def anchors_of(ssd: SSD, input_size: Size | None = None) -> np.ndarray:
+    """All anchors `cxcywh` float32 [A, 4] in fractions of the input, from the maps' real sizes."""
+    size = input_size or ssd.spec.input.size
+    return anchors_for(ssd.spec.anchors, feature_maps(ssd, size), size)
+
+
+class Deployable(nn.Module):
+    """A detector as it is deployed: uint8 RGB pictures [N, H, W, 3] in, float32 encodings and logits out.
+
+    The normalisation lives inside, so that every runtime and every exported file takes the same plain pictures.
+    """
+
+    def __init__(self, ssd: SSD) -> None:
+        super().__init__()
+        self.ssd = ssd
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (ssd.spec.input.mean, ssd.spec.input.std))
+        self.register_buffer("scale", 1 / std, persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        x = pictures.permute(0, 3, 1, 2)
+        if self.ssd.spec.input.color == "bgr":
+            x = x.flip(1)
+        x = x.to(self.scale.dtype) * self.scale + self.shift
+        encodings, logits = self.ssd(x)
+        return encodings.float(), logits.float()
+
+
+class _Maps(nn.Module):
+    def __init__(self, ssd: SSD) -> None:
+        super().__init__()
+        self.ssd = ssd
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.ssd.maps(x)
+
+
+def _prefixed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"ssd.{name}": tensor for name, tensor in tensors.items()}
+
+
+def initialise(ssd: SSD) -> None:
+    """Extras and heads from a truncated normal of 0.03 (TF-OD's configs), biases 0, class biases as the spec says.
+
+    A focal loss wants class biases of -log((1 - pi) / pi), -4.6 at pi = 0.01, so that it does not start among thousands
+    of confident mistakes (Lin et al. 2017, section 3.3).
+    """
+    for module in [*ssd.extras.modules(), *ssd.heads.modules()]:
+        if isinstance(module, nn.Conv2d):
+            nn.init.trunc_normal_(module.weight, std=0.03, a=-0.06, b=0.06)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for head in ssd.heads:
+        nn.init.constant_(last_convolution(head.score).bias, ssd.spec.heads.class_bias)
