@@ -219,6 +219,7 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         self.residual = stride == 1 and in_channels == out_channels
+        self.expand_only = expand_only
         self.expand = (
             None if expanded == in_channels else ConvNormAct(in_channels, expanded, activation=activation, norm=norm)
         )

@@ -9,12 +9,19 @@ from functools import partial
 from typing import Any
 
 from .mobilenet_v1 import MobileNetV1, taps_of_mobilenet_v1
+from .mobilenet_v2 import MobileNetV2, taps_of_mobilenet_v2
+from .mobilenet_v3 import MobileNetV3, taps_of_mobilenet_v3
 from .taps import Backbone, Tap, unknown
+from .vgg import VGG16, taps_of_vgg16
 
 # name -> (what builds the body, what lists its taps)
 _BODIES: dict[str, tuple[Callable[..., Backbone], Callable[..., tuple[Tap, ...]]]] = {
     "mobilenet_v1": (MobileNetV1, taps_of_mobilenet_v1),
     "mobilenet_v1_fullconv": (partial(MobileNetV1, full_conv=True), taps_of_mobilenet_v1),
+    "mobilenet_v2": (MobileNetV2, taps_of_mobilenet_v2),
+    "mobilenet_v3_large": (partial(MobileNetV3, "large"), partial(taps_of_mobilenet_v3, "large")),
+    "mobilenet_v3_small": (partial(MobileNetV3, "small"), partial(taps_of_mobilenet_v3, "small")),
+    "vgg16": (VGG16, taps_of_vgg16),
 }
 
 
