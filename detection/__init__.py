@@ -1,1 +1,36 @@
-"""."""
+"""mobilessd: SSD and SSDLite object detection on MobileNets.
+
+    from detection import Detector
+    print(Detector("ssdlite_mobilenet_v2.coco")("photo.jpg"))
+
+Names are loaded when they are asked for: `import detection` alone imports neither torch nor any runtime.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detection.core.detections import Detections
+    from detection.detector import Detector
+    from detection.weights.checkpoint import load_checkpoint as load
+    from detection.zoo import list_models
+
+__version__ = "0.1.0"
+__all__ = ["Detections", "Detector", "list_models", "load"]
+
+_WHERE = {
+    "Detector": ("detection.detector", "Detector"),
+    "Detections": ("detection.core.detections", "Detections"),
+    "list_models": ("detection.zoo", "list_models"),
+    "load": ("detection.zoo", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'detection' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _WHERE[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,127 @@
+"""The one door for people who write Python: `Detector(name_or_path)(picture) -> Detections`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from detection.core.anchors import anchors_for
+from detection.core.detections import Detections
+from detection.core.errors import BadPictureError, MobileSSDError
+from detection.core.postprocess import PostSettings, postprocess
+from detection.core.preprocess import read_image, stretch
+from detection.runtimes import open_runtime
+from detection.ssd.spec import SSDSpec
+from detection.weights.source import open_weights
+
+Picture = Any  # a path, or an array [H, W, 3]
+
+
+class Detector:
+    """A detector at work.
+
+    name_or_path: a zoo name, or a file of any kind known (.safetensors, .tflite, TF.js model.json or its folder, .xml,
+    .onnx); None for the default weights. device: auto, cpu, cuda, mps. runtime: auto, torch, openvino. precision: auto,
+    float32, bfloat16, float16. threads: None for as many as there are cores.
+    score, iou, max_detections, classes (names): the rules of post-processing; score None: the threshold of best F1 that
+    stands in the weights' card, else 0.3.
+
+    Calling it is safe from several threads. Raises MobileSSDError, one line, where weights or runtime are not to be had.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | os.PathLike | None = None,
+        device: str = "auto",
+        runtime: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        score: float | None = None,
+        iou: float = 0.6,
+        max_detections: int = 100,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        self.weights = open_weights(name_or_path or default_weights())
+        self.card = self.weights.card
+        self.runtime = open_runtime(self.weights, runtime, device, precision, threads)
+        spec = SSDSpec.from_dict(self.card.spec)
+        self.input_size = spec.input.size
+        self.anchors = anchors_for(spec.anchors, self.card.feature_maps, spec.input.size)
+        self._coder = spec.coder
+        if score is None:
+            score = self.card.score_threshold if self.card.score_threshold is not None else 0.3
+        self.settings = PostSettings(
+            score=score,
+            iou=iou,
+            max_detections=max_detections,
+            classes=None if classes is None else tuple(self._class_id(name) for name in classes),
+            activation=spec.scores,
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.card.class_names
+
+    def __str__(self) -> str:
+        r = self.runtime
+        return f"{self.weights.source} with {r.name} on {r.device}, {r.precision}, {r.threads} threads"
+
+    @overload
+    def __call__(self, pictures: str | os.PathLike | np.ndarray, color: str = "rgb") -> Detections: ...
+    @overload
+    def __call__(self, pictures: Sequence[Picture], color: str = "rgb") -> list[Detections]: ...
+
+    def __call__(self, pictures: Picture | Sequence[Picture], color: str = "rgb") -> Detections | list[Detections]:
+        """One picture or a list of them: paths, or uint8 arrays [H, W, 3] in RGB (`color="bgr"` for OpenCV's frames)."""
+        if isinstance(pictures, (str, os.PathLike, np.ndarray)):
+            return self.detect_batch([self._read(pictures, color)])[0]
+        return self.detect_batch([self._read(picture, color) for picture in pictures])
+
+    def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """A list of uint8 RGB arrays [H, W, 3] of any sizes -> their detections, in the same order."""
+        if not images:
+            return []
+        encodings, logits = self.runtime(self.prepare(images))
+        return [self.finish(e, s, image.shape[:2]) for e, s, image in zip(encodings, logits, images)]
+
+    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Pictures of any sizes -> one uint8 batch [N, h, w, 3] at the network's input size."""
+        return np.stack([stretch(image, self.input_size) for image in images])
+
+    def finish(self, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, ...]) -> Detections:
+        """Raw outputs of one picture [A, 4], [A, K] -> detections in its pixels."""
+        size = (int(image_size[0]), int(image_size[1]))
+        names, ids = self.card.class_names, self.card.category_ids
+        return postprocess(encodings, logits, self.anchors, size, names, self.settings, self._coder, ids)
+
+    def _read(self, picture: Picture, color: str) -> np.ndarray:
+        if color not in ("rgb", "bgr"):
+            raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
+        if isinstance(picture, (str, os.PathLike)):
+            return read_image(picture)
+        if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            what = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
+            raise BadPictureError(f"a picture is a path or a uint8 array [height, width, 3], not {what}")
+        return picture[..., ::-1] if color == "bgr" else picture
+
+    def _class_id(self, name: str) -> int:
+        from detection.core.labels import canonical
+
+        known = {canonical(known): i for i, known in enumerate(self.card.class_names)}
+        if canonical(name) not in known:
+            import difflib
+
+            near = difflib.get_close_matches(canonical(name), known, 3)
+            hint = f"; nearest: {', '.join(near)}" if near else f"; it knows {', '.join(self.card.class_names[:8])}, ..."
+            raise MobileSSDError(f"{self.weights.source} has no class {name!r}{hint}")
+        return known[canonical(name)]
+
+
+def default_weights() -> str:
+    """The weights that every command uses when none are named."""
+    from detection.zoo import DEFAULT
+
+    return DEFAULT

@@ -1,0 +1,141 @@
+"""The OpenVINO runtime: the same network, converted in memory once and kept in the cache by its content's hash."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.core.files import home
+from detection.weights.source import Weights
+
+PRECISIONS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+CARD = ["mobilessd", "card"]
+
+
+class OpenVINORuntime:
+    """See `detection.runtimes.Runtime`. One picture runs with all threads; several are spread over the cores, one each,
+    which is the faster way to do many."""
+
+    name, device = "openvino", "cpu"
+
+    def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
+        import openvino
+
+        if precision not in PRECISIONS:
+            raise MobileSSDError(f"runtime openvino has no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+        self.threads = threads or os.cpu_count() or 1
+        self._hint = PRECISIONS[precision]
+        self.precision = NAMES[self._hint]
+        self._core = openvino.Core()
+        path = weights.path if weights.exported else converted(weights)
+        self._model = read_model(self._core, path)
+        self._model.reshape([1, *weights.card.input_size, 3])
+        self._latency: Any = None
+        self._queue: Any = None
+        self._lock = threading.Lock()
+        self._local = threading.local()
+
+    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(pictures) == 1:
+            return self._one(pictures)
+        return self._many(pictures)
+
+    def _one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with self._lock:
+            if self._latency is None:
+                self._latency = self._compile("LATENCY", 1)
+        request = getattr(self._local, "request", None)
+        if request is None:  # a request of its own for each thread: requests are not shared safely
+            request = self._local.request = self._latency.create_infer_request()
+        request.infer([np.ascontiguousarray(picture)], share_inputs=True)
+        return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
+
+    def _many(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import openvino
+
+        with self._lock:
+            if self._queue is None:
+                self._queue = openvino.AsyncInferQueue(self._compile("THROUGHPUT", self.threads), self.threads)
+            outputs: list[Any] = [None] * len(pictures)
+
+            def keep(request: Any, index: int) -> None:
+                outputs[index] = [request.get_output_tensor(k).data.copy() for k in (0, 1)]
+
+            self._queue.set_callback(keep)
+            for index in range(len(pictures)):
+                self._queue.start_async([np.ascontiguousarray(pictures[index : index + 1])], index)
+            self._queue.wait_all()
+        return np.concatenate([o[0] for o in outputs]), np.concatenate([o[1] for o in outputs])
+
+    def _compile(self, mode: str, streams: int) -> Any:
+        return self._core.compile_model(
+            self._model,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": mode,
+                "NUM_STREAMS": str(streams),
+                "INFERENCE_NUM_THREADS": str(self.threads),
+                "INFERENCE_PRECISION_HINT": self._hint,
+            },
+        )
+
+
+def read_model(core: Any, path: Path) -> Any:
+    """Raises BadWeightsError, one line, for a file that OpenVINO cannot read."""
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1][:160]
+        raise BadWeightsError(f"{path}: OpenVINO cannot read it ({reason}); export it again") from None
+
+
+def converted(weights: Weights) -> Path:
+    """The OpenVINO form of a checkpoint, made once: `MOBILESSD_HOME/openvino/<hash of the weights>-<version>.xml`."""
+    import openvino
+
+    version = openvino.__version__.split("-")[0]
+    target = home() / "openvino" / f"{weights.path.stem[:40]}-{weights.sha256[:16]}-{version}.xml"
+    if not target.exists():
+        from detection.weights.checkpoint import load_checkpoint
+
+        ssd, _ = load_checkpoint(weights.path)
+        save(convert(ssd), target, weights.card.to_json())
+    return target
+
+
+def convert(ssd: Any) -> Any:
+    """A network as an `openvino.Model` that takes uint8 RGB [N, h, w, 3], N free."""
+    import openvino
+    import torch
+
+    from detection.ssd.network import Deployable
+
+    height, width = ssd.spec.input.size
+    example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    model = openvino.convert_model(
+        Deployable(ssd).eval(), example_input=example, input=[([-1, height, width, 3], openvino.Type.u8)]
+    )
+    for output, name in zip(model.outputs, ("encodings", "logits")):
+        output.get_tensor().set_names({name})
+    return model
+
+
+def save(model: Any, target: Path, card: str) -> None:
+    """Writes .bin and .xml beside each other, each whole: the .xml, which is what a reader looks for, last."""
+    import tempfile
+
+    import openvino
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model.set_rt_info(card, CARD)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as folder:
+        temporary = Path(folder) / target.name
+        openvino.save_model(model, temporary, compress_to_fp16=False)
+        os.replace(temporary.with_suffix(".bin"), target.with_suffix(".bin"))
+        os.replace(temporary, target)

@@ -1,0 +1,146 @@
+"""Checkpoints: safetensors with a card in the header. Written atomically, read without ever unpickling anything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detection.core.card import Card
+from detection.core.errors import BadWeightsError
+from detection.core.files import atomic_write
+
+if TYPE_CHECKING:
+    import torch
+
+    from detection.ssd.network import SSD
+
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+@dataclass
+class LoadReport:
+    """What became of each tensor of a file: loaded, or left out and why."""
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        for words, names in (("new", self.missing), ("ignored", self.unexpected)):
+            if names:
+                parts.append(f"{len(names)} {words} ({_some(names)})")
+        if self.mismatched:
+            shapes = [f"{name} is {list(theirs)}, needs {list(ours)}" for name, (theirs, ours) in self.mismatched.items()]
+            parts.append(f"{len(shapes)} of another shape ({_some(shapes)})")
+        return "; ".join(parts)
+
+
+def save_checkpoint(path: str | os.PathLike, ssd: SSD | dict[str, torch.Tensor], card: Card, half: bool = False) -> None:
+    """Writes a network (or its state) and its card. half: float16 weights, half the size."""
+    import torch
+    from safetensors.torch import save_file
+
+    state = ssd if isinstance(ssd, dict) else ssd.state_dict()
+    tensors = {}
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue  # a counter that nothing here reads
+        tensor = tensor.detach().cpu().contiguous()
+        tensors[name] = tensor.to(torch.float16) if half and tensor.is_floating_point() else tensor.clone()
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, {"format": "mobilessd", "card": card.to_json()})
+
+
+def read_card(path: str | os.PathLike) -> Card:
+    """The card of a safetensors file, from its header alone."""
+    metadata = _open(path)[0]
+    if "card" not in metadata:
+        raise BadWeightsError(f"{path}: a safetensors file without a mobilessd card; convert it first (mobilessd info says how)")
+    return Card.from_json(metadata["card"], str(path))
+
+
+def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file, as float32 where they are floating-point."""
+    from safetensors.torch import load_file
+
+    _open(path)
+    return {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
+
+
+def load_checkpoint(path: str | os.PathLike) -> tuple[SSD, Card]:
+    """The network that a file's card describes, with its weights, in eval mode. The file must fit its own card."""
+    from detection.ssd.network import build
+    from detection.ssd.spec import SSDSpec
+
+    card = read_card(path)
+    ssd = build(SSDSpec.from_dict(card.spec))
+    report = load_into(ssd, load_tensors(path))
+    if not report.complete:
+        raise BadWeightsError(f"{path}: does not fit its own card: {report}")
+    return ssd.eval(), card
+
+
+def load_into(ssd: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> LoadReport:
+    """Copies every tensor whose name and shape match; the report says what happened to the rest."""
+    import torch
+
+    report, state = LoadReport(), ssd.state_dict()
+    with torch.no_grad():
+        for name, target in state.items():
+            if name.endswith("num_batches_tracked"):
+                continue
+            if name not in tensors:
+                report.missing.append(name)
+            elif tensors[name].shape != target.shape:
+                report.mismatched[name] = (tuple(tensors[name].shape), tuple(target.shape))
+            else:
+                target.copy_(tensors[name])
+                report.loaded.append(name)
+    report.unexpected = [name for name in tensors if name not in state and not name.endswith("num_batches_tracked")]
+    return report
+
+
+def update_card(path: str | os.PathLike, **changes: Any) -> Card:
+    """Rewrites a checkpoint with some fields of its card changed; the weights stay as they are, to the bit."""
+    from dataclasses import replace
+
+    from safetensors.numpy import load_file, save_file
+
+    card = replace(read_card(path), **changes)
+    tensors = load_file(path)
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, {"format": "mobilessd", "card": card.to_json()})
+    return card
+
+
+def _open(path: str | os.PathLike) -> tuple[dict[str, str], list[str]]:
+    """Metadata and tensor names; one clear line for whatever is no safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+        if start.startswith(PICKLES):
+            raise BadWeightsError(
+                f"{path}: a pickle (torch.save), which can run code when it is opened, so it is refused; "
+                "load it yourself with torch.load(weights_only=True) and save its tensors with safetensors"
+            )
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}, list(file.keys())
+    except OSError as error:
+        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except SafetensorError as error:
+        raise BadWeightsError(f"{path}: not a whole safetensors file ({error}); fetch or write it again") from None
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,95 @@
+"""From a name or any path to weights that can run: published files are converted once and kept in the cache.
+
+Imports no torch where the conversion has been made before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from detection.core.card import Card
+from detection.core.errors import BadWeightsError
+from detection.core.files import home, sha256_of
+
+EXPORTED = (".onnx", ".xml")
+CONVERTER = 1  # raised whenever an importer would convert the same file to something else
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights at hand. path: a .safetensors of ours, or an exported file (.onnx, .xml) that runs as it is.
+    source: what the person named. sha256: of the content of `path`."""
+
+    path: Path
+    card: Card
+    sha256: str
+    source: str
+
+    @property
+    def exported(self) -> bool:
+        return self.path.suffix in EXPORTED
+
+
+def open_weights(name_or_path: str | os.PathLike) -> Weights:
+    """Finds weights by zoo name or path, of any kind known; raises MobileSSDError, one line, where there are none."""
+    from detection.zoo import resolve
+
+    path = resolve(str(name_or_path))
+    if path.suffix in EXPORTED:
+        from detection.runtimes.exported import card_of
+
+        return Weights(path, card_of(path), sha256_of(path), str(name_or_path))
+    if path.suffix != ".safetensors":
+        path = converted(path)
+    from detection.weights.checkpoint import read_card
+
+    return Weights(path, read_card(path), sha256_of(path), str(name_or_path))
+
+
+def converted(path: Path) -> Path:
+    """The safetensors form of a published file, made once: `MOBILESSD_HOME/converted/<name>-<hash>.safetensors`."""
+    convert = importer_of(path)
+    target = home() / "converted" / f"{path.stem}-{content_hash(path)[:16]}.safetensors"
+    if not target.exists():
+        from detection.weights.checkpoint import save_checkpoint
+
+        ssd, card = convert(path)
+        card.source = card.source or path.name
+        card.name = card.name or (path.parent.name if path.name == "model.json" else path.stem)
+        save_checkpoint(target, ssd, card)
+    return target
+
+
+def importer_of(path: Path) -> Callable:
+    """The function that reads this kind of file: path -> (SSD, Card)."""
+    if path.suffix == ".tflite":
+        from detection.weights.importers import import_tflite
+
+        return import_tflite
+    if path.name.endswith(".json") or (path.is_dir() and (path / "model.json").exists()):
+        from detection.weights.importers import import_tfjs
+
+        return import_tfjs
+    if path.suffix in (".pth", ".pt"):
+        from detection.weights.importers import import_state_dict
+
+        return import_state_dict
+    raise BadWeightsError(
+        f"{path}: not weights of a known kind (.safetensors, .tflite, TensorFlow.js model.json, .pth, .onnx, .xml)"
+    )
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of a TF.js folder's model.json and shards; changes when the importers do."""
+    files = [path]
+    if path.is_dir() or path.name == "model.json":
+        folder = path if path.is_dir() else path.parent
+        files = [folder / "model.json", *sorted(folder.glob("group*"))]
+    elif path.suffix == ".tflite":  # the labels beside it are part of what is converted
+        files += sorted(path.parent.glob("*label*.txt"))
+    parts = f"{CONVERTER}:" + ":".join(sha256_of(file) for file in files)
+    return hashlib.sha256(parts.encode()).hexdigest()
