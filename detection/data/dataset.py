@@ -1,0 +1,311 @@
+"""One form for every data set in memory: a few flat arrays, so that workers share it and 118k pictures cost little.
+
+A hundred thousand small Python objects would be copied into every worker page by page (their reference counts are
+written when they are read); the arrays here are never written, so forked workers share them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from detection.core.errors import BadDataError
+from detection.core.labels import canonical
+from detection.data.faults import Faults
+
+CROWD, DIFFICULT, IGNORE = 1, 2, 4  # bits of `flags`
+UNKNOWN_LABEL = -1  # the label of a box whose class is not in the list of classes
+
+
+class PathTable:
+    """Many paths as one block of bytes [.] and offsets int64 [P + 1]; `table[i]` is the i-th as text."""
+
+    def __init__(self, blob: np.ndarray, offsets: np.ndarray):
+        self.blob, self.offsets = blob, offsets
+
+    @staticmethod
+    def of(paths: Iterable[str | os.PathLike]) -> PathTable:
+        encoded = [os.fsencode(path) for path in paths]
+        offsets = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(path) for path in encoded], out=offsets[1:])
+        return PathTable(np.frombuffer(b"".join(encoded), np.uint8), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes())
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small view of one picture of a data set. boxes float32 [n, 4] xyxy in pixels; see `DetectionData`."""
+
+    index: int
+    path: str
+    image_id: int
+    size: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    flags: np.ndarray
+    unknown: np.ndarray
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """A data set of P pictures and B boxes. Boxes of picture i are rows `starts[i] : starts[i + 1]`.
+
+    class_names: the classes 0..C-1; category_ids: the data set's own id of each. paths: the picture files.
+    sizes int32 [P, 2]: (height, width) as annotated, (0, 0) where unknown; after cleaning, as decoded, EXIF applied.
+    image_ids int64 [P]: the data set's own ids (COCO), else made up. starts int64 [P + 1].
+    boxes float32 [B, 4]: xyxy pixels, far edges exclusive. labels int32 [B]: -1 where the class is not in the list.
+    scores float32 [B]: 1 for real labels, a teacher's confidence for soft ones. areas float32 [B]: as annotated.
+    flags uint8 [B]: CROWD | DIFFICULT | IGNORE. None of the three is a training target by default; an IGNORE region
+    says that nothing is known about that part of the picture.
+    unknown bool [G, C]: classes that a data set does not annotate, so that they must never count as background there;
+    groups uint8 [P]: the row of `unknown` of each picture.
+    faults: what the reader stumbled over. source: "coco", "voc" or "yolo"; origin: what was opened, for messages.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    paths: PathTable
+    sizes: np.ndarray
+    image_ids: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    flags: np.ndarray
+    starts: np.ndarray
+    groups: np.ndarray
+    unknown: np.ndarray
+    source: str = ""
+    origin: str = ""
+    faults: Faults = field(default_factory=Faults)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def num_boxes(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def unknown_classes(self) -> tuple[str, ...]:
+        """Names of the classes that some part of this data set does not annotate."""
+        return tuple(np.array(self.class_names, object)[self.unknown.any(0)]) if len(self.unknown) else ()
+
+    @property
+    def targets(self) -> np.ndarray:
+        """bool [B]: the boxes that are training targets by default: a known class, no flag."""
+        return (self.flags == 0) & (self.labels >= 0)
+
+    def owners(self) -> np.ndarray:
+        """int64 [B]: the picture of each box."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
+    def path(self, index: int) -> str:
+        return self.paths[index]
+
+    def picture(self, index: int) -> Picture:
+        """Picture `index` (0..P-1); its arrays are views, not copies."""
+        rows = slice(int(self.starts[index]), int(self.starts[index + 1]))
+        height, width = self.sizes[index]
+        return Picture(
+            index=int(index),
+            path=self.paths[index],
+            image_id=int(self.image_ids[index]),
+            size=(int(height), int(width)),
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            areas=self.areas[rows],
+            flags=self.flags[rows],
+            unknown=self.unknown[self.groups[index]],
+        )
+
+    def subset(self, pictures: Sequence[int] | np.ndarray) -> DetectionData:
+        """The pictures with these indices (or of this boolean mask [P]), in the order given."""
+        chosen = np.asarray(pictures)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        counts = np.diff(self.starts)[chosen]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        rows = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], counts)
+        return replace(
+            self._with_rows(rows),
+            paths=PathTable.of(self.paths[i] for i in chosen),
+            sizes=self.sizes[chosen],
+            image_ids=self.image_ids[chosen],
+            groups=self.groups[chosen],
+            starts=starts,
+        )
+
+    def keep_boxes(self, mask: np.ndarray) -> DetectionData:
+        """All pictures, but only the boxes of the boolean mask [B]."""
+        kept = np.concatenate([[0], np.cumsum(mask)])
+        return replace(self._with_rows(np.flatnonzero(mask)), starts=kept[self.starts].astype(np.int64))
+
+    def split(self, share: float, seed: int = 0) -> tuple[DetectionData, DetectionData]:
+        """(the rest, a random `share` of the pictures), the same for the same seed; at least one picture in each."""
+        if len(self) < 2:
+            raise BadDataError(f"{self.origin}: one picture cannot be split into training and selection; give --val")
+        held = min(max(round(len(self) * share), 1), len(self) - 1)
+        order = np.random.default_rng((seed, 0x5917)).permutation(len(self))
+        return self.subset(np.sort(order[held:])), self.subset(np.sort(order[:held]))
+
+    def class_counts(self) -> np.ndarray:
+        """int64 [C]: how many boxes (flagged ones left out) each class has."""
+        return np.bincount(self.labels[self.targets], minlength=len(self.class_names))
+
+    def declare_unknown(self, names: Iterable[str]) -> DetectionData:
+        """The same data, with these classes marked as not annotated in any of its pictures."""
+        unknown = self.unknown.copy()
+        for name in names:
+            if name not in self.class_names:
+                raise BadDataError(f"{self.origin}: no class {name!r}; it has {', '.join(self.class_names)}")
+            unknown[:, self.class_names.index(name)] = True
+        return replace(self, unknown=unknown)
+
+    def with_classes(self, class_names: Sequence[str], category_ids: Sequence[int] | None = None) -> DetectionData:
+        """The same data in another list of classes, matched by name, then by COCO's spelling of VOC's names.
+
+        Boxes of a class that is not in the list get the label -1 and are counted as faults. A class of the list that
+        this data set does not have is unknown in it, not background. Raises BadDataError if no class is in common.
+        """
+        by_name = {name: i for i, name in enumerate(class_names)}
+        by_meaning = {canonical(name): i for i, name in reversed(list(enumerate(class_names)))}
+        new = [by_name.get(name, by_meaning.get(canonical(name), UNKNOWN_LABEL)) for name in self.class_names]
+        if max(new, default=UNKNOWN_LABEL) < 0:
+            raise BadDataError(
+                f"{self.origin}: none of its classes ({_some(self.class_names)}) is among those asked for "
+                f"({_some(class_names)}); map them by name or leave the list of classes away"
+            )
+        table = np.array([*new, UNKNOWN_LABEL], np.int32)  # the last is reached by label -1
+        faults = self.faults.merged()
+        for old, name in enumerate(self.class_names):
+            if new[old] < 0 and (count := int((self.labels == old).sum())):
+                faults.add("unknown class", f"{self.origin}: class {name!r}, {count} boxes", count)
+        unknown = np.ones((len(self.unknown), len(class_names)), bool)
+        for old, position in enumerate(new):
+            if position >= 0:
+                unknown[:, position] &= self.unknown[:, old]
+        ids = tuple(category_ids) if category_ids is not None else self._ids_of(class_names, new)
+        labels = table[self.labels]
+        return replace(
+            self, class_names=tuple(class_names), category_ids=ids, labels=labels, unknown=unknown, faults=faults
+        )
+
+    def _ids_of(self, class_names: Sequence[str], new: list[int]) -> tuple[int, ...]:
+        ids = {position: self.category_ids[old] for old, position in enumerate(new) if position >= 0}
+        free = iter(i for i in range(1, len(class_names) + len(ids) + 1) if i not in set(ids.values()))
+        return tuple(ids[i] if i in ids else next(free) for i in range(len(class_names)))
+
+    def _with_rows(self, rows: np.ndarray) -> DetectionData:
+        """Boxes reordered; the caller must set `starts`."""
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            areas=self.areas[rows],
+            flags=self.flags[rows],
+        )
+
+
+def build(
+    class_names: Sequence[str],
+    paths: Iterable[str | os.PathLike],
+    owners: Sequence[int] | np.ndarray,
+    boxes: Sequence | np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    *,
+    sizes: Sequence | np.ndarray | None = None,
+    image_ids: Sequence[int] | np.ndarray | None = None,
+    scores: Sequence[float] | np.ndarray | None = None,
+    areas: Sequence[float] | np.ndarray | None = None,
+    flags: Sequence[int] | np.ndarray | None = None,
+    category_ids: Sequence[int] | None = None,
+    unknown_classes: Iterable[str] = (),
+    source: str = "",
+    origin: str = "",
+    faults: Faults | None = None,
+) -> DetectionData:
+    """A data set from loose parts: `owners` [B] is the picture of each box [B, 4]; boxes may come in any order."""
+    table = PathTable.of(paths)
+    number, owner = len(table), np.asarray(owners, np.int64).reshape(-1)
+    order = np.argsort(owner, kind="stable")
+    box_array = np.asarray(boxes, np.float32).reshape(-1, 4)[order]
+
+    def column(values: Sequence | np.ndarray | None, default: np.ndarray, kind: type) -> np.ndarray:
+        return default.astype(kind) if values is None else np.asarray(values, kind).reshape(-1)[order]
+
+    with np.errstate(invalid="ignore", over="ignore"):  # faulty boxes are the check's business
+        box_areas = (box_array[:, 2] - box_array[:, 0]) * (box_array[:, 3] - box_array[:, 1])
+    data = DetectionData(
+        class_names=tuple(class_names),
+        category_ids=tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1)),
+        paths=table,
+        sizes=np.zeros((number, 2), np.int32) if sizes is None else np.asarray(sizes, np.int32).reshape(-1, 2),
+        image_ids=np.arange(number, dtype=np.int64) if image_ids is None else np.asarray(image_ids, np.int64),
+        boxes=box_array,
+        labels=column(labels, np.zeros(0), np.int32),
+        scores=column(scores, np.ones(len(order)), np.float32),
+        areas=column(areas, box_areas, np.float32),
+        flags=column(flags, np.zeros(len(order)), np.uint8),
+        starts=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=number))]).astype(np.int64),
+        groups=np.zeros(number, np.uint8),
+        unknown=np.zeros((1, len(class_names)), bool),
+        source=source,
+        origin=origin,
+        faults=faults if faults is not None else Faults(),
+    )
+    return data.declare_unknown(unknown_classes)
+
+
+def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None) -> DetectionData:
+    """Several data sets as one. Classes are joined by name (in order of appearance, or `class_names`); what one part
+    does not annotate is unknown in its pictures. Image ids that clash are made up anew."""
+    if class_names is None:
+        class_names, seen = [], set()
+        for part in parts:
+            fresh = [name for name in part.class_names if canonical(name) not in seen]
+            seen.update(map(canonical, fresh))
+            class_names += fresh
+    ids = parts[0].category_ids if tuple(class_names) == parts[0].class_names else None
+    parts = tuple(part.with_classes(class_names, ids) for part in parts)
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    image_ids = joined("image_ids")
+    if len(np.unique(image_ids)) < len(image_ids):
+        image_ids = np.arange(len(image_ids), dtype=np.int64)
+    first_group = np.cumsum([0] + [len(part.unknown) for part in parts])
+    first_box = np.cumsum([0] + [part.num_boxes for part in parts])
+    return replace(
+        parts[0],
+        category_ids=parts[0].category_ids,
+        paths=PathTable.of(path for part in parts for path in part.paths),
+        image_ids=image_ids,
+        starts=np.concatenate([[0], *[part.starts[1:] + first for part, first in zip(parts, first_box)]]).astype(
+            np.int64
+        ),
+        groups=np.concatenate([part.groups + first for part, first in zip(parts, first_group)]).astype(np.uint8),
+        faults=parts[0].faults.merged(*[part.faults for part in parts[1:]]),
+        source=parts[0].source if len({part.source for part in parts}) == 1 else "mixed",
+        origin=" + ".join(part.origin for part in parts),
+        **{name: joined(name) for name in ("sizes", "boxes", "labels", "scores", "areas", "flags", "unknown")},
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
