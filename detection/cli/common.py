@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from detection.core.errors import MobileSSDError
 
 if TYPE_CHECKING:
     from detection.detector import Detector
-
-DISPLAY_SCORE = 0.3  # what is worth showing to a person, when the weights do not say
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +19,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--weights", metavar="W", help="weights file or model name (default: the weights of the house)")
     model.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     model.add_argument("--runtime", default="auto", help="auto, torch, openvino, onnxruntime, litert (default: auto)")
-    model.add_argument("--precision", default="auto", help="auto, fp32, fp16, bf16, int8 (default: auto)")
+    model.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16, int8 (default: auto)")
     model.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
     result = parser.add_argument_group("what is kept")
     result.add_argument("--score", type=fraction, metavar="S", help="lowest score to keep, 0..1")
@@ -38,7 +32,7 @@ def open_detector(args: argparse.Namespace, score: float | None = None) -> Detec
     """The detector that `args` (of `add_detector_arguments`) asks for.
 
     `score` is the floor when --score was not given (evaluation wants 0.01). None means for display: the threshold that
-    stands in the card of the weights, else `DISPLAY_SCORE`.
+    stands in the card of the weights, else 0.3 (`Detector` decides).
     """
     from detection.detector import Detector
 
@@ -58,15 +52,6 @@ def describe_runtime(runtime: object) -> str:
     threads = getattr(runtime, "threads", None)
     text = f"{getattr(runtime, 'name', '?')} on {getattr(runtime, 'device', '?')}, {getattr(runtime, 'precision', '?')}"
     return text + (f", {threads} thread{'s' if threads != 1 else ''}" if threads else "")
-
-
-def check_class_names(wanted: Sequence[str], known: Sequence[str]) -> None:
-    """Raises MobileSSDError if a wanted class is unknown, with the nearest names that exist."""
-    for name in wanted:
-        if name not in known:
-            nearest = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known are {', '.join(known)}"
-            raise MobileSSDError(f"unknown class {name!r}: {hint}")
 
 
 def progress(total: int | None, unit: str, quiet: bool = False):
