@@ -1,7 +1,6 @@
-"""Pictures of every kind become upright uint8 RGB; what is broken is refused in one line that names the file."""
+"""Pictures of every kind become upright uint8 RGB, and stretch to any size."""
 
 import io
-import os
 import struct
 import zlib
 
@@ -11,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.errors import BadPictureError
 from detection.core.picture_header import gif_is_animated, read_header
-from detection.core.preprocess import MAX_PIXELS, decode_image, read_image, stretch
+from detection.core.preprocess import decode_image, read_image, stretch
 
 
 def picture(height=48, width=64):
@@ -64,7 +62,7 @@ def turned(image, orientation):
         4: image[::-1],
         5: image.transpose(1, 0, 2),
         6: np.rot90(image, -1),
-        7: np.rot90(image[:, ::-1], 1),
+        7: np.rot90(image[:, ::-1], -1),
         8: np.rot90(image, 1),
     }[orientation]
 
@@ -72,18 +70,15 @@ def turned(image, orientation):
 # ---------------------------------------------------------------- kinds
 
 
-@pytest.mark.parametrize("kind", [".png", ".bmp", ".tiff", ".ppm"])
+@pytest.mark.parametrize("kind", [".png", ".bmp", ".tiff"])
 def test_lossless_kinds_come_back_as_they_were_in_rgb(kind):
-    if kind == ".ppm":
-        with pytest.raises(BadPictureError, match="no JPEG, PNG"):
-            decode_image(encode(picture(), kind) + b"\0")
-    else:
-        assert difference(decode_image(encode(picture(), kind)), picture()) == 0
+    assert difference(decode_image(encode(picture(), kind)), picture()) == 0
 
 
-@pytest.mark.parametrize(
-    "kind,options", [(".jpg", (1, 95)), (".jpg", (1, 95, 2, 1)), (".jpg", (1, 95, 4, 1)), (".webp", (64, 95))]
-)
+LOSSY = [(".jpg", (1, 95)), (".jpg", (1, 95, 2, 1)), (".jpg", (1, 95, 4, 1)), (".webp", (64, 95))]
+
+
+@pytest.mark.parametrize("kind,options", LOSSY, ids=["jpeg", "progressive", "restarts", "webp"])
 def test_lossy_kinds_come_back_nearly_as_they_were(kind, options):
     assert difference(decode_image(encode(picture(), kind, *options)), picture()) < 3
 
@@ -192,141 +187,15 @@ def test_orientation_of_a_tiff(orientation):
     assert difference(decode_image(by_pillow(picture(), "TIFF", exif=tags)), turned(picture(), orientation)) == 0
 
 
-@pytest.mark.parametrize(
-    "note", [b"", b"II*\0", b"XX*\0" + bytes(20), exif(0), exif(9), exif(77), b"II*\0" + b"\xff" * 40]
-)
+BROKEN_NOTES = [b"", b"II*\0", b"XX*\0" + bytes(20), exif(0), exif(9), exif(77), b"II*\0" + b"\xff" * 40]
+
+
+@pytest.mark.parametrize("note", BROKEN_NOTES)
 def test_a_broken_exif_note_does_not_break_the_picture(note):
     body = b"Exif\0\0" + note
     plain = encode(picture(), ".jpg")
     data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:]
     assert np.array_equal(decode_image(data), decode_image(plain))
-
-
-# ---------------------------------------------------------------- what is refused
-
-
-def refused(data, tmp_path, name="photo.jpg"):
-    """The message with which a file of this content is refused: one line, with the file's name."""
-    path = tmp_path / name
-    path.write_bytes(data)
-    with pytest.raises(BadPictureError) as caught:
-        read_image(path)
-    message = str(caught.value)
-    assert message.startswith(str(path)) and "\n" not in message
-    return message
-
-
-@pytest.mark.parametrize("options", [(), (2, 1), (4, 4)], ids=["plain", "progressive", "restarts"])
-@pytest.mark.parametrize("part", [0.35, 0.7, 0.99])
-def test_a_truncated_jpeg_is_refused_and_not_filled_with_grey(tmp_path, options, part):
-    data = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), ".jpg", *options)
-    assert "cut short" in refused(data[: int(len(data) * part)], tmp_path)
-
-
-def test_a_thumbnail_inside_does_not_hide_that_a_jpeg_is_truncated(tmp_path):
-    body = b"Exif\0\0" + exif(1) + encode(picture(6, 8), ".jpg")
-    plain = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), ".jpg")
-    data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:]
-    assert decode_image(data).shape == (64, 64, 3)
-    assert "cut short" in refused(data[: len(data) * 3 // 4], tmp_path)
-
-
-def test_bytes_after_the_end_of_a_jpeg_do_no_harm():
-    plain = encode(picture(), ".jpg")
-    for more in (b"\0" * 50, plain[: len(plain) // 2], b"some maker's note"):
-        assert np.array_equal(decode_image(plain + more), decode_image(plain))
-
-
-@pytest.mark.parametrize("kind", [".png", ".webp", ".bmp", ".tiff", ".gif"])
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
-def test_other_kinds_cut_short_are_refused(tmp_path, kind, part):
-    data = encode(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8), kind)
-    refused(data[: int(len(data) * part)], tmp_path, "photo" + kind)
-
-
-@pytest.mark.parametrize(
-    "start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"GIF89a", b"BM", b"II*\0"]
-)
-def test_a_signature_alone_is_refused(tmp_path, start):
-    for rest in (b"", b"\0" * 30, b"\xff" * 30, b"\xff\xd9" * 3):
-        refused(start + rest, tmp_path)
-
-
-def test_what_is_no_picture_is_told_what_it_is(tmp_path):
-    assert "is empty" in refused(b"", tmp_path)
-    assert "a text file" in refused(b"hello, I am text\n", tmp_path)
-    assert "a web page" in refused(b"<!DOCTYPE html><html>404</html>", tmp_path)
-    assert "git lfs pull" in refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:0", tmp_path)
-    assert "HEIC" in refused(b"\0\0\0\x18ftypheic" + bytes(20), tmp_path)
-    assert "no JPEG, PNG" in refused(bytes(range(200)), tmp_path)
-
-
-def test_missing_files_and_folders_are_refused(tmp_path):
-    with pytest.raises(BadPictureError, match="nowhere.jpg: no such file"):
-        read_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(BadPictureError, match="is a folder"):
-        read_image(tmp_path)
-    with pytest.raises(BadPictureError, match="cannot be read"):
-        read_image("a\0b.jpg")
-    with pytest.raises(BadPictureError) as caught:
-        read_image(tmp_path / "two\nlines.jpg")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_named_pipe_is_refused_and_does_not_hang(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(BadPictureError, match="no regular file"):
-        read_image(tmp_path / "pipe.jpg")
-
-
-def huge_png(width, height):
-    """A PNG of a few kilobytes that says it is huge; its data is a real, endless row of zeros, cheap to unfold."""
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1 << 20), 9)) + chunk(b"IEND", b"")
-
-
-def huge_headers():
-    side = 30_000
-    jpeg = bytearray(encode(picture(), ".jpg"))
-    struct.pack_into(">HH", jpeg, jpeg.index(b"\xff\xc0") + 5, side, side)
-    bmp = bytearray(encode(picture(), ".bmp"))
-    struct.pack_into("<ii", bmp, 18, side, -side)
-    gif = bytearray(encode(picture(), ".gif"))
-    struct.pack_into("<HH", gif, 6, side, side)
-    tiff = struct.pack("<4sIHHHIIHHIII", b"II*\0", 8, 2, 256, 4, 1, side, 257, 4, 1, side, 0)
-    big = struct.pack("<4sHHQQ", b"II+\0", 8, 0, 16, 2) + struct.pack("<HHQQHHQQ", 256, 4, 1, side, 257, 4, 1, side)
-    webp = b"RIFF\x12\0\0\0WEBPVP8X" + struct.pack("<II", 10, 0) + 2 * (side - 1).to_bytes(3, "little")
-    kinds = {"png": huge_png(side, side), "jpeg": bytes(jpeg), "bmp": bytes(bmp), "gif": bytes(gif), "tiff": tiff}
-    return kinds | {"bigtiff": big, "webp": webp}
-
-
-@pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "gif", "tiff", "bigtiff", "webp"])
-def test_thirty_thousand_pixels_square_are_refused_from_the_header(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded a picture that should have been refused"))
-    message = refused(huge_headers()[kind], tmp_path)
-    assert "30000 x 30000 pixels" in message and "100 megapixels" in message
-
-
-def test_the_limit_can_be_chosen():
-    data = encode(picture(), ".png")
-    assert decode_image(data, max_pixels=48 * 64).shape == (48, 64, 3)
-    with pytest.raises(BadPictureError, match="64 x 48 pixels, more than 0.003 megapixels"):
-        decode_image(data, "small.png", max_pixels=3000)
-    assert MAX_PIXELS == 100_000_000
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=60), st.sampled_from([".jpg", ".png", ".webp", ".gif", ".bmp", ".tiff"]), st.data())
-def test_damaged_files_give_a_picture_or_one_clear_line_and_nothing_else(noise, kind, data):
-    good = bytearray(encode(picture(), kind))
-    where = data.draw(st.integers(0, len(good)))
-    good[where : where + len(noise)] = noise
-    try:
-        image = decode_image(bytes(good), max_pixels=1_000_000)
-        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    except BadPictureError as error:
-        assert "\n" not in str(error)
 
 
 # ---------------------------------------------------------------- stretch
