@@ -97,8 +97,11 @@ def open_pair(
     images: str | os.PathLike | None = None,
     val_images: str | os.PathLike | None = None,
 ) -> tuple[DetectionData, DetectionData | None]:
-    """Training and validation data. `val`: a split of the same data set, or the path of another; None looks for the split
-    `val` (then `valid`, `test`) and gives None where there is none. Validation has the classes of training."""
+    """Training and validation data; validation gets the classes of training.
+
+    `val`: a split of the same data set, or the path of another; None looks for the split `val` (then `valid`, `test`)
+    and gives None where there is none.
+    """
     train = open_data(path, split, format, class_names, images)
     layout = recognise(path, format)
     own = split or layout.default("train")

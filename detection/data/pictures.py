@@ -1,12 +1,11 @@
 """Picture files: which names are pictures, their size without decoding them, and a decode that is bounded in size.
 
-Imports `detection.core.preprocess` for the decoding itself; Pillow, for headers only, inside the function that uses it.
+Imports `detection.core` for headers and decoding.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detection.core import picture_header
 from detection.core.errors import BadPictureError
+from detection.core.preprocess import decode_image, read_image
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jpe", ".jp2")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jpe")
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+HEAD = 1 << 20  # of a larger file only this much is read for its header, and its last bytes
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,35 @@ class Header:
 
 
 def read_header(path: str | os.PathLike) -> Header:
-    """Size and EXIF orientation of a picture, without decoding it. Raises BadPictureError, FileNotFoundError."""
-    from PIL import Image, UnidentifiedImageError
+    """Size and EXIF orientation of a picture, without decoding it; a file that is cut short is found out.
 
+    Raises BadPictureError, FileNotFoundError.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about very large pictures and odd metadata; the decoder judges those
-            with Image.open(path) as picture:
-                width, height = picture.size
-                turned = "exif" in picture.info or picture.format == "TIFF"  # getexif decodes a PNG that has none
-                orientation = int(picture.getexif().get(0x0112, 1)) if turned else 1
+        with open(path, "rb") as file:
+            data = file.read(HEAD)
+            if os.fstat(file.fileno()).st_size > len(data):
+                file.seek(-64, os.SEEK_END)
+                head = picture_header.read_header(data + file.read())
+                if head is None or not head.complete:  # not to be told from both ends
+                    file.seek(0)
+                    head = picture_header.read_header(file.read())
+            else:
+                head = picture_header.read_header(data)
+    except ValueError as error:
+        raise BadPictureError(f"{path}: a broken picture ({error})") from None
     except FileNotFoundError:
         raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
-        raise BadPictureError(f"{path}: no picture that can be read ({_first_line(error)})") from None
-    orientation = orientation if 1 <= orientation <= 8 else 1
-    return Header(width, height, orientation) if orientation >= 5 else Header(height, width, orientation)
+    except OSError as error:
+        raise BadPictureError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if head is None:
+        what = picture_header.explain_no_picture(data) if data else "empty (0 bytes)"
+        raise BadPictureError(f"{path}: no picture but {what}" if data else f"{path}: {what}")
+    if not head.complete:
+        raise BadPictureError(f"{path}: cut short (its end is missing)")
+    if head.orientation >= 5:
+        return Header(head.width, head.height, head.orientation)
+    return Header(head.height, head.width, head.orientation)
 
 
 def load_picture(path: str | os.PathLike, max_side: int | None = None) -> np.ndarray:
@@ -59,17 +74,19 @@ def load_picture(path: str | os.PathLike, max_side: int | None = None) -> np.nda
     With `max_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size while its longer side stays at least `max_side`:
     a photograph of 12 megapixels then costs a fraction of the time, which a network of 300 pixels cannot tell.
     """
-    from detection.core.preprocess import read_image
-
-    if max_side is not None and os.path.splitext(path)[1].lower() in (".jpg", ".jpeg", ".jpe"):
-        try:
-            longer = max(read_header(path).raw_size)
-        except FileNotFoundError:
-            longer = 0
-        factor = max((f for f in REDUCED if longer / f >= max_side), default=1)
-        if factor > 1 and (bgr := cv2.imread(os.fspath(path), REDUCED[factor])) is not None:
+    if max_side is None:
+        return read_image(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        head = picture_header.read_header(data)
+    except (OSError, ValueError):
+        return read_image(path)  # which says what is wrong
+    if head is not None and head.kind == "jpeg" and head.complete:
+        factor = max((f for f in REDUCED if max(head.width, head.height) / f >= max_side), default=1)
+        if factor > 1 and (bgr := cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[factor])) is not None:
             return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return read_image(path)
+    return decode_image(data, path)
 
 
 def find_pictures(folder: str | os.PathLike) -> list[Path]:
@@ -118,7 +135,3 @@ def _names_in(folder: Path) -> Iterable[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -23,6 +23,7 @@ from detection.data.faults import Faults
 from detection.data.pictures import PictureFinder, is_picture
 
 SPLITS = ("train", "val", "trainval", "test")
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(folder: str | os.PathLike, split: str | None = None, one_based: bool | None = None) -> DetectionData:
@@ -114,10 +115,10 @@ class _Columns:
         return "VOC" in source
 
     def _read_object(self, item: ElementTree.Element, path: Path, shift: float) -> None:
-        name, box = (item.findtext("name") or "").strip(), item.find("bndbox")
+        name = (item.findtext("name") or "").strip()
         try:
-            x1, y1, x2, y2 = (float(box.findtext(side, "")) for side in ("xmin", "ymin", "xmax", "ymax"))  # type:
-        ignore except (AttributeError, ValueError):
+            x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}", "")) for side in SIDES)
+        except ValueError:
             self.faults.add("bad line", f"{path}: object {name!r} has no bndbox of four numbers")
             return
         if not name:
