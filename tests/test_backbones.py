@@ -1,0 +1,356 @@
+"""The bodies: their taps, their maps at any size, TensorFlow's SAME padding, clear refusals, clean conversion."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from backbones import (
+    ConvNormAct,
+    Norm,
+    available_taps,
+    build_backbone,
+    count,
+    initialise,
+    list_backbones,
+    make_divisible,
+)
+from backbones.blocks import SameConv2d, conv2d, same_padding
+
+MOBILENETS = [name for name in list_backbones() if name != "vgg16"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """On small pictures two threads that wait for each other are slower, by far where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def on_meta(name, taps=None, **options):
+    """A body whose tensors have shapes and no values."""
+    with torch.device("meta"):
+        return build_backbone(name, taps, **options).eval()
+
+
+def maps(body, height, width):
+    return [tuple(found.shape[1:]) for found in body(torch.empty(1, 3, height, width, device="meta"))]
+
+
+def halved(size, stride):
+    return -(-size // stride)
+
+
+# Taps
+
+
+@pytest.mark.parametrize(
+    "name, options, expected",
+    [
+        ("mobilenet_v1", {}, [("conv11", 16, 512), ("conv13", 32, 1024)]),
+        ("mobilenet_v1", {"alpha": 0.75}, [("conv11", 16, 384), ("conv13", 32, 768)]),
+        ("mobilenet_v1", {"shallow": True}, [("conv6", 16, 512), ("conv13", 32, 1024)]),
+        ("mobilenet_v1_fullconv", {}, [("conv11", 16, 512), ("conv13", 32, 1024)]),
+        ("mobilenet_v2", {}, [("expand13", 16, 576), ("top", 32, 1280)]),
+        ("mobilenet_v3_large", {}, [("expand13", 16, 672), ("top", 32, 960)]),
+        ("mobilenet_v3_large", {"reduced_tail": True}, [("expand13", 16, 672), ("top", 32, 480)]),
+        ("mobilenet_v3_small", {}, [("expand9", 16, 288), ("top", 32, 576)]),
+        ("mobilenet_v3_small", {"reduced_tail": True}, [("expand9", 16, 288), ("top", 32, 288)]),
+        ("vgg16", {}, [("conv4_3", 8, 512), ("fc7", 16, 1024)]),
+    ],
+)
+def test_usual_taps_of_the_published_detectors(name, options, expected):
+    assert [(tap.name, tap.stride, tap.channels) for tap in on_meta(name, **options).taps] == expected
+
+
+@pytest.mark.parametrize(
+    "name, tap, stride, channels",
+    [
+        ("mobilenet_v1", "conv5", 8, 256),
+        ("mobilenet_v2", "block12", 16, 96),  # mmdet, lufficc; TF-OD's layer_14
+        ("mobilenet_v2", "expand6", 8, 192),
+        ("mobilenet_v2", "block5", 8, 32),  # TF-OD's layer_7
+        ("mobilenet_v2", "block2", 4, 24),  # TF-OD's layer_4
+        ("mobilenet_v3_large", "expand7", 8, 240),
+        ("mobilenet_v3_large", "block6", 8, 40),
+        ("mobilenet_v3_small", "expand4", 8, 96),
+        ("mobilenet_v3_small", "block3", 8, 24),
+    ],
+)
+def test_other_taps_that_detectors_use(name, tap, stride, channels):
+    (found,) = on_meta(name, [tap]).taps
+    assert (found.stride, found.channels) == (stride, channels)
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("alpha", [0.25, 1.4])
+@pytest.mark.parametrize("name", MOBILENETS)
+def test_every_tap_is_what_it_says_at_odd_sizes(name, alpha, padding):
+    taps = available_taps(name, alpha=alpha)
+    body = on_meta(name, [tap.name for tap in taps], alpha=alpha, padding=padding)
+    assert body.taps == taps
+    for height, width in ((33, 47), (300, 321)):
+        expected = [(tap.channels, halved(height, tap.stride), halved(width, tap.stride)) for tap in taps]
+        assert maps(body, height, width) == expected
+
+
+def test_maps_of_vgg_in_ssd300_and_ssd512():
+    assert maps(on_meta("vgg16"), 300, 300) == [(512, 38, 38), (1024, 19, 19)]
+    assert maps(on_meta("vgg16"), 512, 512) == [(512, 64, 64), (1024, 32, 32)]
+    names = [tap.name for tap in available_taps("vgg16")]
+    assert maps(on_meta("vgg16", names), 64, 80) == [
+        (tap.channels, 64 // tap.stride, 80 // tap.stride) for tap in available_taps("vgg16")
+    ]
+
+
+@pytest.mark.parametrize("name", list_backbones())
+def test_taps_come_in_the_order_asked_for_and_are_the_same_maps_whatever_else_is_tapped(name):
+    torch.manual_seed(0)
+    usual = build_backbone(name, alpha=0.25).eval()
+    names = [tap.name for tap in usual.taps]
+    turned = build_backbone(name, names[::-1], alpha=0.25).eval()
+    turned.load_state_dict(usual.state_dict())
+    x = torch.randn(1, 3, 48, 33)
+    with torch.no_grad():
+        for found, expected in zip(turned(x), usual(x)[::-1], strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+def test_layers_behind_the_last_tap_are_not_built():
+    assert len(on_meta("mobilenet_v1", ["conv5"]).blocks) == 5
+    assert list(on_meta("vgg16", ["conv4_3"]).state_dict())[-1] == "conv4_3_norm.weight"
+    body = on_meta("mobilenet_v2", ["expand13", "block5"])
+    assert maps(body, 64, 64) == [(576, 4, 4), (32, 8, 8)]
+    behind = [key for key in body.state_dict() if key.startswith(("blocks.13", "top"))]
+    assert behind and all(key.startswith("blocks.13.expand.") for key in behind)
+
+
+@pytest.mark.parametrize("name", list_backbones())
+def test_layers_are_registered_in_the_order_of_execution(name):
+    """Importers lay the layers of a file beside ours in this order."""
+    body = on_meta(name)
+    registered = [key for key, layer in body.named_modules() if layer._parameters]
+    assert [layer.name for layer in count(body, 64).layers] == registered
+
+
+def test_names_in_the_state_dict_stay():
+    keys = set(build_backbone("mobilenet_v1", alpha=0.25).state_dict())
+    for key in ("conv0.conv.weight", "conv0.norm.running_mean", "blocks.0.depthwise.conv.weight"):
+        assert key in keys
+    assert {"blocks.12.pointwise.conv.weight", "blocks.12.pointwise.norm.bias"} <= keys
+    keys = set(on_meta("mobilenet_v3_large").state_dict())
+    assert {"stem.conv.weight", "blocks.12.expand.norm.weight", "blocks.12.depthwise.conv.weight"} <= keys
+    assert {"blocks.12.gate.fc1.bias", "blocks.12.project.conv.weight", "top.conv.weight"} <= keys
+    assert {"conv1_1.conv.weight", "conv4_3_norm.weight", "fc7.conv.bias"} <= set(on_meta("vgg16").state_dict())
+
+
+# Widths
+
+
+def test_width_rules():
+    assert [make_divisible(v * 0.35) for v in (32, 16, 24, 1280)] == [16, 8, 8, 448]
+    assert make_divisible(5.6, 8, 16) == 16
+    first = {name: available_taps(name, alpha=0.25, min_depth=16)[0].channels for name in MOBILENETS}
+    assert set(first.values()) == {16}  # with min_depth 8 they would have 8
+    assert available_taps("mobilenet_v1", alpha=0.3)[1].channels == 19  # V1 cuts to whole numbers, V2 and V3 do not
+    assert available_taps("mobilenet_v2", alpha=0.3, round_to=1)[-2].channels == 96
+
+
+def test_top_of_mobilenet_v2_is_scaled_or_kept():
+    def top(alpha, scale_top):
+        return available_taps("mobilenet_v2", alpha=alpha, scale_top=scale_top)[-1].channels
+
+    assert [top(a, True) for a in (0.35, 0.5, 0.75, 1.0, 1.4)] == [448, 640, 960, 1280, 1792]
+    assert [top(a, False) for a in (0.35, 0.5, 0.75, 1.0, 1.4)] == [1280, 1280, 1280, 1280, 1792]
+
+
+# Padding
+
+
+def test_paddings_of_tensorflow_at_stride_two():
+    assert all(same_padding(n, 3, 2) == (0, 1) for n in (2, 10, 20, 38, 40, 80, 150, 160, 300, 320))
+    assert all(same_padding(n, 3, 2) == (1, 1) for n in (1, 3, 5, 19, 75))
+    assert same_padding(40, 5, 2) == (1, 2) and same_padding(19, 5, 2) == (2, 2)
+    assert same_padding(19, 3, 1, 6) == (6, 6) and same_padding(8, 1, 2) == (0, 0) and same_padding(8, 2, 1) == (0, 1)
+
+
+def test_same_padding_leads_and_symmetric_padding_trails():
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    same, symmetric = conv2d(1, 1, 3, 2, bias=False), conv2d(1, 1, 3, 2, bias=False, padding="symmetric")
+    for layer in (same, symmetric):
+        nn.init.ones_(layer.weight)
+    with torch.no_grad():
+        assert same(x)[0, 0].tolist() == [[45, 39], [66, 50]]  # the first cell sees rows and columns 0 to 2
+        assert symmetric(x)[0, 0].tolist() == [[10, 24], [51, 90]]  # the first cell sees rows and columns -1 to 1
+
+
+def same_convolution_in_numpy(x, weight, stride, dilation):
+    """SAME from its definition: out = ceil(n / stride) windows, the odd cell of the padding they lack behind."""
+    kernel = weight.shape[-1]
+    out_shape = [-(-n // stride) for n in x.shape]
+    lack = [max((m - 1) * stride + (kernel - 1) * dilation + 1 - n, 0) for m, n in zip(out_shape, x.shape)]
+    padded = np.pad(x, [(total // 2, total - total // 2) for total in lack])
+    out = np.zeros(out_shape)
+    for row, column in np.ndindex(*out_shape):
+        window = padded[row * stride :: dilation, column * stride :: dilation][:kernel, :kernel]
+        out[row, column] = (window * weight).sum()
+    return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 23), st.integers(1, 23)),
+    kernel=st.sampled_from([1, 2, 3, 4, 5]),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_same_padding_equals_its_definition(size, kernel, stride, dilation, seed):
+    draw = np.random.default_rng(seed)
+    x, weight = draw.normal(size=size), draw.normal(size=(kernel, kernel))
+    layer = conv2d(1, 1, kernel, stride, dilation=dilation, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        found = layer(torch.from_numpy(x)[None, None])[0, 0].numpy()
+    np.testing.assert_allclose(found, same_convolution_in_numpy(x, weight, stride, dilation), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "padding, size, centres",
+    [("same", 300, (11.5, 11.5)), ("symmetric", 300, (0.5, 0.5)), ("same", 320, (15.5, 31.5))],
+)
+def test_where_the_first_cell_looks(padding, size, centres):
+    """Centre in pixels of what cell (0, 0) of the two taps sees: padding moves it."""
+    body = on_meta("mobilenet_v1", padding=padding)
+    centre, step, seen = 0.5, 1, {}
+    for name, layer in body.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            before = layer.padding[0]
+            if isinstance(layer, SameConv2d):
+                before = same_padding(halved(size, step), layer.kernel_size[0], layer.stride[0])[0]
+            centre += step * ((layer.kernel_size[0] - 1) / 2 - before)
+            step *= layer.stride[0]
+            seen[name] = centre
+    assert (seen["blocks.10.pointwise.conv"], seen["blocks.12.pointwise.conv"]) == centres
+
+
+def test_other_paddings_and_biases_of_a_convolution():
+    x = torch.zeros(1, 3, 8, 8)
+    assert ConvNormAct(3, 4, 4, padding=1, norm=None)(x).shape[-1] == 7  # the last extra of SSD512
+    assert ConvNormAct(3, 4, 3, padding="valid", norm=None)(x).shape[-1] == 6  # the last extras of SSD300
+    assert type(conv2d(3, 4, 3)) is nn.Conv2d  # at stride 1 there is nothing to emulate
+    assert ConvNormAct(3, 4).conv.bias is None and ConvNormAct(3, 4, norm=None).conv.bias is not None
+    assert ConvNormAct(3, 4, bias=True).conv.bias is not None
+    norm = ConvNormAct(3, 4, norm=Norm(1e-5, 0.1)).norm
+    assert (norm.eps, norm.momentum) == (1e-5, 0.1)
+    with pytest.raises(ValueError, match="padding is"):
+        conv2d(3, 4, 3, padding="full")
+    with pytest.raises(ValueError, match="unknown activation 'swish'"):
+        ConvNormAct(3, 4, activation="swish")
+
+
+def test_options_reach_every_layer():
+    body = on_meta("mobilenet_v1", activation="relu", norm_eps=1e-5, norm_momentum=0.1, padding="symmetric")
+    layers = list(body.modules())
+    assert {(m.eps, m.momentum) for m in layers if isinstance(m, nn.BatchNorm2d)} == {(1e-5, 0.1)}
+    assert not any(isinstance(m, nn.ReLU6 | SameConv2d) for m in layers)
+    defaults = {(m.eps, m.momentum) for m in on_meta("mobilenet_v3_small").modules() if isinstance(m, nn.BatchNorm2d)}
+    assert defaults == {(0.001, 0.03)}
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "arguments, options, message",
+    [
+        (
+            ("mobilenet_v9",),
+            {},
+            r"unknown backbone 'mobilenet_v9' \(did you mean mobilenet_v\d\?\): there are ",
+        ),
+        (("mobilenet_v1",), {"alpa": 1}, r"unknown option of mobilenet_v1 'alpa' \(did you mean alpha\?\)"),
+        (("mobilenet_v3_small",), {"size": "large"}, "unknown option of mobilenet_v3_small 'size'"),
+        (
+            ("mobilenet_v2", ["block17"]),
+            {},
+            r"unknown tap of mobilenet_v2 'block17' .*: there are stem, block0, expand1",
+        ),
+        (("mobilenet_v1", ["conv7"]), {"shallow": True}, "unknown tap of mobilenet_v1 'conv7'"),
+        (("mobilenet_v1", []), {}, "must be at least one and all different"),
+        (("mobilenet_v1", ["conv5", "conv5"]), {}, "must be at least one and all different"),
+        *[((name,), {"alpha": a}, "alpha must be above 0") for name in list_backbones() for a in (0, -1, float("nan"))],
+    ],
+)
+def test_one_clear_line_says_what_is_wrong(arguments, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        build_backbone(*arguments, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", list_backbones())
+def test_an_input_smaller_than_the_coarsest_stride_is_refused(name):
+    body = on_meta(name)
+    stride = max(tap.stride for tap in body.taps)
+    assert all(min(shape) >= 1 for shape in maps(body, stride, stride))
+    with pytest.raises(
+        ValueError, match=f"{stride - 1}x99 pixels is too small for {name}: its tap .* has stride {stride}"
+    ):
+        maps(body, stride - 1, 99)
+
+
+# Training and conversion
+
+
+@pytest.mark.parametrize("name", list_backbones())
+def test_gradients_reach_every_parameter(name):
+    body = build_backbone(name, alpha=0.25).train()
+    sum(found.square().mean() for found in body(torch.randn(2, 3, 48, 48))).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in body.parameters())
+
+
+def test_first_weights():
+    body = build_backbone("mobilenet_v1", alpha=0.5)
+    initialise(body, "truncated_normal", stddev=0.09)
+    weight = body.blocks[11].pointwise.conv.weight.detach()
+    assert weight.abs().max() <= 0.18 and weight.std() == pytest.approx(0.09 * 0.88, rel=0.02)
+    initialise(body, "kaiming")
+    assert weight.std() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
+    with pytest.raises(ValueError, match="unknown initialisation 'orthogonal'"):
+        initialise(body, "orthogonal")
+
+
+class AsTuple(nn.Module):
+    """What a whole network does with the maps: a tracer warns of a list only where it is the last answer."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return tuple(self.body(x))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.jit is on its way out, OpenVINO still uses it
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v3_small"])
+def test_traces_exports_and_converts_at_a_fixed_size_without_a_warning(name):
+    openvino = pytest.importorskip("openvino")
+    body = AsTuple(build_backbone(name, alpha=0.25)).eval()
+    x = torch.randn(1, 3, 70, 97)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        expected = body(x)
+        traced = torch.jit.trace(body, x)(x)
+        exported = torch.export.export(body, (x,)).module()(x)
+        converted = openvino.convert_model(body, example_input=x, input=[1, 3, 70, 97])
+    compiled = openvino.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())
+    for number, wanted in enumerate(expected):
+        torch.testing.assert_close(traced[number], wanted)
+        torch.testing.assert_close(exported[number], wanted)
+        torch.testing.assert_close(torch.from_numpy(compiled[number]), wanted, rtol=1e-3, atol=1e-4)
