@@ -1,0 +1,83 @@
+"""How mobilessd is installed: a light base, and extras for what one wants to do with it.
+
+The base reads weights files and pictures; detection needs a runtime on top: `[runtime]` (OpenVINO, no torch) or
+`[torch]`. `make install` takes `[all]`.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """`detection.__version__`, read without importing the package: its dependencies are not there yet."""
+    found = re.search(r'^__version__ = "([^"]+)"', (HERE / "detection" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+    assert found, "detection/__init__.py has no __version__"
+    return found.group(1)
+
+
+def long_description() -> str:
+    readme = HERE / "README.md"
+    return readme.read_text("utf-8") if readme.exists() else ""
+
+
+BASE = [
+    "numpy>=1.24",
+    "opencv-python>=4.8",
+    "safetensors>=0.4.2",
+    "tqdm>=4.64",
+    "pyyaml>=6.0",
+]
+
+RUNTIME = ["openvino>=2024.4"]
+TORCH = ["torch>=2.4", "torchvision>=0.19"]
+TFLITE = ["tflite>=2.10"]
+EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.6.5"]
+
+EXTRAS = {
+    "runtime": RUNTIME,
+    "torch": TORCH,
+    "tflite": TFLITE,
+    "eval": EVAL,
+    # albumentations 2.0.x is MIT; its successor of the same module name is AGPL, so the pin must stay.
+    "train": [*TORCH, *TFLITE, *EVAL, "albumentations>=2.0,<2.1", "matplotlib>=3.7"],
+    "live": ["starlette>=0.37", "uvicorn>=0.29"],
+    "track": ["supervision>=0.20"],
+    "export": [*TORCH, *RUNTIME, "onnx>=1.16", "onnxruntime>=1.18", "nncf>=2.13", "ai-edge-litert>=1.0.1"],
+    "dev": [
+        "pytest>=8",
+        "hypothesis>=6.100",
+        "ruff>=0.12",
+        "mypy>=1.11",
+        "types-PyYAML",
+        "ai-edge-litert>=1.0.1",
+        "supervision>=0.20",
+        "httpx>=0.27",
+        "pillow>=10",
+        "build>=1.2",
+    ],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+
+setup(
+    name="mobilessd",
+    version=version(),
+    description="SSD and SSDLite object detection on MobileNets: detect, measure, train, export",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
+    package_data={"detection": ["py.typed", "weights/*.safetensors", "live/*.html", "live/*.js", "live/*.css"]},
+    python_requires=">=3.10",
+    install_requires=BASE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["mobilessd = detection.cli.main:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Operating System :: OS Independent",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
