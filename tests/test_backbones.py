@@ -7,8 +7,6 @@ import torch
 from torch import nn
 
 from backbones import (
-    ConvNormAct,
-    Norm,
     available_taps,
     build_backbone,
     count,
