@@ -1,0 +1,84 @@
+"""Anchors: counts, sizes and order of each framework's layout, from published code and files."""
+
+import numpy as np
+import pytest
+
+from detection.core.anchors import AnchorSpec, anchors_for
+from detection.core.boxes import to_xyxy
+from detection.core.errors import MobileSSDError
+from detection.ssd.network import anchors_of, build, feature_maps
+from detection.ssd.spec import ExtraSpec, InputSpec, SSDSpec
+
+TF_EXTRAS = tuple(ExtraSpec(c, c // 2) for c in (512, 256, 256, 128))
+
+
+def maps_of(size: int) -> list[tuple[int, int]]:
+    """Strides 16, 32, ... with every map half of the one before, rounded up."""
+    maps, side = [], -(-size // 16)
+    for _ in range(6):
+        maps.append((side, side))
+        side = -(-side // 2)
+    return maps
+
+
+@pytest.mark.parametrize("size, count", [(128, 330), (192, 738), (224, 1014), (256, 1284), (300, 1917), (320, 2034), (384, 2892), (416, 3462), (512, 5118)])  # fmt: skip
+def test_number_of_tensorflow_anchors_by_input_size_from_the_networks_own_maps(size, count):
+    spec = SSDSpec(taps=("conv11", "conv13"), extras=TF_EXTRAS, input=InputSpec(size=(size, size)))
+    ssd = build(spec)
+    assert list(feature_maps(ssd)) == maps_of(size)
+    cells = sum(h * w for h, w in maps_of(size))
+    assert len(anchors_of(ssd)) == 6 * cells - 3 * maps_of(size)[0][0] ** 2 == count
+
+
+def test_tensorflow_sizes_of_the_second_and_the_last_map():
+    cells = AnchorSpec().cells(6, (300, 300))
+    height_width = [[(round(h, 4), round(w, 4)) for w, h in cell.sizes] for cell in cells]
+    assert height_width[0] == [(0.1, 0.1), (0.1414, 0.2828), (0.2828, 0.1414)]
+    assert height_width[1] == [(0.35, 0.35), (0.2475, 0.495), (0.495, 0.2475), (0.2021, 0.6062), (0.6062, 0.2021), (0.4183, 0.4183)]  # fmt: skip
+    assert height_width[5] == [(0.95, 0.95), (0.6718, 1.3435), (1.3435, 0.6718), (0.5485, 1.6454), (1.6455, 0.5485), (0.9747, 0.9747)]  # fmt: skip
+
+
+def test_918_of_the_1917_anchors_at_300_cross_the_border_and_38_have_a_side_above_1():
+    anchors = anchors_for(AnchorSpec(), maps_of(300), (300, 300))
+    boxes = to_xyxy(anchors.astype(np.float64))
+    assert int(((boxes < -1e-6) | (boxes > 1 + 1e-6)).any(1).sum()) == 918
+    assert int((anchors[:, 2:] > 1).any(1).sum()) == 38
+
+
+def test_first_anchors_of_torchvision_at_320_and_of_ssd300():
+    lite = anchors_for(AnchorSpec("torchvision"), maps_of(320), (320, 320))
+    assert len(lite) == 3234
+    assert to_xyxy(lite[0]) * 320 == pytest.approx([-24, -24, 40, 40], abs=1e-3)
+    scales = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
+    ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+    options = {"scales": scales, "ratios": ratios, "steps": (8, 16, 32, 64, 100, 300)}
+    ssd300 = anchors_for(AnchorSpec("torchvision", options), [(s, s) for s in (38, 19, 10, 5, 3, 1)], (300, 300))
+    assert len(ssd300) == 8732
+    assert to_xyxy(ssd300[0]) * 300 == pytest.approx([-6.5, -6.5, 14.5, 14.5], abs=1e-3)
+
+
+def test_qfgaohao_clamps_114_centres_and_numbers_3000():
+    priors = anchors_for(AnchorSpec("qfgaohao"), maps_of(300), (300, 300))
+    assert len(priors) == 3000 and priors.max() == 1
+    assert int((priors[:, :2] == 1).any(1).sum()) == 114
+
+
+def test_caffe_truncates_sizes_and_puts_the_interpolated_square_second():
+    options = {"min_sizes": [21.9], "max_sizes": [45.7], "ratios": [[2]], "steps": [8]}
+    cell = AnchorSpec("caffe", options).cells(1, (300, 300))[0]
+    assert np.array(cell.sizes) * 300 == pytest.approx(
+        np.array([(21, 21), ((21 * 45) ** 0.5,) * 2, (21 * 2**0.5, 21 / 2**0.5), (21 / 2**0.5, 21 * 2**0.5)])
+    )
+
+
+def test_on_a_wide_input_tensorflows_anchors_keep_their_shape_in_pixels():
+    cell = AnchorSpec().cells(6, (240, 480))[1]
+    width, height = cell.sizes[0]
+    assert width * 480 == pytest.approx(height * 240)
+
+
+def test_a_wrong_number_of_entries_or_an_unknown_layout_is_one_clear_line():
+    with pytest.raises(MobileSSDError, match="ratios has 1 entries, the network has 6"):
+        AnchorSpec("torchvision", {"ratios": [[2]]}).cells(6, (320, 320))
+    with pytest.raises(MobileSSDError, match="unknown anchor layout"):
+        AnchorSpec("yolo").cells(6, (320, 320))
