@@ -1,0 +1,241 @@
+"""`mobilessd eval`: the COCO numbers of weights on pictures, or of a results file. No torch, no plots.
+
+Order: whatever can be wrong with the files is said before the first picture is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.cli.common import add_detector_arguments, describe_runtime, open_detector, positive_int
+from detection.core.errors import BadDataError, MobileSSDError
+from detection.core.files import write_text
+from detection.evaluate import report
+from detection.evaluate.categories import match_categories, normalised
+from detection.evaluate.coco import ENGINES, CocoNumbers, choose_engine, evaluate
+from detection.evaluate.results import Results, perfect_results, read_results, write_results
+from detection.evaluate.thresholds import best_thresholds, store_threshold
+from detection.evaluate.truth import GroundTruth, find_images, load_json, read_truth
+
+EVALUATION_SCORE = 0.01  # the floor of the protocol of record: COCO's curve needs the weak ones too
+SHOWN_PROBLEMS = 10
+
+EPILOG = """examples:
+  mobilessd eval --weights model.safetensors --annotations coco/ --json numbers.json
+  mobilessd eval --results mine.json --annotations instances_val2017.json --errors
+  mobilessd eval --results new.json --versus old.json --annotations instances_val2017.json
+  mobilessd eval --self-test --annotations instances_val2017.json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `mobilessd eval`."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--annotations", required=True, metavar="A", help="COCO ground truth: JSON file or COCO's folder")
+    data.add_argument("--images", metavar="DIR", help="folder of the pictures (default: looked for beside A)")
+    data.add_argument("--image-ids", metavar="FILE", help="only these pictures: a JSON list of ids, or ids in lines")
+    data.add_argument("--results", metavar="R", help="evaluate this COCO results JSON in the place of weights")
+    data.add_argument("--versus", metavar="B", help="compare with this results JSON; interval of the difference")
+    data.add_argument("--self-test", action="store_true", help="feed the ground truth back: must give AP 1.000")
+    add_detector_arguments(parser)
+    running = parser.add_argument_group("running")
+    running.add_argument("--batch", type=positive_int, default=16, metavar="N", help="pictures at once (default: 16)")
+    running.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (auto: faster, if installed)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", metavar="OUT", help="write all numbers as JSON")
+    output.add_argument("--csv", metavar="OUT", help="write the per-class table as CSV")
+    output.add_argument("--save-results", metavar="R", help="write the detections as COCO results JSON")
+    output.add_argument("--errors", action="store_true", help="say which kinds of error cost how much AP50")
+    output.add_argument("--draws", type=positive_int, default=200, metavar="N", help="draws of --versus (default: 200)")
+    output.add_argument("--store-threshold", action="store_true", help="store the score of best F1 in the weights file")
+    output.add_argument("--quiet", action="store_true", help="no progress bar, no per-class table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates, prints, writes. Exit code 0 also where single pictures could not be read (each is reported)."""
+    _check(args)
+    whole = read_truth(args.annotations)
+    pictures = None if args.image_ids is None else read_image_ids(args.image_ids, whole)
+    categories = None if args.classes is None else _category_indices(args.classes, whole)
+    truth = whole.select(pictures, categories)
+
+    seconds: float | None = None
+    protocol_parts: dict[str, Any] = {}
+    if args.self_test:
+        results, model = perfect_results(truth), "the ground truth itself (self-test)"
+    elif args.results:
+        every, model = read_results(args.results, whole), str(args.results)
+        if args.score is not None:
+            every = every[every.scores > args.score]
+        if len(every):
+            protocol_parts["score_floor"] = float(every.scores.min()) if args.score is None else args.score
+            protocol_parts["max_detections"] = int(np.bincount(every.image).max())
+        results = every.select(whole, pictures, categories)
+    else:
+        results, model, seconds, protocol_parts = _detect(args, truth)
+    if args.save_results:
+        write_results(args.save_results, results, truth)
+
+    numbers = evaluate(truth, results, args.engine)
+    thresholds = best_thresholds(truth, results)
+    unknown: dict[str, Any] = {"score_floor": None, "nms_iou": None, "max_detections": None, "runtime": None}
+    protocol = report.Protocol(
+        annotations=truth.path,
+        split=_split_name(truth.path) + (f" ({Path(args.image_ids).name})" if args.image_ids else ""),
+        images=len(truth.image_ids),
+        model=model,
+        engine=numbers.engine,
+        classes=None if categories is None else truth.category_names,
+        **{**unknown, **protocol_parts},
+    )
+    errors = differences = None
+    if args.errors:
+        from detection.evaluate.errors import split_errors
+
+        errors = split_errors(truth, results)
+    if args.versus:
+        from detection.evaluate.bootstrap import paired_bootstrap
+
+        other = read_results(args.versus, whole).select(whole, pictures, categories)
+        differences = paired_bootstrap(truth, other, results, args.draws)
+
+    if not args.quiet:
+        print(report.class_table(numbers, thresholds), end="\n\n")
+    if errors is not None:
+        print(report.error_table(errors), end="\n\n")
+    if differences is not None:
+        print(f"A: {args.versus}\nB: {model}")
+        print(report.difference_table(differences, args.draws), end="\n\n")
+    print(report.summary(numbers, protocol, thresholds))
+    if seconds is not None:
+        print(f"    {len(truth.image_ids) / seconds:.1f} pictures/s, decoding included")
+    for line in report.warnings_of(protocol, numbers):
+        _warn(line)
+    data = report.to_dict(numbers, protocol, thresholds, errors, differences, seconds)
+    if args.json:
+        write_text(args.json, json.dumps(data, indent=1) + "\n")
+    if args.csv:
+        write_text(args.csv, report.to_csv(data))
+    if args.store_threshold:
+        score = thresholds.overall.score
+        if score != score:
+            raise MobileSSDError(f"{args.weights}: nothing was found rightly, so there is no threshold to store")
+        store_threshold(args.weights, score)
+        print(f"stored in {args.weights}: score threshold {score:.3f}")
+    if args.self_test:
+        _judge_self_test(truth, numbers)
+    return 0
+
+
+def read_image_ids(path: str, truth: GroundTruth) -> list[int]:
+    """The indices of the pictures that a file names: a JSON list of ids, a JSON object of such lists, or ids in lines.
+
+    Ids that `truth` does not have are counted in a note. BadDataError if none is left.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadDataError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise BadDataError(f"{path}: not a text file of picture ids") from None
+    if text.lstrip()[:1] in ("[", "{"):
+        data = load_json(path)
+        groups = [group for group in data.values() if isinstance(group, list)] if isinstance(data, dict) else [data]
+        named = {str(identity) for group in groups for identity in group}
+    else:
+        named = set(text.replace(",", " ").split())
+    found = [index for index, identity in enumerate(truth.image_ids) if str(identity) in named]
+    if not found:
+        raise BadDataError(f"{path}: none of its {len(named)} ids is a picture of {truth.path}")
+    if len(found) < len(named):
+        _warn(f"{path}: {len(named) - len(found)} of its {len(named)} ids are not in {truth.path}, left out")
+    return found
+
+
+def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str, float, dict]:
+    """Runs the detector over the pictures: its results, its name, the seconds, and its part of the protocol."""
+    from detection.evaluate.run import detect_all
+
+    images = find_images(truth, args.images)
+    detector = open_detector(args, EVALUATION_SCORE)
+    card = detector.card
+    categories = match_categories(card.class_names, card.category_ids, truth)
+    for line in categories.notes() if args.classes is None else ():
+        _warn(line)
+    results, ran = detect_all(
+        detector, truth, images, categories, args.batch, training_images=card.training_images, progress=not args.quiet
+    )
+    for line in ran.unreadable[:SHOWN_PROBLEMS]:
+        _warn(line)
+    if len(ran.unreadable) > SHOWN_PROBLEMS:
+        _warn(f"and {len(ran.unreadable) - SHOWN_PROBLEMS} more pictures that cannot be read")
+    if ran.unreadable:
+        _warn(f"{len(ran.unreadable)} of {len(truth.image_ids)} pictures count as without detections")
+    if ran.other_size:
+        _warn(f"{len(ran.other_size)} pictures have another size than the annotations say, as {ran.other_size[0]}")
+    settings = detector.settings
+    protocol = {
+        "score_floor": settings.score,
+        "nms_iou": settings.iou,
+        "max_detections": settings.max_detections,
+        "runtime": describe_runtime(detector.runtime),
+        "images_trained_on": len(ran.trained_on),
+        "unreadable_images": len(ran.unreadable),
+    }
+    name = str(args.weights or getattr(card, "name", "") or "default weights")
+    return results, name, ran.seconds, protocol
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What does not go together, and what is missing, is said before the work is done."""
+    choose_engine(args.engine)
+    if args.self_test and (args.results or args.weights):
+        raise MobileSSDError("--self-test feeds the ground truth back: it needs neither --weights nor --results")
+    if args.store_threshold:
+        if not args.weights or Path(args.weights).suffix != ".safetensors":
+            raise MobileSSDError("--store-threshold writes into --weights FILE.safetensors; give such a file")
+        if not Path(args.weights).is_file():
+            raise MobileSSDError(f"{args.weights}: no such file, so no threshold can be stored in it")
+    elif args.results and args.weights:
+        raise MobileSSDError("give either --weights or --results (both only with --store-threshold)")
+
+
+def _category_indices(names: Sequence[str], truth: GroundTruth) -> list[int]:
+    """--classes person,dog as categories of the data."""
+    known = {normalised(name): index for index, name in enumerate(truth.category_names)}
+    if unknown := ", ".join(name for name in names if normalised(name) not in known):
+        raise MobileSSDError(f"{truth.path}: no category {unknown}; it has {', '.join(truth.category_names)}")
+    return [known[normalised(name)] for name in names]
+
+
+def _judge_self_test(truth: GroundTruth, numbers: CocoNumbers) -> None:
+    """MobileSSDError, with what the ground truth has that COCO's rule cannot score, unless AP is 1.000."""
+    if numbers.AP >= 0.9995:
+        print("self-test passed: the ground truth scores AP 1.000 against itself")
+        return
+    reasons = []
+    real = ~truth.crowd
+    if flat := int((truth.boxes[real, 2:] <= 0).any(1).sum()):
+        reasons.append(f"{flat} boxes have no area")
+    in_cell = np.unique(np.stack([truth.image[real], truth.category[real]]), axis=1, return_counts=True)[1]
+    if full := int((in_cell > 100).sum()):
+        reasons.append(f"{full} times a picture has more than 100 objects of one class, of which COCO counts 100")
+    if not real.any():
+        reasons.append("there are no objects")
+    raise BadDataError(f"{truth.path}: self-test gives AP {report.show(numbers.AP)}, not 1.000: {'; '.join(reasons)}")
+
+
+def _split_name(path: str) -> str:
+    """instances_val2017.json -> val2017; coco_val500/instances.json -> coco_val500."""
+    stem = Path(path).stem
+    return stem.removeprefix("instances_") if stem != "instances" else Path(path).resolve().parent.name or stem
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)
