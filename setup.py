@@ -14,7 +14,8 @@ HERE = Path(__file__).resolve().parent
 
 def version() -> str:
     """`detection.__version__`, read without importing the package: its dependencies are not there yet."""
-    found = re.search(r'^__version__ = "([^"]+)"', (HERE / "detection" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+    text = (HERE / "detection" / "__init__.py").read_text("utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
     assert found, "detection/__init__.py has no __version__"
     return found.group(1)
 

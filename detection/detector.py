@@ -102,8 +102,15 @@ class Detector:
             raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
         if isinstance(picture, (str, os.PathLike)):
             return read_image(picture)
-        if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            what = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        if (
+            not isinstance(picture, np.ndarray)
+            or picture.ndim != 3
+            or picture.shape[2] != 3
+            or picture.dtype != np.uint8
+        ):
+            what = (
+                f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
+            )
             raise BadPictureError(f"a picture is a path or a uint8 array [height, width, 3], not {what}")
         return picture[..., ::-1] if color == "bgr" else picture
 
@@ -115,7 +122,9 @@ class Detector:
             import difflib
 
             near = difflib.get_close_matches(canonical(name), known, 3)
-            hint = f"; nearest: {', '.join(near)}" if near else f"; it knows {', '.join(self.card.class_names[:8])}, ..."
+            hint = (
+                f"; nearest: {', '.join(near)}" if near else f"; it knows {', '.join(self.card.class_names[:8])}, ..."
+            )
             raise MobileSSDError(f"{self.weights.source} has no class {name!r}{hint}")
         return known[canonical(name)]
 

@@ -33,7 +33,12 @@ def test_plain_form_and_text():
 
 def test_nothing_found_has_the_right_shapes():
     nothing = no_detections(("cat",), (10, 10))
-    assert nothing.boxes.shape == (0, 4) and nothing.to_coco(1) == [] and str(nothing) == "nothing" and len(nothing[:3]) == 0
+    assert (
+        nothing.boxes.shape == (0, 4)
+        and nothing.to_coco(1) == []
+        and str(nothing) == "nothing"
+        and len(nothing[:3]) == 0
+    )
 
 
 def test_supervision_gets_the_same_numbers():

@@ -45,7 +45,12 @@ def outputs(rows):
     return np.zeros((len(rows), 4), np.float32), logits, anchors
 
 
-ROWS = [((0, 0, 0.5, 0.5), 0, 0.9), ((0, 0, 0.5, 0.45), 0, 0.8), ((0, 0, 0.5, 0.45), 1, 0.7), ((0.5, 0.5, 1.2, 1), 2, 0.2)]
+ROWS = [
+    ((0, 0, 0.5, 0.5), 0, 0.9),
+    ((0, 0, 0.5, 0.45), 0, 0.8),
+    ((0, 0, 0.5, 0.45), 1, 0.7),
+    ((0.5, 0.5, 1.2, 1), 2, 0.2),
+]
 
 
 def test_the_weaker_box_of_a_class_goes_another_class_stays_and_boxes_end_at_the_border():

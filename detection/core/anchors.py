@@ -86,11 +86,18 @@ def tensorflow(
     aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5, 3.0, 0.3333),
     interpolated: bool = True,
     reduce_lowest: bool = True,
+    scales: Sequence[float] | None = None,
+    lowest: Sequence[tuple[float, float]] | None = None,
 ) -> list[Cell]:
     """TensorFlow's `ssd_anchor_generator` (multiple_grid_anchor_generator.py): interpolated square last, third ratio
     0.3333, and on the first map (unless `reduce_lowest` is off) only a 0.1 square and ratios 2 and 0.5 of `min_scale`.
+
+    Beyond TensorFlow: `scales` of the maps written out, one entry more than there are maps, and `lowest`, the pairs
+    (scale, ratio) of the first map.
     """
-    scales = [min_scale + (max_scale - min_scale) * i / max(maps - 1, 1) for i in range(maps)] + [1.0]
+    if scales is None:
+        scales = [min_scale + (max_scale - min_scale) * i / max(maps - 1, 1) for i in range(maps)] + [1.0]
+    _expect(maps, scales=scales[:-1])
     height, width = input_size
     to_h, to_w = min(height, width) / height, min(height, width) / width
 
@@ -99,7 +106,9 @@ def tensorflow(
 
     cells = []
     for i, scale in enumerate(scales[:-1]):
-        if i == 0 and reduce_lowest:
+        if i == 0 and lowest is not None:
+            pairs = [(s, r) for s, r in lowest]
+        elif i == 0 and reduce_lowest:
             pairs = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
         else:
             pairs = [(scale, ratio) for ratio in aspect_ratios]
@@ -113,7 +122,7 @@ def caffe(
     maps: int,
     input_size: Size,
     min_sizes: Sequence[float] = (),
-    max_sizes: Sequence[float] = (),
+    max_sizes: Sequence[float | None] = (),
     ratios: Sequence[Sequence[float]] = (),
     steps: Sequence[float] | None = None,
     base: int = 300,
@@ -123,12 +132,17 @@ def caffe(
     """Caffe's PriorBox (prior_box_layer.cpp): the square, the interpolated square, then each ratio and its flip.
 
     Sizes and steps are pixels of a `base` input; Caffe truncates min and max sizes to whole pixels (`integer_sizes`).
+    A map whose max size is None has no interpolated square. No `steps`: the input divided evenly among the cells.
     """
     _expect(maps, min_sizes=min_sizes, max_sizes=max_sizes, ratios=ratios)
     cells = []
     for i in range(maps):
-        low, high = (int(min_sizes[i]), int(max_sizes[i])) if integer_sizes else (min_sizes[i], max_sizes[i])
-        sizes = [(low, low), (math.sqrt(low * high),) * 2]
+        low, high = min_sizes[i], max_sizes[i]
+        if integer_sizes:
+            low, high = int(low), None if high is None else int(high)
+        sizes: list[tuple[float, float]] = [(low, low)]
+        if high is not None:
+            sizes.append((math.sqrt(low * high), math.sqrt(low * high)))
         for ratio in ratios[i]:
             root = math.sqrt(ratio)
             sizes += [(low * root, low / root), (low / root, low * root)]

@@ -58,7 +58,9 @@ class Card:
         except (ValueError, TypeError, AttributeError) as error:
             raise BadWeightsError(f"{name}: its card cannot be read ({error}); was it written by mobilessd?") from None
         if card.format > FORMAT:
-            raise BadWeightsError(f"{name}: card format {card.format} is newer than this mobilessd reads ({FORMAT}); update")
+            raise BadWeightsError(
+                f"{name}: card format {card.format} is newer than this mobilessd reads ({FORMAT}); update"
+            )
         card.class_names = tuple(card.class_names)
         card.category_ids = tuple(card.category_ids)
         card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)

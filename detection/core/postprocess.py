@@ -146,5 +146,3 @@ def _logit(score: float) -> float:
     if score <= 0:
         return -math.inf
     return math.log(score / (1 - score)) if score < 1 else math.inf
-
-

@@ -1,7 +1,7 @@
 """Makes a data set fit to train on: what cannot be used is left out, what can be put right is put right, all is
 counted.
 
-numpy and `detection.core` only. `clean` is the one place where this happens; the loader repeats its box part, which
+numpy and `detection.core` only. `repair` is the one place where this happens; the loader repeats its box part, which
 costs nothing, so that no faulty box reaches a loss by any way.
 """
 
@@ -58,7 +58,7 @@ def read_headers(data: DetectionData, decode: bool = False, threads: int = 8) ->
     return Headers(sizes, orientations, faults)
 
 
-def clean(data: DetectionData, headers: Headers | None = None) -> tuple[DetectionData, Faults]:
+def repair(data: DetectionData, headers: Headers | None = None) -> tuple[DetectionData, Faults]:
     """(the data that can be trained on, all that was wrong). Pictures that are missing, unreadable or of another shape
     than annotated are left out; `sizes` become those of the files, and boxes follow.
 
@@ -80,8 +80,8 @@ def clean(data: DetectionData, headers: Headers | None = None) -> tuple[Detectio
 
 
 def clean_boxes(data: DetectionData) -> DetectionData:
-    """The box part of `clean`, vectorised: afterwards every box is finite, of a known class, inside its picture and has
-    a width and a height. IGNORE regions may have no class. Faults are added to `data.faults`."""
+    """The box part of `repair`, vectorised: afterwards every box is finite, of a known class, inside its picture and
+    has a width and a height. IGNORE regions may have no class. Faults are added to `data.faults`."""
     boxes, owners, faults = data.boxes.copy(), data.owners(), data.faults.merged()
 
     def report(kind: str, mask: np.ndarray) -> None:

@@ -142,7 +142,7 @@ class DetectionData:
         rows = np.arange(starts[-1]) + np.repeat(self.starts[chosen] - starts[:-1], counts)
         return replace(
             self._with_rows(rows),
-            paths=PathTable.of(self.paths[i] for i in chosen),
+            paths=PathTable.of(self.paths[i] for i in chosen.tolist()),
             sizes=self.sizes[chosen],
             image_ids=self.image_ids[chosen],
             groups=self.groups[chosen],
@@ -275,7 +275,7 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
     """Several data sets as one. Classes are joined by name (in order of appearance, or `class_names`); what one part
     does not annotate is unknown in its pictures. Image ids that clash are made up anew."""
     if class_names is None:
-        class_names, seen = [], set()
+        class_names, seen = [], set[str]()
         for part in parts:
             fresh = [name for name in part.class_names if canonical(name) not in seen]
             seen.update(map(canonical, fresh))
@@ -293,7 +293,6 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
     first_box = np.cumsum([0] + [part.num_boxes for part in parts])
     return replace(
         parts[0],
-        category_ids=parts[0].category_ids,
         paths=PathTable.of(path for part in parts for path in part.paths),
         image_ids=image_ids,
         starts=np.concatenate([[0], *[part.starts[1:] + first for part, first in zip(parts, first_box)]]).astype(
@@ -303,7 +302,13 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
         faults=parts[0].faults.merged(*[part.faults for part in parts[1:]]),
         source=parts[0].source if len({part.source for part in parts}) == 1 else "mixed",
         origin=" + ".join(part.origin for part in parts),
-        **{name: joined(name) for name in ("sizes", "boxes", "labels", "scores", "areas", "flags", "unknown")},
+        sizes=joined("sizes"),
+        boxes=joined("boxes"),
+        labels=joined("labels"),
+        scores=joined("scores"),
+        areas=joined("areas"),
+        flags=joined("flags"),
+        unknown=joined("unknown"),
     )
 
 

@@ -70,9 +70,7 @@ class TrainLoader:
         self.prefetch, self.pin_memory = prefetch, pin_memory
         max_side = max(max_side, *input_size)
         cache = PictureCache(self.data.sizes, cache_mb, max_side, workers) if cache_mb > 0 else None
-        self.source = _Source(
-            self.data, tuple(input_size), augmentation, seed, cache, max_side, batch_size, rank, world
-        )
+        self.source = _Source(self.data, input_size, augmentation, seed, cache, max_side, batch_size, rank, world)
         self._warned: set[str] = set()
         self._loader: Any = None
         self._steps = _Steps()

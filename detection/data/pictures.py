@@ -92,7 +92,7 @@ def load_picture(path: str | os.PathLike, max_side: int | None = None) -> np.nda
 def find_pictures(folder: str | os.PathLike) -> list[Path]:
     """All picture files below a folder, sorted by path; hidden ones are left out."""
     found = []
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(os.fspath(folder), followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(root, name) for name in files if is_picture(name)]
     return sorted(found)
@@ -117,8 +117,10 @@ class PictureFinder:
     def find(self, name: str) -> Path:
         """The file; where there is none, the path at which it was looked for first (the check reports it missing)."""
         if self.listed is None:
-            names = [_names_in(folder) for folder in self.folders]
-            self.listed = [(set(found), {os.path.splitext(n)[0]: n for n in found if is_picture(n)}) for found in names]
+            listings = [list(_names_in(folder)) for folder in self.folders]
+            self.listed = [
+                (set(found), {os.path.splitext(n)[0]: n for n in found if is_picture(n)}) for found in listings
+            ]
         stem = name if not is_picture(name) else os.path.splitext(name)[0]
         for folder, (names, stems) in zip(self.folders, self.listed):
             if name in names:

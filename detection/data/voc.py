@@ -87,7 +87,8 @@ class _Columns:
         self.rows: dict[str, tuple[int, int]] = {}
         self.files: dict[str, str] = {}
         self.sizes: dict[str, tuple[int, int]] = {}
-        self.boxes, self.flags, self.names = array("d"), array("B"), []
+        self.boxes, self.flags = array("d"), array("B")
+        self.names: list[str] = []
 
     def read(self, stem: str, path: Path, keep: bool) -> None:
         try:
@@ -134,7 +135,7 @@ class _Columns:
         finder = PictureFinder(*(folder / name for name in ("JPEGImages", "images", "Images", "Annotations")))
         paths = [self._picture(finder, stem) for stem in chosen]
         spans = [self.rows.get(stem, (0, 0)) for stem in chosen]
-        order = np.concatenate([np.arange(first, last) for first, last in spans] or [np.zeros(0)]).astype(np.int64)
+        order = np.concatenate([np.arange(first, last) for first, last in spans] or [np.zeros(0, np.int64)])
         number = {name: i for i, name in enumerate(class_names)}
         return build(
             class_names,

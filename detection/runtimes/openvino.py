@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,11 @@ def convert(ssd: Any) -> Any:
 
     height, width = ssd.spec.input.size
     example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-    model = openvino.convert_model(
-        Deployable(ssd).eval(), example_input=example, input=[([-1, height, width, 3], openvino.Type.u8)]
-    )
+    with warnings.catch_warnings():  # OpenVINO traces the module, which torch calls deprecated
+        warnings.simplefilter("ignore")
+        model = openvino.convert_model(
+            Deployable(ssd).eval(), example_input=example, input=[([-1, height, width, 3], openvino.Type.u8)]
+        )
     for output, name in zip(model.outputs, ("encodings", "logits")):
         output.get_tensor().set_names({name})
     return model

@@ -23,7 +23,9 @@ class TorchRuntime:
 
     name = "torch"
 
-    def __init__(self, weights: Weights, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, weights: Weights, device: str = "auto", precision: str = "auto", threads: int | None = None
+    ) -> None:
         if weights.exported:
             raise MobileSSDError(f"{weights.path}: an exported file, which torch cannot run; use --runtime openvino")
         if precision not in DTYPES:

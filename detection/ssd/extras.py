@@ -24,7 +24,7 @@ def build_extra(in_channels: int, extra: ExtraSpec, spec: SSDSpec) -> nn.Module:
         return nn.Sequential(
             ConvNormAct(in_channels, extra.hidden, **common),
             ConvNormAct(extra.hidden, extra.hidden, groups=extra.hidden, **spatial, **common),
-            ConvNormAct(extra.hidden, extra.channels, **common),
+            ConvNormAct(extra.hidden, extra.channels, **common | ({"activation": None} if extra.linear else {})),
         )
     if extra.kind == "inverted":
         return InvertedResidual(in_channels, extra.channels, expanded=extra.hidden, **spatial, **common)

@@ -100,7 +100,9 @@ class Deployable(nn.Module):
     def __init__(self, ssd: SSD) -> None:
         super().__init__()
         self.ssd = ssd
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (ssd.spec.input.mean, ssd.spec.input.std))
+        mean, std = (
+            torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (ssd.spec.input.mean, ssd.spec.input.std)
+        )
         self.register_buffer("scale", 1 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
 

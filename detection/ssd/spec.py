@@ -30,8 +30,9 @@ class ExtraSpec:
     """One of the layers that shrink the last map further.
 
     kind: "conv" (1x1 to `hidden`, then k x k), "separable" (1x1, k x k depthwise, 1x1), "inverted" (an inverted residual
-    with a linear end, qfgaohao), "direct" (k x k alone, no 1x1 before it), "pool" (max pooling, PPN).
-    padding: None for the network's rule, else pixels on each side.
+    with a linear end, qfgaohao), "direct" (k x k alone, no 1x1 before it).
+    padding: None for the network's rule, else pixels on each side. linear: no activation behind the last convolution of
+    a "separable" layer (qfgaohao's mb1-ssd-lite).
     """
 
     channels: int
@@ -40,6 +41,7 @@ class ExtraSpec:
     kernel: int = 3
     stride: int = 2
     padding: int | None = None
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ class SSDSpec:
     def __post_init__(self) -> None:
         height, width = self.input.size
         if min(height, width) < 1 or self.num_classes < 1:
-            raise MobileSSDError(f"an input of {height} x {width} pixels and {self.num_classes} classes make no detector")
+            raise MobileSSDError(
+                f"an input of {height} x {width} pixels and {self.num_classes} classes make no detector"
+            )
         if self.scores not in ("sigmoid", "softmax"):
             raise MobileSSDError(f"scores: {self.scores!r} is neither sigmoid nor softmax")
         if self.padding not in ("same", "symmetric"):

@@ -99,7 +99,9 @@ def fill_layer(layer: ConvNormAct, source: Convolution) -> None:
     else:
         eps, ones = norm.eps, np.ones_like(source.bias)
         gamma, beta, mean, variance = np.sqrt(1 + np.float64(eps)) * ones, source.bias, 0 * ones, ones
-    for target, value in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var), (gamma, beta, mean, variance)):
+    for target, value in zip(
+        (norm.weight, norm.bias, norm.running_mean, norm.running_var), (gamma, beta, mean, variance)
+    ):
         target.copy_(torch.from_numpy(np.array(value, np.float32)))
 
 
@@ -160,7 +162,9 @@ def _with_anchors(spec: SSDSpec, graph: DetectorGraph) -> SSDSpec:
         anchors = anchors_for(candidate.anchors, maps, spec.input.size)
         if anchors.shape == graph.anchors.shape and np.abs(anchors - graph.anchors).max() <= tolerance:
             return candidate
-    maps = feature_maps(SSD(replace(spec, anchors=AnchorSpec("explicit", {"sizes": [[(0.5, 0.5)] * n for n in per_cell]}))))
+    maps = feature_maps(
+        SSD(replace(spec, anchors=AnchorSpec("explicit", {"sizes": [[(0.5, 0.5)] * n for n in per_cell]})))
+    )
     sizes, at = [], 0
     for (rows, columns), number in zip(maps, per_cell):
         sizes.append([[float(w), float(h)] for w, h in graph.anchors[at : at + number, 2:]])
@@ -168,7 +172,9 @@ def _with_anchors(spec: SSDSpec, graph: DetectorGraph) -> SSDSpec:
     written = AnchorSpec("explicit", {"sizes": sizes})
     anchors = anchors_for(written, maps, spec.input.size)
     if anchors.shape != graph.anchors.shape or np.abs(anchors - graph.anchors).max() > max(tolerance, 1e-3):
-        raise BadWeightsError(f"{graph.file}: its {len(graph.anchors)} anchors lie on no regular grid of the network's maps")
+        raise BadWeightsError(
+            f"{graph.file}: its {len(graph.anchors)} anchors lie on no regular grid of the network's maps"
+        )
     return replace(spec, anchors=written)
 
 
@@ -180,7 +186,9 @@ def _fill_branch(branch: nn.Module, head: Head, file: str, boxes_of_tensorflow: 
         order = np.arange(len(bias)).reshape(-1, 4)[:, [1, 0, 3, 2]].ravel()
         weight, bias = weight[order], bias[order]
     if tuple(last.weight.shape) != weight.shape:
-        raise BadWeightsError(f"{file}: head {source.name} has shape {list(weight.shape)}, expected {list(last.weight.shape)}")
+        raise BadWeightsError(
+            f"{file}: head {source.name} has shape {list(weight.shape)}, expected {list(last.weight.shape)}"
+        )
     if len(parts) > 1:
         fill([parts[0]], head.layers[:-1], file)
     with torch.no_grad():

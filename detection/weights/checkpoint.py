@@ -38,12 +38,16 @@ class LoadReport:
             if names:
                 parts.append(f"{len(names)} {words} ({_some(names)})")
         if self.mismatched:
-            shapes = [f"{name} is {list(theirs)}, needs {list(ours)}" for name, (theirs, ours) in self.mismatched.items()]
+            shapes = [
+                f"{name} is {list(theirs)}, needs {list(ours)}" for name, (theirs, ours) in self.mismatched.items()
+            ]
             parts.append(f"{len(shapes)} of another shape ({_some(shapes)})")
         return "; ".join(parts)
 
 
-def save_checkpoint(path: str | os.PathLike, ssd: SSD | dict[str, torch.Tensor], card: Card, half: bool = False) -> None:
+def save_checkpoint(
+    path: str | os.PathLike, ssd: SSD | dict[str, torch.Tensor], card: Card, half: bool = False
+) -> None:
     """Writes a network (or its state) and its card. half: float16 weights, half the size."""
     import torch
     from safetensors.torch import save_file
@@ -63,7 +67,9 @@ def read_card(path: str | os.PathLike) -> Card:
     """The card of a safetensors file, from its header alone."""
     metadata = _open(path)[0]
     if "card" not in metadata:
-        raise BadWeightsError(f"{path}: a safetensors file without a mobilessd card; convert it first (mobilessd info says how)")
+        raise BadWeightsError(
+            f"{path}: a safetensors file without a mobilessd card; convert it first (mobilessd info says how)"
+        )
     return Card.from_json(metadata["card"], str(path))
 
 

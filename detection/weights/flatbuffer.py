@@ -30,6 +30,7 @@ class Tensor:
     zero: np.ndarray | None
     axis: int
     integer: bool
+    signed: bool = False
 
     def real(self) -> np.ndarray:
         """The constant's values as float32."""
@@ -71,13 +72,17 @@ def read_model(path: str | Path) -> Model:
     try:
         import tflite
     except ImportError:
-        raise MissingPackageError(f"{path}: reading .tflite files needs the schema package: pip install tflite") from None
+        raise MissingPackageError(
+            f"{path}: reading .tflite files needs the schema package: pip install tflite"
+        ) from None
     try:
         return _parse(tflite, data, path)
     except BadWeightsError:
         raise
     except Exception as error:  # flatbuffers raises whatever its offsets happen to hit
-        raise BadWeightsError(f"{path}: cut short or damaged ({type(error).__name__} while reading); fetch it again") from None
+        raise BadWeightsError(
+            f"{path}: cut short or damaged ({type(error).__name__} while reading); fetch it again"
+        ) from None
 
 
 def _parse(tflite: Any, data: bytes, path: Path) -> Model:
@@ -109,17 +114,22 @@ def _tensor(model: Any, tensor: Any, path: Path) -> Tensor:
     if isinstance(raw, np.ndarray) and raw.size and dtype is not None:
         wanted = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if raw.nbytes < wanted:
-            raise BadWeightsError(f"{path}: tensor {tensor.Name().decode()} holds {raw.nbytes} bytes of {wanted}; it was cut short")
+            raise BadWeightsError(
+                f"{path}: tensor {tensor.Name().decode()} holds {raw.nbytes} bytes of {wanted}; it was cut short"
+            )
         data = np.frombuffer(raw.tobytes(), dtype, wanted // np.dtype(dtype).itemsize).reshape(shape)
     quantisation, scale, zero, axis = tensor.Quantization(), None, None, 0
     if quantisation is not None and quantisation.ScaleLength():
         scale = quantisation.ScaleAsNumpy().astype(np.float64)
         zero = quantisation.ZeroPointAsNumpy().astype(np.float64) if quantisation.ZeroPointLength() else None
         axis = quantisation.QuantizedDimension()
-    return Tensor(tensor.Name().decode(), shape, data, scale, zero, axis, dtype is not None and np.issubdtype(dtype, np.integer))
+    integer = dtype is not None and np.issubdtype(dtype, np.integer)
+    return Tensor(tensor.Name().decode(), shape, data, scale, zero, axis, integer, dtype == np.int8)
 
 
-def _convolution(tflite: Any, op: Any, kind: str, inputs: list[int], outputs: list[int], tensors: list[Tensor]) -> Convolution:
+def _convolution(
+    tflite: Any, op: Any, kind: str, inputs: list[int], outputs: list[int], tensors: list[Tensor]
+) -> Convolution:
     options = tflite.Conv2DOptions() if kind == "CONV_2D" else tflite.DepthwiseConv2DOptions()
     options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
     # Weights lie OHWI; depthwise ones 1HWC.
@@ -128,7 +138,11 @@ def _convolution(tflite: Any, op: Any, kind: str, inputs: list[int], outputs: li
     has_bias = len(inputs) > 2 and inputs[2] >= 0
     bias = tensors[inputs[2]].real() if has_bias else np.zeros(weight.shape[0], np.float32)
     return Convolution(
-        tensors[outputs[0]].name, np.ascontiguousarray(weight), bias, kind == "DEPTHWISE_CONV_2D", int(options.StrideH())
+        tensors[outputs[0]].name,
+        np.ascontiguousarray(weight),
+        bias,
+        kind == "DEPTHWISE_CONV_2D",
+        int(options.StrideH()),
     )
 
 

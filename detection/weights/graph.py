@@ -14,7 +14,17 @@ import numpy as np
 from detection.core.errors import BadWeightsError
 
 # Operations that only pass a tensor on: walked through on the way back from an output to its convolution.
-SHAPE_OPS = {"reshape", "squeeze", "dequantize", "quantize", "logistic", "sigmoid", "transpose", "expanddims", "identity"}
+SHAPE_OPS = {
+    "reshape",
+    "squeeze",
+    "dequantize",
+    "quantize",
+    "logistic",
+    "sigmoid",
+    "transpose",
+    "expanddims",
+    "identity",
+}
 
 
 @dataclass
@@ -71,7 +81,9 @@ class DetectorGraph:
     details: dict = field(default_factory=dict)
 
 
-def trace(nodes: list[Node], encodings: str, scores: str, file: str) -> tuple[list[Convolution], list[Head], list[Head]]:
+def trace(
+    nodes: list[Node], encodings: str, scores: str, file: str
+) -> tuple[list[Convolution], list[Head], list[Head]]:
     """The body and the two rows of heads of the detector whose outputs are the tensors `encodings` and `scores`."""
     made_by = {node.output: node for node in nodes}
     readers = Counter(name for node in nodes for name in node.inputs)
@@ -101,7 +113,9 @@ def _head(made_by: dict[str, Node], readers: Counter, tensor: str, file: str) ->
     node = made_by[tensor]
     while node.convolution is None:
         if not node.inputs or node.inputs[0] not in made_by:
-            raise BadWeightsError(f"{file}: the head behind {tensor} has no convolution; this is no SSD of a known kind")
+            raise BadWeightsError(
+                f"{file}: the head behind {tensor} has no convolution; this is no SSD of a known kind"
+            )
         node = made_by[node.inputs[0]]
     layers, source = [node.convolution], node.inputs[0]
     before = made_by.get(source)

@@ -32,7 +32,9 @@ def read_tfjs(path: str | Path) -> DetectorGraph:
     except OSError as error:
         raise BadWeightsError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError):
-        raise BadWeightsError(f"{path}: not a TensorFlow.js graph model (no modelTopology and weightsManifest)") from None
+        raise BadWeightsError(
+            f"{path}: not a TensorFlow.js graph model (no modelTopology and weightsManifest)"
+        ) from None
     constants = _read_weights(path, groups)
     by_name = {node["name"]: node for node in raw_nodes}
     nodes = [_node(node, constants, path) for node in raw_nodes if node["op"] != "Const"]
@@ -71,18 +73,20 @@ def _read_weights(path: Path, groups: list[dict[str, Any]]) -> dict[str, np.ndar
         data, at = b"".join(shards), 0
         for weight in group["weights"]:
             if "quantization" in weight or weight["dtype"] not in DTYPES:
-                raise BadWeightsError(f"{path}: weight {weight['name']} is stored as {weight['dtype']}, which is not supported")
-            dtype = np.dtype(DTYPES[weight["dtype"]])
-            count = int(np.prod(weight["shape"], dtype=np.int64))
-            end = at + count * dtype.itemsize
-            if end > len(data):
-                last = group["paths"][-1]
                 raise BadWeightsError(
-                    f"{path}: its weight shards end {end - len(data)} bytes short at {weight['name']} "
-                    f"({last} or one before it was cut; fetch them again)"
+                    f"{path}: weight {weight['name']} is stored as {weight['dtype']}, which is not supported"
                 )
-            constants[weight["name"]] = np.frombuffer(data, dtype, count, at).reshape(weight["shape"])
-            at = end
+        sizes = [
+            int(np.prod(w["shape"], dtype=np.int64)) * np.dtype(DTYPES[w["dtype"]]).itemsize for w in group["weights"]
+        ]
+        if len(data) < sum(sizes):
+            raise BadWeightsError(
+                f"{path}: its weight shards end {sum(sizes) - len(data)} bytes short ({', '.join(group['paths'])}); fetch them again"
+            )
+        for weight, size in zip(group["weights"], sizes):
+            dtype = np.dtype(DTYPES[weight["dtype"]])
+            constants[weight["name"]] = np.frombuffer(data, dtype, size // dtype.itemsize, at).reshape(weight["shape"])
+            at += size
     return constants
 
 

@@ -65,4 +65,3 @@ def object_labels(labels: list[str] | None, columns: int) -> list[str] | None:
     if len(labels) != columns - 1:
         return None
     return [name if name.strip("?") and name.lower() not in ("n/a", "unlabeled") else "" for name in labels]
-

@@ -1,0 +1,127 @@
+"""Checkpoints: what is written is what is read, a card says everything, and nothing is ever unpickled."""
+
+import pickle
+
+import pytest
+import torch
+
+from detection.core.card import Card
+from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.ssd.network import build, feature_maps
+from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
+from detection.weights.checkpoint import load_checkpoint, load_into, read_card, save_checkpoint, update_card
+
+SPEC = SSDSpec(
+    backbone_options={"alpha": 0.25},
+    taps=("conv11", "conv13"),
+    num_classes=2,
+    input=InputSpec(size=(96, 128)),
+    extras=(ExtraSpec(64, 32, "separable"), ExtraSpec(32, 16)),
+    heads=HeadSpec("separable", 3),
+)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return build(SPEC)
+
+
+@pytest.fixture
+def card(network):
+    return Card(SPEC.to_dict(), ("cat", "dog"), (17, 18), feature_maps(network), licence="Apache-2.0")
+
+
+def test_a_round_trip_changes_no_bit(tmp_path, network, card):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, network, card)
+    again, card_again = load_checkpoint(path)
+    assert again.spec == SPEC and card_again == card
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters()))
+
+
+def test_half_precision_halves_the_file(tmp_path, network, card):
+    save_checkpoint(tmp_path / "a.safetensors", network, card)
+    save_checkpoint(tmp_path / "b.safetensors", network, card, half=True)
+    assert (tmp_path / "b.safetensors").stat().st_size < 0.6 * (tmp_path / "a.safetensors").stat().st_size
+    load_checkpoint(tmp_path / "b.safetensors")
+
+
+def test_a_card_can_be_changed_without_touching_the_weights(tmp_path, network, card):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, network, card)
+    update_card(path, score_threshold=0.42)
+    again, card_again = load_checkpoint(path)
+    assert card_again.score_threshold == 0.42 and card_again.class_names == ("cat", "dog")
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters()))
+
+
+def test_loading_into_another_network_reports_each_kind_of_mismatch(network):
+    other = build(SPEC.with_classes(5))
+    state = network.state_dict() | {"something.else": torch.zeros(1)}
+    del state["backbone.conv0.conv.weight"]
+    report = load_into(other, state)
+    assert report.missing == ["backbone.conv0.conv.weight"] and report.unexpected == ["something.else"]
+    assert set(report.mismatched) == {f"heads.{i}.score.1.{p}" for i in range(4) for p in ("weight", "bias")}
+    assert "1 new (backbone.conv0.conv.weight)" in str(report) and "is [9, 128, 1, 1], needs [18, 128, 1, 1]" in str(
+        report
+    )
+
+
+class Trap:
+    def __reduce__(self):
+        return (exec, ("import pathlib; pathlib.Path('sprung').touch()",))
+
+
+@pytest.mark.parametrize("write", [lambda p: p.write_bytes(pickle.dumps(Trap())), lambda p: torch.save(Trap(), p)])
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.safetensors"
+    write(path)
+    with pytest.raises(BadWeightsError, match="refused"):
+        load_checkpoint(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
+def test_damaged_files_are_one_clear_line(tmp_path, content):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(BadWeightsError, match=r"bad\.safetensors"):
+        read_card(path)
+
+
+def test_a_file_cut_short_and_one_without_a_card(tmp_path, network, card):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, network, card)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadWeightsError, match="not a whole safetensors file"):
+        load_checkpoint(path)
+    save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(BadWeightsError, match="without a mobilessd card"):
+        load_checkpoint(tmp_path / "plain.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, network, card, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, network, card)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError):
+        save_checkpoint(path, network, card)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_spec_with_an_unknown_key_names_the_nearest():
+    with pytest.raises(MobileSSDError, match="unknown key 'paddding'; did you mean 'padding'"):
+        SSDSpec.from_dict(SPEC.to_dict() | {"paddding": "same"})
+    assert SSDSpec.from_dict(SPEC.to_dict()) == SPEC
+
+
+def test_an_input_too_small_for_the_pyramid_or_a_width_of_0_is_one_clear_line():
+    with pytest.raises(MobileSSDError, match="too small"):
+        build(SPEC.with_input_size(16))
+    with pytest.raises(MobileSSDError, match="alpha must be above 0"):
+        build(SSDSpec(backbone_options={"alpha": 0}, taps=("conv11", "conv13")))

@@ -1,0 +1,102 @@
+"""The Detector: one door, the same boxes whatever way a picture comes in."""
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from oracle import pictures
+
+from detection import Detector
+from detection.core.errors import BadPictureError, MobileSSDError
+
+
+@pytest.fixture(scope="module")
+def detector(shared):
+    return Detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite", device="cpu", threads=2)
+
+
+@pytest.fixture(scope="module")
+def photos(shared):
+    return shared / "data" / "photos"
+
+
+def same(a, b):
+    return (
+        a.names == b.names and np.allclose(a.boxes, b.boxes, atol=1e-2) and np.allclose(a.scores, b.scores, atol=1e-5)
+    )
+
+
+def test_a_cat_is_a_cat(detector, photos):
+    found = detector(photos / "coral_cat_720p.jpg")
+    assert found.names[0] == "cat" and found.scores[0] > 0.6
+    x1, y1, x2, y2 = found.boxes[0]
+    height, width = found.image_size
+    assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height and (x2 - x1) * (y2 - y1) > 0.2 * width * height
+
+
+def test_a_path_an_rgb_array_a_bgr_array_and_a_list_give_the_same_boxes(detector, photos):
+    path = photos / "coral_cat_720p.jpg"
+    bgr = cv2.imread(str(path))
+    reference = detector(path)
+    assert same(detector(str(path)), reference)
+    assert same(detector(np.ascontiguousarray(bgr[..., ::-1])), reference)
+    assert same(detector(bgr, color="bgr"), reference)
+    several = detector([path, bgr[..., ::-1]])
+    assert len(several) == 2 and all(same(one, reference) for one in several)
+
+
+def test_the_wrong_colour_order_changes_scores(detector, photos):
+    bgr = cv2.imread(str(photos / "coral_hot_dog.jpg"))
+    right, wrong = detector(bgr, color="bgr"), detector(bgr)
+    assert not same(right, wrong)
+    assert right.names[0] == "hot dog" and abs(right.scores[0] - wrong.scores[0]) > 0.02
+
+
+def test_torch_and_openvino_find_the_same(shared, photos):
+    weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+    files = pictures(photos, 10)
+    results = [Detector(weights, "cpu", runtime, threads=2)(files) for runtime in ("torch", "openvino")]
+    assert all(same(a, b) for a, b in zip(*results))
+
+
+def test_eight_threads_at_once_get_what_one_gets(detector, photos):
+    files = pictures(photos, 8)
+    alone = [detector(file) for file in files]
+    found = [None] * len(files)
+
+    def work(i):
+        found[i] = detector(files[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(files))]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert all(same(a, b) for a, b in zip(alone, found))
+
+
+def test_classes_can_be_chosen_and_an_unknown_one_offers_the_nearest(shared, photos):
+    weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+    found = Detector(weights, "cpu", classes=["hot dog"])(photos / "coral_hot_dog.jpg")
+    assert set(found.names) == {"hot dog"}
+    with pytest.raises(MobileSSDError, match="no class 'purson'; nearest: person"):
+        Detector(weights, "cpu", classes=["purson"])
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), 7])
+def test_what_is_no_picture_is_told_in_one_line(detector, wrong):
+    with pytest.raises(BadPictureError, match="a picture is a path or a uint8 array"):
+        detector([wrong])
+
+
+def test_an_empty_list_is_no_error(detector):
+    assert detector([]) == []
+
+
+def test_unknown_runtime_device_and_precision_are_one_line(shared):
+    weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+    with pytest.raises(MobileSSDError, match="unknown runtime 'tensorrt'"):
+        Detector(weights, runtime="tensorrt")
+    with pytest.raises(MobileSSDError, match="on the CPU here, not on cuda"):
+        Detector(weights, runtime="openvino", device="cuda")
+    with pytest.raises(MobileSSDError, match="no precision 'int3'"):
+        Detector(weights, precision="int3")
