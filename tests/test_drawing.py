@@ -99,8 +99,6 @@ def test_track_ids_are_shown():
     assert (draw_detections(image, tracked) != draw_detections(image, plain)).any()
     fresh = replace(plain, track_ids=np.array([-1]))  # not yet tracked
     assert np.array_equal(draw_detections(image, fresh), draw_detections(image, plain))
-        draw_detections(image, replace(plain, track_ids=np.array([-1]))), draw_detections(image, plain)
-    )
 
 
 def test_text_shrinks_to_the_room_and_vanishes_where_nobody_could_read_it():
