@@ -1,21 +1,115 @@
 """Names -> networks and published weights.
 
 A bare name (`ssdlite_mobilenet_v2`) is an architecture; a name with a recipe (`ssdlite_mobilenet_v2.coco`) has weights.
-Wherever a name is taken, a path is taken too.
+Wherever a name is taken, a path is taken too. Imports no torch before a published file has to be converted.
 """
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detection.core.errors import BadWeightsError
+from detection.core.errors import BadWeightsError, MissingPackageError
+from detection.weights.records import Record, find_record, list_weights
+
+if TYPE_CHECKING:
+    from detection.core.card import Card
+    from detection.ssd.network import SSD
 
 DEFAULT = "ssdlite_mobilenet_v2.coco"
 
 
-def resolve(name_or_path: str) -> Path:
-    """The file or folder that a path or a zoo name with a recipe means; raises MobileSSDError, one line, if none."""
+def resolve(name_or_path: str | os.PathLike) -> Path:
+    """The file or folder that a path or a zoo name with a recipe means.
+
+    A name is fetched once and kept in the cache: a detector as safetensors with its card, a classifier as published.
+    Raises MobileSSDError, one line, where there is no such file and no such name (the nearest are offered), where it
+    cannot be fetched, or where converting it needs a package that is missing.
+    """
     path = Path(name_or_path).expanduser()
     if path.exists():
         return path
-    raise BadWeightsError(f"{name_or_path}: no such file")
+    record = find_record(str(name_or_path))
+    if record is None:
+        raise BadWeightsError(_no_such(str(name_or_path)))
+    return _published(record)
+
+
+def load(name_or_path: str | os.PathLike) -> tuple[SSD, Card]:
+    """A detector's network, in eval mode, and its card, by zoo name or path. Needs torch.
+
+    Raises MobileSSDError, one line, as `resolve` does, and for an exported file (.onnx, .xml), which is no network any
+    more.
+    """
+    from detection.weights.source import open_weights
+
+    weights = open_weights(name_or_path)
+    if weights.exported:
+        raise BadWeightsError(
+            f"{weights.path}: an exported file runs as it is (Detector), it cannot become a network again"
+        )
+    _need_torch(str(name_or_path))
+    from detection.weights.checkpoint import load_checkpoint
+
+    return load_checkpoint(weights.path)
+
+
+def converted_path(record: Record) -> Path:
+    """Where the safetensors form of a published detector lies in the cache, whether it is there or not."""
+    from detection.core.files import home
+    from detection.weights.source import CONVERTER
+
+    return home() / "weights" / f"{record.name}-{record.sha256[:8]}-{CONVERTER}.safetensors"
+
+
+def _published(record: Record) -> Path:
+    """A record's weights, fetched and converted if they are not yet. What was converted is not hashed again."""
+    from detection.weights.download import fetch
+
+    if record.task != "detector":
+        return fetch(record)
+    target = converted_path(record)
+    if not target.exists():
+        _need_torch(record.name)  # before megabytes are fetched in vain
+        original = fetch(record)
+        from detection.weights.checkpoint import save_checkpoint
+        from detection.weights.source import importer_of
+
+        ssd, card = importer_of(original)(original)
+        save_checkpoint(target, ssd, described(card, record))
+    return target
+
+
+def described(card: Card, record: Record) -> Card:
+    """The card with what the record knows: name, source, licence, attribution, metrics."""
+    return replace(
+        card,
+        name=record.name,
+        source=record.urls[0],
+        licence=record.licence,
+        attribution=record.attribution,
+        metrics=[dict(metric) for metric in record.metrics],
+    )
+
+
+def _need_torch(what: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise MissingPackageError(
+            f"{what}: reading it needs torch (pip install torch torchvision); afterwards the cache serves without"
+        )
+
+
+def _no_such(name: str) -> str:
+    """One line for a name that is neither a file nor a model with weights."""
+    from detection.ssd.families import FAMILIES
+
+    with_weights = [known for known in list_weights() if known.startswith(f"{name}.")]
+    if name in FAMILIES:
+        hint = f"with weights: {', '.join(with_weights)}" if with_weights else "no weights are published for it"
+        return f"{name}: no such file, and the model of that name is an architecture without weights; {hint}"
+    near = difflib.get_close_matches(name, list_weights(), n=3, cutoff=0.4) or list_weights()[:4]
+    return f"{name}: no such file, and no model of that name; nearest: {', '.join(near)}"
