@@ -68,19 +68,19 @@ def converted_path(record: Record) -> Path:
 
 def _published(record: Record) -> Path:
     """A record's weights, fetched and converted if they are not yet. What was converted is not hashed again."""
+    if record.task == "detector" and (target := converted_path(record)).exists():
+        return target
     from detection.weights.download import fetch
 
     if record.task != "detector":
         return fetch(record)
-    target = converted_path(record)
-    if not target.exists():
-        _need_torch(record.name)  # before megabytes are fetched in vain
-        original = fetch(record)
-        from detection.weights.checkpoint import save_checkpoint
-        from detection.weights.source import importer_of
+    _need_torch(record.name)  # before megabytes are fetched in vain
+    original = fetch(record)
+    from detection.weights.checkpoint import save_checkpoint
+    from detection.weights.source import importer_of
 
-        ssd, card = importer_of(original)(original)
-        save_checkpoint(target, ssd, described(card, record))
+    ssd, card = importer_of(original)(original)
+    save_checkpoint(target, ssd, described(card, record))
     return target
 
 
