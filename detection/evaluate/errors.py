@@ -64,7 +64,8 @@ def split_errors(truth: GroundTruth, results: Results, matches: Matches | None =
         right_after, wrong_after, category_after = right, np.where(errors, 0, wrong), category
         if which in (CLASSIFICATION, LOCALISATION):
             # Put right, the best-scored error on each unfound object finds it; the others would only be duplicates.
-            able = np.flatnonzero(errors & unfound[meant])
+            able = np.flatnonzero(errors)
+            able = able[unfound[meant[able]]]
             best = able[np.lexsort((-matches.score[able], meant[able]))]
             best = best[np.unique(meant[best], return_index=True)[1]]
             right_after, category_after = right.copy(), category.copy()
