@@ -9,11 +9,12 @@ from typing import Any, overload
 import numpy as np
 
 from detection.core.anchors import anchors_for
+from detection.core.card import Card
 from detection.core.detections import Detections
 from detection.core.errors import BadPictureError, MobileSSDError
 from detection.core.postprocess import PostSettings, postprocess
 from detection.core.preprocess import read_image, stretch
-from detection.runtimes import open_runtime
+from detection.runtimes import Runtime, open_runtime
 from detection.ssd.spec import SSDSpec
 from detection.weights.source import open_weights
 
@@ -44,22 +45,28 @@ class Detector:
         max_detections: int = 100,
         classes: Sequence[str] | None = None,
     ) -> None:
-        self.weights = open_weights(name_or_path or default_weights())
-        self.card = self.weights.card
-        self.runtime = open_runtime(self.weights, runtime, device, precision, threads)
-        spec = SSDSpec.from_dict(self.card.spec)
+        weights = open_weights(name_or_path or default_weights())
+        rules = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
+        self._set_up(weights.card, open_runtime(weights, runtime, device, precision, threads), weights.source, rules)
+
+    @classmethod
+    def of(cls, card: Card, runtime: Runtime, source: str = "", **rules: Any) -> Detector:
+        """A detector of a card and a runtime at hand (a network in training), with the rules of post-processing."""
+        detector = cls.__new__(cls)
+        detector._set_up(card, runtime, source or card.name, rules)
+        return detector
+
+    def _set_up(self, card: Card, runtime: Runtime, source: str, rules: dict[str, Any]) -> None:
+        self.card, self.runtime, self.source = card, runtime, source
+        spec = SSDSpec.from_dict(card.spec)
         self.input_size = spec.input.size
-        self.anchors = anchors_for(spec.anchors, self.card.feature_maps, spec.input.size)
+        self.anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size)
         self._coder = spec.coder
+        classes, score = rules.pop("classes", None), rules.pop("score", None)
         if score is None:
-            score = self.card.score_threshold if self.card.score_threshold is not None else 0.3
-        self.settings = PostSettings(
-            score=score,
-            iou=iou,
-            max_detections=max_detections,
-            classes=None if classes is None else tuple(self._class_id(name) for name in classes),
-            activation=spec.scores,
-        )
+            score = card.score_threshold if card.score_threshold is not None else 0.3
+        ids = None if classes is None else tuple(self._class_id(name) for name in classes)
+        self.settings = PostSettings(score=score, classes=ids, activation=spec.scores, **rules)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -67,7 +74,7 @@ class Detector:
 
     def __str__(self) -> str:
         r = self.runtime
-        return f"{self.weights.source} with {r.name} on {r.device}, {r.precision}, {r.threads} threads"
+        return f"{self.source} with {r.name} on {r.device}, {r.precision}, {r.threads} threads"
 
     @overload
     def __call__(self, pictures: str | os.PathLike | np.ndarray, color: str = "rgb") -> Detections: ...
@@ -125,7 +132,7 @@ class Detector:
             hint = (
                 f"; nearest: {', '.join(near)}" if near else f"; it knows {', '.join(self.card.class_names[:8])}, ..."
             )
-            raise MobileSSDError(f"{self.weights.source} has no class {name!r}{hint}")
+            raise MobileSSDError(f"{self.source} has no class {name!r}{hint}")
         return known[canonical(name)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from backbones.blocks import ConvNormAct
 from detection.core.errors import MobileSSDError
-from detection.ssd.network import Deployable
+from detection.ssd.network import SSD, Deployable
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.source import Weights
 
@@ -30,15 +31,24 @@ class TorchRuntime:
             raise MobileSSDError(f"{weights.path}: an exported file, which torch cannot run; use --runtime openvino")
         if precision not in DTYPES:
             raise MobileSSDError(f"runtime torch has no precision {precision!r}; there are {', '.join(DTYPES)}")
-        self.device = choose_device(device)
-        self.dtype = DTYPES[precision]
-        self.precision = str(self.dtype).removeprefix("torch.")
         self.threads = threads or os.cpu_count() or 1
-        if self.device == "cpu":
+        device = choose_device(device)
+        if device == "cpu":
             torch.set_num_threads(self.threads)
-        ssd, _ = load_checkpoint(weights.path)
-        fuse(ssd)
-        self.network = Deployable(ssd).eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self._take(load_checkpoint(weights.path)[0], device, DTYPES[precision])
+
+    @classmethod
+    def of(cls, ssd: SSD, device: str = "cpu") -> TorchRuntime:
+        """A runtime of a network at hand, which stays as it is: a copy of it runs."""
+        runtime = cls.__new__(cls)
+        runtime.threads = torch.get_num_threads()
+        runtime._take(copy.deepcopy(ssd), device, torch.float32)
+        return runtime
+
+    def _take(self, ssd: SSD, device: str, dtype: torch.dtype) -> None:
+        self.device, self.precision = device, str(dtype).removeprefix("torch.")
+        network = Deployable(fuse(ssd.eval())).eval()
+        self.network = network.to(device, dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +67,7 @@ def choose_device(device: str) -> str:
 
 
 @torch.no_grad()
-def fuse(network: nn.Module) -> nn.Module:
+def fuse(network: SSD) -> SSD:
     """Folds every batch norm into its convolution, in place: same outputs in eval mode, half the passes over memory."""
     for layer in network.modules():
         if isinstance(layer, ConvNormAct) and isinstance(layer.norm, nn.BatchNorm2d):
