@@ -150,12 +150,12 @@ def test_five_thousand_pictures_take_seconds():
 def test_bootstrap_sees_a_real_difference_and_none_where_there_is_none():
     truth, results = made_up(6, images=20, found=300)
     same = paired_bootstrap(truth, results, results, draws=20)
-    assert all((one.difference, one.low, one.high, one.b_better) == (0, 0, 0, 0.5) for one in same)
+    assert all((one.difference, one.low, one.high, one.a_better) == (0, 0, 0, 0.5) for one in same)
     assert not any(one.significant for one in same)
     numbers = evaluate(truth, results)
     assert (same[0].a, same[1].a) == pytest.approx((numbers.AP, numbers.AP50))
-    better = paired_bootstrap(truth, results, perfect_results(truth), draws=50)
-    assert all(one.significant and one.low < one.difference < one.high and one.b_better == 1 for one in better)
+    better = paired_bootstrap(truth, perfect_results(truth), results, draws=50)
+    assert all(one.significant and one.low < one.difference < one.high and one.a_better == 1 for one in better)
 
 
 def test_bootstrap_weighs_a_picture_drawn_twice_like_two_pictures():

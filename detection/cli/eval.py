@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--images", metavar="DIR", help="folder of the pictures (default: looked for beside A)")
     data.add_argument("--image-ids", metavar="FILE", help="only these pictures: a JSON list of ids, or ids in lines")
     data.add_argument("--results", metavar="R", help="evaluate this COCO results JSON in the place of weights")
-    data.add_argument("--versus", metavar="B", help="compare with this results JSON; interval of the difference")
+    data.add_argument("--versus", metavar="B", help="compare with this results JSON: A - B and its interval")
     data.add_argument("--self-test", action="store_true", help="feed the ground truth back: must give AP 1.000")
     add_detector_arguments(parser)
     running = parser.add_argument_group("running")
@@ -103,14 +103,14 @@ def run(args: argparse.Namespace) -> int:
         from detection.evaluate.bootstrap import paired_bootstrap
 
         other = read_results(args.versus, whole).select(whole, pictures, categories)
-        differences = paired_bootstrap(truth, other, results, args.draws)
+        differences = paired_bootstrap(truth, results, other, args.draws)
 
     if not args.quiet:
         print(report.class_table(numbers, thresholds), end="\n\n")
     if errors is not None:
         print(report.error_table(errors), end="\n\n")
     if differences is not None:
-        print(f"A: {args.versus}\nB: {model}")
+        print(f"A: {model}\nB: {args.versus}")
         print(report.difference_table(differences, args.draws), end="\n\n")
     print(report.summary(numbers, protocol, thresholds))
     if seconds is not None:

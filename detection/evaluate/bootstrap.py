@@ -18,8 +18,8 @@ from detection.evaluate.truth import GroundTruth
 
 @dataclass(frozen=True)
 class Difference:
-    """One measure of A and B. difference = b - a; low, high: its 95 % interval; b_better: the share of draws in which
-    B was better (0.5: no idea)."""
+    """One measure of A and B. difference = a - b; low, high: its 95 % interval; a_better: the share of draws in which
+    A was better (0.5: no idea)."""
 
     measure: str
     a: float
@@ -27,7 +27,7 @@ class Difference:
     difference: float
     low: float
     high: float
-    b_better: float
+    a_better: float
 
     @property
     def significant(self) -> bool:
@@ -56,12 +56,12 @@ def paired_bootstrap(
         spread[draw] = [_mean_ap(truth, matches, times, real) for matches in pair]
     found = []
     for index, measure in enumerate(("AP", "AP50")):
-        gaps = spread[:, 1, index] - spread[:, 0, index]
+        gaps = spread[:, 0, index] - spread[:, 1, index]
         low, high = np.nanquantile(gaps, [(1 - level) / 2, (1 + level) / 2])
         better = np.nanmean((gaps > 0) + 0.5 * (gaps == 0))
         first, second = base[:, index]
         found.append(
-            Difference(measure, *map(float, (first, second, second - first, low, high, better)))  # type: ignore[arg-type]
+            Difference(measure, *map(float, (first, second, first - second, low, high, better)))  # type: ignore[arg-type]
         )
     return found
 

@@ -126,13 +126,13 @@ def error_table(split: ErrorSplit) -> str:
 
 
 def difference_table(differences: Sequence[Difference], draws: int) -> str:
-    """A against B, with the intervals of the paired bootstrap."""
-    lines = [f"B - A, 95 % interval of {draws} draws of the pictures (paired bootstrap):"]
+    """A against B with the intervals of the paired bootstrap."""
+    lines = [f"A - B, 95 % interval of {draws} draws of the pictures (paired bootstrap):"]
     for one in differences:
         verdict = "a difference" if one.significant else "no difference that these pictures could show"
         lines.append(
             f"  {one.measure:<5} A {show(one.a)}  B {show(one.b)}  {one.difference:+.3f}  "
-            f"[{one.low:+.3f}, {one.high:+.3f}]  B better in {one.b_better:.0%} of draws: {verdict}"
+            f"[{one.low:+.3f}, {one.high:+.3f}]  A better in {one.a_better:.0%} of draws: {verdict}"
         )
     return "\n".join(lines)
 
