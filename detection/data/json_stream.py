@@ -15,8 +15,10 @@ from typing import IO, Any
 from detection.core.errors import BadDataError
 
 BLOCK = 1 << 20
+LARGEST = 1 << 26  # characters of one element
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
+_ENDS = tuple(" \t\r\n,]}:")
 
 
 def stream(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
@@ -65,11 +67,11 @@ class _Buffer:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self.text, self.at)
-                if end < len(self.text) or self.done:  # a number at the edge of the window may go on behind it
+                if self.done or self.text[end : end + 1] in _ENDS:  # a number at the edge may go on behind it
                     self.at = end
                     return value
             except ValueError:
-                if self.done or len(self.text) - self.at > 64 * BLOCK:  # no element of annotations is that large
+                if self.done or len(self.text) - self.at > LARGEST:  # no element of annotations is that large
                     raise
             self.more()
 

@@ -1,0 +1,73 @@
+"""`mobilessd data check PATH`: what is wrong with a data set, before a training is spent on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from detection.cli.common import name_list
+
+EPILOG = """examples:
+  mobilessd data check BCCD                                  a VOC folder: its train and val lists
+  mobilessd data check coco/ --split val
+  mobilessd data check instances.json --images pictures/ --json
+  mobilessd data check data.yaml --model ssdlite_mobilenet_v2   also: which boxes its anchors can match
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser(
+        "check",
+        help="report faulty boxes, missing pictures, classes, leaks between train and val",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("path", help="COCO .json or folder, VOC folder, YOLO data.yaml or folder")
+    check.add_argument("--split", metavar="S", help="train, val, test, all or the data set's own name (default: train)")
+    check.add_argument("--val", metavar="V", help="a split of the data set, or another path (default: its val split)")
+    check.add_argument("--no-val", action="store_true", help="do not look at a validation split")
+    check.add_argument("--format", default="auto", choices=("auto", "coco", "voc", "yolo"), help="default: by looking")
+    check.add_argument("--images", metavar="DIR", help="the pictures of a COCO .json")
+    check.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
+    check.add_argument("--model", metavar="NAME", help="model name or weights: report which boxes its anchors match")
+    check.add_argument("--decode", action="store_true", help="decode every picture, not only its header (slower)")
+    check.add_argument("--no-content", action="store_true", help="do not compare files to find copies")
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from detection.data.check import check
+    from detection.data.open import open_data, open_pair
+
+    if args.no_val or (args.split and not args.val):
+        train, val = open_data(args.path, args.split, args.format, args.classes, args.images), None
+    else:
+        train, val = open_pair(args.path, args.split, args.val, args.format, args.classes, args.images)
+    anchors, input_size = _anchors_of(args.model) if args.model else (None, None)
+    report = check(train, val, anchors, input_size, decode=args.decode, content=not args.no_content)
+    if args.json:
+        json.dump(report.to_dict(), sys.stdout, indent=1, ensure_ascii=False)
+        print()
+    else:
+        print(report.text())
+    return 0
+
+
+def _anchors_of(model: str):
+    """(anchors [A, 4], (height, width)) of a weights file, a zoo name with weights, or the name of an architecture."""
+    from detection.core.anchors import anchors_for
+    from detection.ssd.spec import SSDSpec
+    from detection.zoo import list_models, spec_for
+
+    if model in list_models():
+        from detection.ssd.network import anchors_of, build
+
+        spec = spec_for(model)
+        return anchors_of(build(spec)), spec.input.size
+    from detection.weights.source import open_weights
+
+    card = open_weights(model).card
+    spec = SSDSpec.from_dict(card.spec)
+    return anchors_for(spec.anchors, card.feature_maps, spec.input.size), spec.input.size
