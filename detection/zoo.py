@@ -11,16 +11,48 @@ import importlib.util
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from detection.core.errors import BadWeightsError, MissingPackageError
+from detection.core.errors import BadWeightsError, MissingPackageError, MobileSSDError
 from detection.weights.records import Record, find_record, list_weights
 
 if TYPE_CHECKING:
     from detection.core.card import Card
     from detection.ssd.network import SSD
+    from detection.ssd.spec import SSDSpec
 
 DEFAULT = "ssdlite_mobilenet_v2.coco"
+
+
+def list_models() -> tuple[str, ...]:
+    """The detectors that `spec_for` knows. Those with published weights, and their recipes: `list_weights`."""
+    from detection.ssd.families import FAMILIES
+
+    return tuple(FAMILIES)
+
+
+def spec_for(name: str, **options: Any) -> SSDSpec:
+    """The network of a detector by name. Options: alpha, input_size, num_classes (objects, without background), min_depth,
+    layout, extras, stride8, taps and a few of single families: `detection.ssd.families`.
+
+    A name with a recipe (`ssd_mobilenet_v1_075.coco`) is the network of those weights; options given win.
+    Raises MobileSSDError, one line with the nearest right words, for an unknown name or option, or a wrong value.
+    """
+    from detection.ssd.families import FAMILIES, options_of
+
+    record = find_record(name)
+    if record is not None and record.task == "detector":
+        name, options = record.architecture, record.options | options
+    if name not in FAMILIES:
+        near = difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.4) or list(FAMILIES)
+        raise MobileSSDError(f"no model of the name {name!r}; nearest: {', '.join(near)}")
+    known = options_of(FAMILIES[name])
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise MobileSSDError(f"{name} has no option {option!r}{hint}; it has {', '.join(known)}")
+    return FAMILIES[name](**options)
 
 
 def resolve(name_or_path: str | os.PathLike) -> Path:

@@ -12,7 +12,8 @@ from detection.ssd.spec import SSDSpec
 class Head(nn.Module):
     """The predictions of one map: `.box` and `.score` branches.
 
-    [N, C, H, W] -> encodings [N, H*W*a, 4] and logits [N, H*W*a, K], anchors in the order row, column, anchor of the cell.
+    [N, C, H, W] -> encodings [N, H*W*a, 4] and logits [N, H*W*a, K], anchors in the order row,
+    column, anchor of the cell.
     """
 
     def __init__(self, in_channels: int, anchors: int, spec: SSDSpec, plain: bool = False) -> None:
@@ -22,7 +23,21 @@ class Head(nn.Module):
         self.score = _branch(in_channels, anchors * self.columns, spec, plain)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return _flatten(self.box(x), 4), _flatten(self.score(x), self.columns)
+        return flatten(self.box(x), 4), flatten(self.score(x), self.columns)
+
+
+class Heads(nn.ModuleList):
+    """The heads of all maps: maps [N, C, h, w] -> for each map encodings [N, h*w*a, 4] and logits [N, h*w*a, K]."""
+
+    def __init__(self, channels: list[int], per_cell: tuple[int, ...], spec: SSDSpec) -> None:
+        last = len(channels) - 1
+        super().__init__(
+            Head(c, a, spec, plain=spec.heads.plain_last and i == last)
+            for i, (c, a) in enumerate(zip(channels, per_cell, strict=True))
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        return [head(feature) for head, feature in zip(self, maps, strict=True)]
 
 
 def _branch(in_channels: int, out_channels: int, spec: SSDSpec, plain: bool) -> nn.Module:
@@ -52,6 +67,6 @@ def last_convolution(branch: nn.Module) -> nn.Conv2d:
     return branch[-1] if isinstance(branch, nn.Sequential) else branch  # type: ignore[return-value]
 
 
-def _flatten(x: Tensor, numbers: int) -> Tensor:
+def flatten(x: Tensor, numbers: int) -> Tensor:
     """[N, a * numbers, H, W] -> [N, H * W * a, numbers]."""
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, numbers)

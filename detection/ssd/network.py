@@ -10,12 +10,13 @@ from backbones import build_backbone
 from detection.core.anchors import Size, anchors_for
 from detection.core.errors import MobileSSDError
 from detection.ssd.extras import Extras
-from detection.ssd.heads import Head, last_convolution
+from detection.ssd.heads import Heads, last_convolution
+from detection.ssd.pyramid import Pyramid, SharedHeads
 from detection.ssd.spec import SSDSpec
 
 
 class SSD(nn.Module):
-    """A single-shot detector (Liu et al. 2016) as `spec` describes it: `.backbone`, `.extras`, `.heads`.
+    """A single-shot detector (Liu et al. 2016) as `spec` describes it: `.backbone`, `.extras` or `.pyramid`, `.heads`.
 
     A normalised batch [N, 3, H, W] -> encodings [N, A, 4] (tx, ty, tw, th) and logits [N, A, K], K = classes + 1 with
     background in column 0; anchors in the order map, row, column, anchor of the cell.
@@ -30,23 +31,29 @@ class SSD(nn.Module):
             raise MobileSSDError(str(error)) from None
         channels = [tap.channels for tap in self.backbone.taps]
         self.extras = Extras(channels[-1], spec)
+        self.pyramid: Pyramid | None = None
+        if spec.pyramid is not None:
+            self.pyramid = Pyramid(channels, spec)
+            channels = [spec.pyramid.channels] * (len(channels) + spec.pyramid.coarse)
         channels += [extra.channels for extra in spec.extras]
         per_cell = spec.anchors.per_cell(len(channels), spec.input.size)
-        last = len(channels) - 1
-        self.heads = nn.ModuleList(
-            Head(c, a, spec, plain=spec.heads.plain_last and i == last)
-            for i, (c, a) in enumerate(zip(channels, per_cell, strict=True))
-        )
+        if spec.pyramid is None:
+            self.heads: Heads | SharedHeads = Heads(channels, per_cell, spec)
+        elif spec.extras or len(set(per_cell)) > 1:
+            raise MobileSSDError("a pyramid has no extras, and anchors of one kind on all its maps")
+        else:
+            self.heads = SharedHeads(len(channels), per_cell[0], spec)
         initialise(self)
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """The feature maps that the heads read, finest first."""
         maps = self.backbone(x)
+        if self.pyramid is not None:
+            return self.pyramid(maps)
         return maps + self.extras(maps[-1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        predictions = [head(feature) for head, feature in zip(self.heads, self.maps(x))]
-        encodings, logits = zip(*predictions)
+        encodings, logits = zip(*self.heads(self.maps(x)))
         return torch.cat(encodings, 1), torch.cat(logits, 1)
 
 
@@ -68,7 +75,7 @@ def build(spec: SSDSpec) -> SSD:
 
 
 def feature_maps(ssd: SSD, input_size: Size | None = None) -> tuple[Size, ...]:
-    """(height, width) of each map at an input size, asked of the network itself on the meta device: nothing is computed."""
+    """(height, width) of each map at an input size, asked of the network itself on the meta device (nothing computed)."""
     height, width = input_size or ssd.spec.input.size
     parameters = {name: p.detach().to("meta") for name, p in ssd.named_parameters()}
     buffers = {name: b.detach().to("meta") for name, b in ssd.named_buffers()}
@@ -77,7 +84,9 @@ def feature_maps(ssd: SSD, input_size: Size | None = None) -> tuple[Size, ...]:
     ssd.eval()
     try:
         maps = torch.func.functional_call(_Maps(ssd), _prefixed(parameters | buffers), (picture,))
-    except (RuntimeError, ValueError) as error:
+    except ValueError as error:  # the body's own sentence
+        raise MobileSSDError(str(error)) from None
+    except RuntimeError as error:
         reason = str(error).split("\n")[0]
         raise MobileSSDError(f"an input of {height} x {width} is too small for this pyramid ({reason})") from None
     finally:
@@ -134,7 +143,8 @@ def initialise(ssd: SSD) -> None:
     A focal loss wants class biases of -log((1 - pi) / pi), -4.6 at pi = 0.01, so that it does not start among thousands
     of confident mistakes (Lin et al. 2017, section 3.3).
     """
-    for module in [*ssd.extras.modules(), *ssd.heads.modules()]:
+    added = [part for part in (ssd.extras, ssd.pyramid, ssd.heads) if part is not None]
+    for module in [module for part in added for module in part.modules()]:
         if isinstance(module, nn.Conv2d):
             nn.init.trunc_normal_(module.weight, std=0.03, a=-0.06, b=0.06)
             if module.bias is not None:

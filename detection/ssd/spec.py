@@ -29,8 +29,8 @@ class InputSpec:
 class ExtraSpec:
     """One of the layers that shrink the last map further.
 
-    kind: "conv" (1x1 to `hidden`, then k x k), "separable" (1x1, k x k depthwise, 1x1), "inverted" (an inverted residual
-    with a linear end, qfgaohao), "direct" (k x k alone, no 1x1 before it).
+    kind: "conv" (1x1 to `hidden`, then k x k), "separable" (1x1, k x k depthwise, 1x1), "inverted" (an inverted
+    residual with a linear end, qfgaohao), "direct" (k x k alone, no 1x1 before it).
     padding: None for the network's rule, else pixels on each side. linear: no activation behind the last convolution of
     a "separable" layer (qfgaohao's mb1-ssd-lite).
     """
@@ -61,7 +61,7 @@ class HeadSpec:
 @dataclass(frozen=True)
 class PyramidSpec:
     """The feature pyramid of TensorFlow's FPN-lite models: top-down maps of `channels`, `coarse` further maps by
-    stride-2 convolutions, and one predictor of `depth` layers shared by all maps, with batch norms of its own per map."""
+    stride-2 convolutions, one predictor of `depth` layers shared by all maps, with batch norms of its own for each."""
 
     channels: int = 128
     coarse: int = 2
@@ -74,7 +74,7 @@ class SSDSpec:
     """A whole detector. `num_classes` counts objects; the score columns are one more, background first.
 
     taps name feature maps of the backbone; activation, padding ("same" as TensorFlow, or "symmetric") and the norm's
-    numbers (momentum in PyTorch's sense) hold for backbone, extras and heads alike; backbone_options are the backbone's.
+    numbers (momentum in PyTorch's sense) hold for backbone, extras and heads; backbone_options are the backbone's own.
     scores: "sigmoid" or "softmax".
     """
 

@@ -1,0 +1,108 @@
+"""SSD300 and SSD512 on VGG-16 (arXiv 1512.02325), and the checks that all families share. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from detection.core.anchors import AnchorSpec, Size
+from detection.core.boxes import TORCHVISION_MAX_LOG
+from detection.core.errors import MobileSSDError
+from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
+
+RATIOS_300 = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+
+
+def ssd300_vgg16(
+    alpha: float = 1.0,
+    input_size: int | Size | None = None,
+    num_classes: int = 80,
+    layout: str = "caffe",
+    data: str = "coco",
+) -> SSDSpec:
+    """SSD300 on VGG-16, the SSD paper's network. layout "caffe" (Liu's), "torchvision" or "mmdet"; `data`: Caffe's box
+    sizes for "coco" or "voc"."""
+    size = size_of(input_size or 300)
+    last = ExtraSpec(256, 128, padding=0, stride=1)
+    extras = (ExtraSpec(512, 256), ExtraSpec(256, 128), last, last)
+    sizes = {"coco": (21, 45, 99, 153, 207, 261, 315), "voc": (30, 60, 111, 162, 213, 264, 315)}
+    anchors = _vgg_anchors(300, sizes, data, (8, 16, 32, 64, 100, 300))
+    if layout == "torchvision":
+        steps = {"steps": (8, 16, 32, 64, 100, 300)} if size == (300, 300) else {}
+        scales = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
+        anchors = AnchorSpec("torchvision", {"scales": scales, "ratios": RATIOS_300, **steps})
+    return _vgg(alpha, size, num_classes, layout, ("caffe", "torchvision", "mmdet"), extras, anchors)
+
+
+def ssd512_vgg16(
+    alpha: float = 1.0,
+    input_size: int | Size | None = None,
+    num_classes: int = 80,
+    layout: str = "caffe",
+    data: str = "coco",
+) -> SSDSpec:
+    """SSD512 on VGG-16: seven maps, the last made by a 4x4 kernel. layout "caffe" or "mmdet"; `data` as in SSD300."""
+    half = ExtraSpec(256, 128)
+    extras = (ExtraSpec(512, 256), half, half, half, ExtraSpec(256, 128, kernel=4, stride=1, padding=1))
+    sizes = {"coco": (20, 51, 133, 215, 296, 378, 460, 542), "voc": (35, 76, 153, 230, 307, 384, 460, 537)}
+    anchors = _vgg_anchors(512, sizes, data, (8, 16, 32, 64, 128, 256, 512))
+    return _vgg(alpha, size_of(input_size or 512), num_classes, layout, ("caffe", "mmdet"), extras, anchors)
+
+
+def _vgg(
+    alpha: float,
+    size: Size,
+    num_classes: int,
+    layout: str,
+    layouts: tuple[str, ...],
+    extras: tuple[ExtraSpec, ...],
+    anchors: AnchorSpec,
+) -> SSDSpec:
+    known("layout", layout, layouts)
+    check_alpha(alpha)
+    inputs = {
+        "caffe": InputSpec(size, (104.0, 117.0, 123.0), (1.0,) * 3, "bgr"),
+        "torchvision": InputSpec(size, (0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0,) * 3),
+        "mmdet": InputSpec(size, IMAGENET["mean"], (1.0,) * 3),
+    }
+    scaled = tuple(
+        replace(e, channels=max(int(e.channels * alpha), 8), hidden=max(int(e.hidden * alpha), 8)) for e in extras
+    )
+    return SSDSpec(
+        backbone="vgg16",
+        backbone_options={"alpha": alpha},
+        taps=("conv4_3", "fc7"),
+        num_classes=num_classes,
+        input=inputs[layout],
+        extras=scaled,
+        extras_norm=False,
+        heads=HeadSpec("conv", 3),
+        anchors=anchors,
+        max_log=TORCHVISION_MAX_LOG if layout == "torchvision" else None,
+        scores="softmax",
+        padding="symmetric",
+        activation="relu",
+    )
+
+
+def _vgg_anchors(base: int, sizes: dict[str, tuple[int, ...]], data: str, steps: tuple[int, ...]) -> AnchorSpec:
+    known("data", data, tuple(sizes))
+    ratios = RATIOS_300 if base == 300 else ((2,), *[(2, 3)] * 4, (2,), (2,))
+    edges = sizes[data]
+    options = {"min_sizes": edges[:-1], "max_sizes": edges[1:], "ratios": ratios, "steps": steps, "base": base}
+    return AnchorSpec("caffe", options)
+
+
+def size_of(size: int | Size) -> Size:
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+def check_alpha(alpha: float) -> None:
+    if not alpha > 0:
+        raise MobileSSDError(f"the width multiplier alpha must be above 0, not {alpha:g}")
+
+
+def known(what: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise MobileSSDError(f"unknown {what} {given!r} for this detector; known: {', '.join(known)}")
