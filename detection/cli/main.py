@@ -47,6 +47,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `mobilessd ARGV...` (default: the process's own arguments) and returns the exit code."""
+    # OpenCV and FFmpeg explain every broken file on stderr, beside our one line; whoever wants that sets these himself.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     for stream in (sys.stdout, sys.stderr):  # a file name that is no valid text must not end a run of thousands
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -1,6 +1,6 @@
 """What a person names on the command line -> pictures and videos, and the frames of a video. OpenCV and numpy only.
 
-Cameras and streams are not here: they do not end, and live in `detection.live`.
+Cameras and streams are not here: they do not end, and are the business of `detection.live`.
 """
 
 from __future__ import annotations
@@ -161,11 +161,13 @@ class Video:
             raise BadPictureError(f"{_shown(self.path)}: no such file: check the path")
         if not os.path.getsize(self.path):
             raise BadPictureError(f"{_shown(self.path)}: is empty (0 bytes): fetch it again")
-        self._capture = cv2.VideoCapture(self.path)
-        if not self._capture.isOpened():
+        self._begin(cv2.VideoCapture(self.path))
+
+    def _begin(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+        if not capture.isOpened():
             self._refuse()
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps = float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else USUAL_FPS
         self.count = int(count) if math.isfinite(count) and 0 < count < 1e9 else 0
 

@@ -1,0 +1,85 @@
+"""Frames into a video file that is whole when it appears. OpenCV; knows nothing of cameras or detectors."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detection.core.errors import MobileSSDError
+from detection.core.files import atomic_write
+
+CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+LONGEST_GAP = 5.0  # seconds; a source that was away for an hour does not fill an hour with one frame
+
+
+class Recorder:
+    """Writes frames to a video: MPEG-4 in .mp4, .m4v, .mov and .mkv, motion JPEG in .avi; an odd last row or column is
+    left out, as these codecs need even sizes.
+
+    The file appears under its name when the recorder is closed, also after an exception or Ctrl-C: what was recorded is
+    kept. Without a frame no file appears. Raises MobileSSDError, one line, for another ending or where nothing can be
+    written.
+    """
+
+    def __init__(self, path: str | os.PathLike, fps: float) -> None:
+        self.path = Path(path)
+        self.fps = fps
+        self.frames = 0
+        codec = CODECS.get(self.path.suffix.lower())
+        if codec is None:
+            raise MobileSSDError(f"{self.path}: cannot record this kind of file: name it .mp4 or .avi")
+        if self.path.is_dir():
+            raise MobileSSDError(f"{self.path}: is a folder: name a file in it, such as {self.path / 'out.mp4'}")
+        self._codec = cv2.VideoWriter_fourcc(*codec)
+        self._files = ExitStack()
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._lost = 0.0  # seconds of gaps that were left out
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, image: np.ndarray, time: float | None = None) -> None:
+        """Adds a frame, uint8 RGB [H, W, 3]; the first one sets the size, later ones are stretched to it.
+
+        time: seconds since the start, for sources whose frames come unevenly: the frame is repeated, or left out, so
+        that the video plays at the speed at which things happened. None: every frame comes once.
+        """
+        if self._writer is None:
+            self._open(image.shape[1], image.shape[0])
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = cv2.resize(image, self._size)
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        copies = 1
+        if time is not None:
+            copies = round((time - self._lost) * self.fps) + 1 - self.frames
+            if (more := copies - max(round(LONGEST_GAP * self.fps), 1)) > 0:
+                copies -= more
+                self._lost += more / self.fps
+        for _ in range(copies):
+            self._writer.write(bgr)
+            self.frames += 1
+
+    def close(self) -> None:
+        """Finishes the file; a second call does nothing."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            self._files.close()
+
+    def _open(self, width: int, height: int) -> None:
+        temporary = self._files.enter_context(atomic_write(self.path))
+        self._writer = cv2.VideoWriter(os.fspath(temporary), self._codec, self.fps, (width, height))
+        self._size = (width, height)
+        if not self._writer.isOpened():
+            self._writer = None
+            error = MobileSSDError(f"{self.path}: this OpenCV cannot write such a video: try a name that ends in .avi")
+            self._files.__exit__(type(error), error, None)
+            raise error
