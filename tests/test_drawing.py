@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.core.detections import Detections, no_detections
-from detection.core.drawing import class_color, draw_detections, fit_text
+from detection.core.drawing import class_color, draw_boxes, draw_detections, fit_text
 
 NAMES = tuple(f"class{i}" for i in range(80))
 
@@ -123,3 +123,17 @@ def test_no_box_and_no_picture_is_too_odd_to_draw(height, width, boxes):
     image = np.full((height, width, 3), 7, np.uint8)
     drawn = draw_detections(image, found(*boxes, scores=[0.5] * len(boxes), ids=[1] * len(boxes)))
     assert drawn.shape == image.shape
+
+
+def test_boxes_with_colours_of_ones_own_the_first_on_top_and_broken_frames():
+    black = np.zeros((120, 160, 3), np.uint8)
+    red, blue = (255, 0, 0), (0, 0, 255)
+    boxes = np.array([[20, 40, 90, 100], [20, 40, 90, 100]], np.float32)
+    drawn = draw_boxes(black, boxes, [red, blue], dashed=[True, False], line_width=2)
+    top_edge = drawn[40, 20:90]
+    assert (top_edge[0] == red).all(), "a dash begins at the corner"
+    assert {tuple(pixel) for pixel in top_edge.tolist()} >= {red}, "the first lies on top"
+    assert not (top_edge == red).all(-1).all(), "and its gaps let the second through"
+    assert (top_edge == blue).all(-1).any()
+    labelled = draw_boxes(black, boxes[:1], [red], ["missed cat"], line_width=2)
+    assert (labelled != draw_boxes(black, boxes[:1], [red], [""], line_width=2)).any()

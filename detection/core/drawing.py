@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,27 +41,49 @@ def draw_detections(
     overrides the line's. Each class has its own colour, the same in every picture. Better scores lie on top, and labels
     dodge each other where there is room. Nothing is drawn where a box is not a number, or lies beside the picture.
     """
+    order = np.argsort(-detections.scores, kind="stable")
+    return draw_boxes(
+        image,
+        detections.boxes[order],
+        [class_color(int(detections.class_ids[index])) for index in order],
+        [_label(detections, index, scores) for index in order] if labels else None,
+        line_width=line_width,
+    )
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    colors: Sequence[Color],
+    texts: Sequence[str] | None = None,
+    dashed: Sequence[bool] | None = None,
+    line_width: int | None = None,
+) -> np.ndarray:
+    """A copy of the picture uint8 RGB [H, W, 3] with boxes float [n, 4] `xyxy` drawn on it, the first on top.
+
+    colors: RGB of each. texts: what stands at each ("": nothing). dashed: whose frame is broken. Otherwise as
+    `draw_detections`.
+    """
     canvas = np.array(image, np.uint8)
     height, width = canvas.shape[:2]
     unit = math.sqrt(height * width)
     line = line_width or max(1, round(unit / 230))
     text_height = max(10, round(unit * 0.02))
     shown = []
-    for index in np.argsort(-detections.scores, kind="stable"):
-        if (area := _pixels(detections.boxes[index], width, height)) is not None:
-            shown.append((int(index), area))
+    for index, box in enumerate(boxes):
+        if (area := _pixels(box, width, height)) is not None:
+            shown.append((index, area))
     for index, area in reversed(shown):
-        _frame(canvas, area, line, class_color(int(detections.class_ids[index])))
-    if labels:
-        placed: list[tuple[Area, str, float, Color]] = []
-        for index, area in shown:
-            label = _label(detections, index, scores)
-            size, scale = fit_text(label, text_height, width)
-            if scale:
-                spot = _free_spot(area, size, line, [other[0] for other in placed], (width, height))
-                placed.append((spot, label, scale, class_color(int(detections.class_ids[index]))))
-        for spot, label, scale, color in reversed(placed):
-            put_text(canvas, label, spot, scale, color)
+        _frame(canvas, area, line, colors[index], dash=4 * line if dashed is not None and dashed[index] else 0)
+    placed: list[tuple[Area, str, float, Color]] = []
+    texts = texts or [""] * len(boxes)
+    for index, area in shown:
+        size, scale = fit_text(texts[index], text_height, width) if texts[index] else ((0, 0), 0.0)
+        if scale:
+            spot = _free_spot(area, size, line, [other[0] for other in placed], (width, height))
+            placed.append((spot, texts[index], scale, colors[index]))
+    for spot, text, scale, color in reversed(placed):
+        put_text(canvas, text, spot, scale, color)
     return canvas
 
 
@@ -135,16 +158,32 @@ def _pixels(box: np.ndarray, width: int, height: int) -> Area | None:
     return Area(left, top, max(min(round(x2), width), left + 1), max(min(round(y2), height), top + 1))
 
 
-def _frame(canvas: np.ndarray, area: Area, line: int, color: Color) -> None:
-    """A frame inside the box's edges, with a dark rim on both sides: it shows on any ground."""
+def _frame(canvas: np.ndarray, area: Area, line: int, color: Color, dash: int = 0) -> None:
+    """A frame inside the box's edges, with a dark rim on both sides: it shows on any ground. dash: pixels of a dash
+    (gaps have three quarters of it); 0: an unbroken line."""
     rim = max(1, line // 3)
     x1, y1, x2, y2 = area
     outer = Area(max(x1 - rim, 0), max(y1 - rim, 0), x2 + rim, y2 + rim)
     for strip in _strips(outer, line + 2 * rim):
-        strip_of = canvas[strip.y1 : strip.y2, strip.x1 : strip.x2]
-        strip_of[...] = strip_of // 2
+        for part in _dashes(strip, area, dash, rim):
+            part_of = canvas[part.y1 : part.y2, part.x1 : part.x2]
+            part_of[...] = part_of // 2
     for strip in _strips(area, line):
-        canvas[strip.y1 : strip.y2, strip.x1 : strip.x2] = color
+        for part in _dashes(strip, area, dash, 0):
+            canvas[part.y1 : part.y2, part.x1 : part.x2] = color
+
+
+def _dashes(strip: Area, frame: Area, dash: int, rim: int) -> Iterator[Area]:
+    """The strip of a frame, cut into dashes that begin at the frame's corner and are longer by `rim` at both ends."""
+    if not dash:
+        yield strip
+        return
+    across = strip.x2 - strip.x1 >= strip.y2 - strip.y1
+    first, low, high = (frame.x1, strip.x1, strip.x2) if across else (frame.y1, strip.y1, strip.y2)
+    for begin in range(first, high, dash + dash * 3 // 4):
+        start, end = max(begin - rim, low), min(begin + dash + rim, high)
+        if start < end:
+            yield Area(start, strip.y1, end, strip.y2) if across else Area(strip.x1, start, strip.x2, end)
 
 
 def _strips(area: Area, line: int) -> tuple[Area, Area, Area, Area]:
