@@ -51,7 +51,7 @@ def read_header(data: bytes) -> PictureHeader | None:
             if data.startswith(signature):
                 return parse(data)
     except (struct.error, IndexError):
-        raise ValueError("its header is broken") from None
+        raise ValueError("it ends inside its header") from None
     return None
 
 

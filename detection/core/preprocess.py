@@ -89,7 +89,7 @@ def _checked_header(data: bytes, name: str | os.PathLike, max_pixels: int) -> Pi
     try:
         header = read_header(data)
     except ValueError as error:
-        raise _bad(name, f"is cut short or broken: {error}; fetch or save it anew") from None
+        raise _bad(name, f"is cut short or broken ({error}): fetch it again") from None
     if header is None:
         raise _bad(name, f"is no picture but {explain_no_picture(data)}")
     if header.width < 1 or header.height < 1:

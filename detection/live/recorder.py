@@ -53,7 +53,7 @@ class Recorder:
         that the video plays at the speed at which things happened. None: every frame comes once.
         """
         if self._writer is None:
-            self._open(image.shape[1], image.shape[0])
+            self._open(max(image.shape[1], 2), max(image.shape[0], 2))
         if (image.shape[1], image.shape[0]) != self._size:
             image = cv2.resize(image, self._size)
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
