@@ -1,0 +1,162 @@
+"""The network to train: from a zoo name, or from weights whose class rows are carried over by name.
+
+Imports floors 0 to 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detection.core.card import Card
+from detection.core.errors import MobileSSDError
+from detection.core.labels import canonical
+from detection.ssd.heads import last_convolution
+from detection.ssd.network import SSD, build, feature_maps
+from detection.ssd.spec import SSDSpec
+from detection.weights.checkpoint import load_checkpoint, load_into
+
+NEW_ROW_STD = 0.01  # of class rows that have nothing to start from: small beside the 0.1 of trained ones
+
+
+@dataclass
+class Prepared:
+    """A network ready for training, its card, and what was done to it in plain lines."""
+
+    ssd: SSD
+    card: Card
+    said: list[str]
+    folded: bool = False
+
+
+def from_weights(
+    path: str,
+    class_names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    input_size: tuple[int, int] | None = None,
+    class_map: dict[str, str] | None = None,
+    class_bias: float | None = None,
+) -> Prepared:
+    """Weights of any kind, fitted to the classes of a data set.
+
+    A class of the data takes the rows of the weights' class of the same name (VOC's and COCO's spellings are one;
+    class_map names others: data's name -> weights' name); the rest start anew.
+    """
+    from detection.weights.source import open_weights
+
+    weights = open_weights(path)
+    if weights.exported:
+        raise MobileSSDError(f"{path}: an exported file cannot be trained; name the .safetensors it was made from")
+    ssd, card = load_checkpoint(weights.path)
+    old_names = card.class_names
+    spec = ssd.spec if input_size is None else ssd.spec.with_input_size(input_size)
+    sources = class_sources(class_names, old_names, class_map or {})
+    same = list(sources) == list(range(len(old_names))) and len(class_names) == len(old_names)
+    if not same or spec != ssd.spec:
+        ssd = transfer(ssd, spec.with_classes(len(class_names)), sources, class_bias)
+    said = [f"weights: {path} ({ssd.spec.backbone}, {spec.input.size[1]}x{spec.input.size[0]} pixels)"]
+    if not same:
+        said.append(_class_line(class_names, old_names, sources))
+    card.source = f"fine-tuned from {card.name or path}"
+    return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, card.folded_norms)
+
+
+def from_scratch(
+    spec: SSDSpec, class_names: tuple[str, ...], category_ids: tuple[int, ...], backbone_weights: str | None = None
+) -> Prepared:
+    """An architecture with fresh weights; `backbone_weights`: an ImageNet backbone to start from."""
+    ssd = build(spec.with_classes(len(class_names)))
+    said = [f"network: {spec.backbone} with fresh weights, {spec.input.size[1]}x{spec.input.size[0]} pixels"]
+    folded = False
+    if backbone_weights is not None:
+        from detection.weights.classifiers import load_backbone
+
+        load_backbone(ssd, backbone_weights)
+        said[0] = f"network: {spec.backbone}, backbone from {backbone_weights}, extras and heads fresh"
+        folded = True
+    card = Card(spec={}, class_names=(), category_ids=())
+    return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, folded)
+
+
+def class_sources(
+    class_names: Iterable[str], old_names: tuple[str, ...], class_map: dict[str, str]
+) -> list[int | None]:
+    """For each class of the data, the class of the weights that it continues, or None."""
+    known = {canonical(name): i for i, name in enumerate(old_names)}
+    names = [canonical(class_map.get(name, name)) for name in class_names]
+    for wanted in class_map.values():
+        if canonical(wanted) not in known:
+            raise MobileSSDError(f"--class-map: the weights have no class {wanted!r}; they have {', '.join(old_names[:8])}, ...")
+    return [known.get(name) for name in names]
+
+
+@torch.no_grad()
+def transfer(ssd: SSD, spec: SSDSpec, sources: list[int | None], class_bias: float | None = None) -> SSD:
+    """A network of `spec` with everything that `ssd` has, class rows rearranged: row i continues row sources[i].
+
+    New rows start small, with the mean bias of the old classes (or `class_bias`), so that they begin as rare as classes are.
+    """
+    new = build(spec)
+    state = {k: v for k, v in ssd.state_dict().items() if not _is_class_row(ssd, k)}
+    report = load_into(new, state)
+    if report.mismatched or report.unexpected:
+        raise MobileSSDError(f"the weights do not fit the network: {report}")
+    for old_head, new_head in zip(ssd.heads, new.heads, strict=True):
+        old, fresh = last_convolution(old_head.score), last_convolution(new_head.score)
+        fresh.weight.copy_(_rows(old.weight, old_head.columns, sources, fill="small"))
+        assert old.bias is not None and fresh.bias is not None
+        fresh.bias.copy_(_rows(old.bias, old_head.columns, sources, fill="mean" if class_bias is None else class_bias))
+    return new
+
+
+def _rows(old: Tensor, columns: int, sources: list[int | None], fill: str | float) -> Tensor:
+    """[a * K, ...] -> [a * (1 + len(sources)), ...]: background, then a row a class."""
+    table = old.reshape(-1, columns, *old.shape[1:])
+    new = table.new_empty(table.shape[0], 1 + len(sources), *table.shape[2:])
+    new[:, 0] = table[:, 0]
+    for i, source in enumerate(sources, start=1):
+        if source is not None:
+            new[:, i] = table[:, 1 + source]
+        elif fill == "small":
+            new[:, i].normal_(0, NEW_ROW_STD)
+        else:
+            new[:, i] = table[:, 1:].mean(1) if fill == "mean" else float(fill)
+    return new.reshape(-1, *old.shape[1:])
+
+
+def _is_class_row(ssd: SSD, name: str) -> bool:
+    modules: dict[int, str] = {id(m): n for n, m in ssd.named_modules()}
+    rows = {modules[id(last_convolution(head.score))] for head in ssd.heads}  # type: ignore[union-attr]
+    return name.rpartition(".")[0] in rows
+
+
+def _class_line(class_names: tuple[str, ...], old_names: tuple[str, ...], sources: list[int | None]) -> str:
+    kept = [f"{new} from {old_names[s]}" if new != old_names[s] else new for new, s in zip(class_names, sources) if s is not None]
+    fresh = [new for new, s in zip(class_names, sources) if s is None]
+    parts = []
+    if kept:
+        parts.append(f"{len(kept)} continued ({', '.join(kept[:6])}{', ...' if len(kept) > 6 else ''})")
+    if fresh:
+        parts.append(f"{len(fresh)} new ({', '.join(fresh[:6])}{', ...' if len(fresh) > 6 else ''})")
+    return f"classes: {len(class_names)} - " + ", ".join(parts)
+
+
+def _new_card(card: Card, ssd: SSD, class_names: tuple[str, ...], category_ids: tuple[int, ...]) -> Card:
+    card.spec = ssd.spec.to_dict()
+    card.class_names, card.category_ids = tuple(class_names), tuple(int(i) for i in category_ids)
+    card.feature_maps = feature_maps(ssd)
+    card.score_threshold, card.class_thresholds, card.metrics = None, None, []
+    card.folded_norms = False
+    return card
+
+
+def freeze_norms(module: nn.Module) -> None:
+    """Batch norms run on their stored statistics and do not learn: for tiny batches, and for equality over processes."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+            layer.weight.requires_grad_(False)
+            layer.bias.requires_grad_(False)

@@ -1,0 +1,130 @@
+"""What a run needs to go on as if it had never stopped: weights, EMA, optimiser, step, plan, random state.
+
+One safetensors file (tensors, and the rest as JSON in its header): nothing is pickled, nothing is executed on reading.
+The new file is written whole before it takes the name `last`; the one before it stays as `previous`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.core.files import atomic_write
+
+log = logging.getLogger("mobilessd.train")
+LAST, PREVIOUS = "last.state.safetensors", "previous.state.safetensors"
+
+
+@dataclass
+class RunState:
+    """tensors: named by part (`model.`, `ema.`, `optimizer.`, `rng`). meta: plain data (step, plan, config, best, ...)."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors of one part, without its prefix."""
+        return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(prefix + ".")}
+
+
+def pack(meta: dict[str, Any], optimizer: torch.optim.Optimizer | None = None, **modules: dict[str, Tensor]) -> RunState:
+    """Collects a state: state dicts by part name, and the optimiser's moments and settings."""
+    tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["rng_cuda"] = torch.cuda.get_rng_state()
+    for part, state in modules.items():
+        tensors |= {f"{part}.{name}": value for name, value in state.items()}
+    meta = dict(meta)
+    if optimizer is not None:
+        raw = optimizer.state_dict()
+        scalars: dict[str, dict[str, Any]] = {}
+        for index, values in raw["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{key}"] = value
+                elif value is not None:
+                    scalars.setdefault(str(index), {})[key] = value
+        meta["optimizer"] = {"groups": raw["param_groups"], "scalars": scalars}
+    return RunState(tensors, meta)
+
+
+def unpack_optimizer(state: RunState, optimizer: torch.optim.Optimizer) -> None:
+    """Puts the stored moments back, to the bit."""
+    stored = state.meta["optimizer"]
+    moments: dict[int, dict[str, Any]] = {int(i): dict(v) for i, v in stored["scalars"].items()}
+    for name, tensor in state.part("optimizer").items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = tensor
+    groups = [g | {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in g.items()} for g in stored["groups"]]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def restore_rng(state: RunState) -> None:
+    torch.set_rng_state(state.tensors["rng"].to(torch.uint8))
+    if "rng_cuda" in state.tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state.tensors["rng_cuda"].to(torch.uint8))
+
+
+def write_state(folder: Path, state: RunState) -> None:
+    """Writes `last` atomically and keeps the one before it. A full disk leaves both as they were and raises one line."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.tensors.items()}
+    last = folder / LAST
+    try:
+        with atomic_write(last) as temporary:
+            save_file(tensors, temporary, {"mobilessd": json.dumps(state.meta)})
+            if last.exists():
+                _keep(last, folder / PREVIOUS)
+    except (OSError, SafetensorError) as error:
+        kept = "the checkpoint before it is whole" if last.exists() else "there is none before it"
+        raise MobileSSDError(f"{last}: cannot be written ({error}); {kept}; make room and go on with --resume") from error
+
+
+def read_state(folder: Path) -> RunState:
+    """`last`, or `previous` where last is missing or damaged; raises BadWeightsError, one line, where there is neither."""
+    problems = []
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = _read(path)
+        except Exception as error:  # whatever a damaged file raises
+            problems.append(f"{name} is damaged ({type(error).__name__})")
+            continue
+        if problems:
+            log.warning("%s: %s; going on from %s, step %s", folder, "; ".join(problems), name, state.meta.get("step"))
+        return state
+    reason = "; ".join(problems) or f"holds no {LAST}"
+    raise BadWeightsError(f"{folder}: {reason}, so there is nothing to resume; start without --resume")
+
+
+def _read(path: Path) -> RunState:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        meta = json.loads(file.metadata()["mobilessd"])
+        return RunState({name: file.get_tensor(name) for name in file.keys()}, meta)  # noqa: SIM118
+
+
+def _keep(last: Path, previous: Path) -> None:
+    """A second name for the old file: it is never absent, not even between two renames."""
+    temporary = previous.with_suffix(".link")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(last, temporary)
+    except OSError:  # a file system without hard links
+        import shutil
+
+        shutil.copyfile(last, temporary)
+    os.replace(temporary, previous)

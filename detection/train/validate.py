@@ -1,0 +1,72 @@
+"""Evaluation during training: the code of `tools/eval_coco.py`, on the network at hand, shared among processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detection.core.boxes import area
+from detection.core.card import Card
+from detection.data.dataset import DetectionData
+from detection.detector import Detector
+from detection.evaluate.categories import match_categories
+from detection.evaluate.coco import CocoNumbers, evaluate
+from detection.evaluate.results import Results, concatenate, no_results
+from detection.evaluate.run import detect_all
+from detection.evaluate.truth import GroundTruth
+from detection.runtimes.torch import TorchRuntime
+from detection.ssd.network import SSD
+from detection.train.distributed import World, gather
+
+# The protocol of record: every anchor decoded, floor 0.01, class-wise NMS at 0.6, 100 boxes a picture.
+PROTOCOL = {"score": 0.01, "iou": 0.6, "max_detections": 100}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The numbers, and what they were computed from."""
+
+    numbers: CocoNumbers
+    truth: GroundTruth
+    results: Results
+
+
+def truth_of(data: DetectionData) -> GroundTruth:
+    """A data set as ground truth. Crowds and VOC's difficult objects are neither right nor wrong when found."""
+    data = data.keep_boxes(data.labels >= 0)
+    boxes = data.boxes.astype(np.float64)
+    sizes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    areas = np.where(data.areas > 0, data.areas, area(boxes)).astype(np.float64)
+    return GroundTruth(
+        path=data.origin,
+        image_ids=tuple(range(len(data))),
+        file_names=tuple(str(Path(p).resolve()) for p in data.paths),
+        sizes=data.sizes.astype(np.int64),
+        category_ids=tuple(range(len(data.class_names))),
+        category_names=data.class_names,
+        image=data.owners(),
+        category=data.labels.astype(np.int64),
+        boxes=sizes,
+        area=areas,
+        crowd=data.flags != 0,
+    )
+
+
+def validate(ssd: SSD, card: Card, truth: GroundTruth, device: str, world: World, workers: int = 2) -> Validation | None:
+    """The twelve numbers of a network on `truth`. Each process takes its share of the pictures; the first one gets the
+    numbers of all of them, the same as alone; the others get None."""
+    detector = Detector.of(card, TorchRuntime.of(ssd, device), **PROTOCOL)
+    share = np.arange(world.rank, len(truth.image_ids), world.size)
+    categories = match_categories(card.class_names, None, truth)
+    found = no_results()
+    if len(share):
+        found, _ = detect_all(detector, truth.select(images=share), Path("/"), categories, workers=workers, progress=False)
+        found = Results(share[found.image], found.category, found.boxes, found.scores)
+    parts = gather(found)
+    if not world.first:
+        return None
+    everything = concatenate(parts)
+    everything = everything[np.argsort(everything.image, kind="stable")]
+    return Validation(evaluate(truth, everything), truth, everything)
