@@ -163,7 +163,7 @@ def turn_boxes(boxes: np.ndarray, size: Sequence[int], orientation: int) -> np.n
 
 def _repeated(boxes: np.ndarray, labels: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """bool [B]: boxes that an earlier one of the same picture and class equals to a hundredth of a pixel."""
-    keys = np.column_stack([owners, labels, np.rint(boxes * 100)]).astype(np.int64)
+    keys = np.column_stack([owners, labels, np.round(boxes.astype(np.float64), 2)])
     _, first = np.unique(keys, axis=0, return_index=True)
     mask = np.ones(len(boxes), bool)
     mask[first] = False
