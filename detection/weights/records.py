@@ -13,10 +13,10 @@ BSD = "BSD-3-Clause"
 TENSORFLOW = "The TensorFlow Authors"
 TORCHVISION = "torchvision contributors"
 
-MINIVAL = "TensorFlow's minival of COCO 2014"
+MINIVAL = "TensorFlow's minival of 2014"
+HELD_OUT = "part of TensorFlow's minival, not trained on"
+VAL500 = "part of val2017, four fifths of it trained on, JPEG quality 85"
 OUR_PROTOCOL = "score floor 0.01, class-wise NMS at IoU 0.6, best 100 boxes a picture"
-VAL500 = "500 pictures of COCO val2017, re-encoded at JPEG quality 85; about four fifths were trained on"
-HELD_OUT = "552 pictures of COCO that TensorFlow held out (part of its minival)"
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ def _coral_body(alpha: float, size: int, sha256: str, length: int) -> Record:
         (f"{base}/mobilenet_v1_{alpha:g}_{size}_quant.tflite",),
         sha256,
         length,
-        options={"alpha": alpha},
+        options={"alpha": alpha, "input_size": size, "num_classes": 1001},
         task="classifier",
-        note=f"8-bit weights, trained at {size} pixels, 1001 classes",
+        note=f"8-bit weights, trained at {size} pixels",
     )
 
 
