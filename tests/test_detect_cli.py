@@ -1,0 +1,298 @@
+"""`mobilessd detect` as a person meets it: what it prints, what it leaves behind, how it ends."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detection.cli.main import main
+from detection.core.detections import Detections
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("person", "dog")
+
+
+class FakeDetector:
+    """Finds a dog that covers the middle of every picture, sure of itself as far as the picture is bright."""
+
+    def __call__(self, image):
+        height, width = image.shape[:2]
+        box = np.array([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], np.float32)
+        score = np.array([image.mean() / 255], np.float32)
+        return Detections(box, score, np.array([1]), NAMES, (height, width), (1, 18))
+
+    def __str__(self):
+        return "fake weights with no runtime on cpu, float32, 1 thread"
+
+
+@pytest.fixture
+def detect(monkeypatch, capsys, tmp_path):
+    """Runs `mobilessd detect ARGS` with the fake detector in a folder of its own; gives (exit code, stdout, stderr)."""
+    monkeypatch.setattr("detection.cli.detect.open_detector", lambda args: FakeDetector())
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        code = main(["detect", *map(str, args)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def save(path, value=128, size=(30, 40)):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((*size, 3), value, np.uint8))
+    return path
+
+
+def save_video(path, frames=5):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 12, (64, 48))
+    for i in range(frames):
+        writer.write(np.full((48, 64, 3), 50 * i, np.uint8))
+    writer.release()
+    return Path(path)
+
+
+def drawn(folder="runs/detect"):
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+# ---------------------------------------------------------------- results
+
+
+def test_a_picture_is_drawn_and_told(detect):
+    save("a.jpg", 200)
+    code, out, err = detect("a.jpg", "--output", "drawn")
+    assert code == 0 and err == ""
+    first, line, last = out.splitlines()
+    assert first == "fake weights with no runtime on cpu, float32, 1 thread"
+    assert line == "a.jpg: dog 0.78"
+    assert last.startswith("1 picture, 1 object in") and last.endswith("drawn in drawn")
+    image = cv2.imread("drawn/a.jpg")
+    assert image.shape == (30, 40, 3) and np.abs(image.astype(int) - 200).max() > 50
+
+
+def test_json_is_coco_results_with_ids_from_the_names(detect):
+    from pycocotools.coco import COCO
+
+    save("000000000139.jpg", 255), save("COCO_val2014_000000000042.jpg", 51)
+    assert detect(".", "--json", "boxes.json", "--no-draw")[0] == 0
+    results = json.loads(Path("boxes.json").read_text())
+    assert [one["image_id"] for one in results] == [139, 42]
+    assert results[0] == {
+        "image_id": 139,
+        "category_id": 18,
+        "bbox": [10.0, 7.5, 20.0, 15.0],
+        "score": 1.0,
+        "file_name": "000000000139.jpg",
+    }
+    truth = COCO()
+    truth.dataset = {"images": [{"id": 139}, {"id": 42}], "categories": [{"id": 18}], "annotations": []}
+    truth.createIndex()
+    assert len(truth.loadRes("boxes.json").anns) == 2
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("others", [["dog.jpg"], ["sub/0139.png"]])
+def test_ids_are_running_numbers_where_names_do_not_serve(detect, others):
+    save("139.jpg")
+    for other in others:
+        save(other)
+    detect(".", "--recursive", "--json", "boxes.json")
+    assert [one["image_id"] for one in json.loads(Path("boxes.json").read_text())] == [1, 2]
+
+
+def test_csv_has_a_row_for_each_box(detect):
+    save("a, b.jpg", 255)
+    detect("a, b.jpg", "--csv", "boxes.csv")
+    (row,) = csv.DictReader(Path("boxes.csv").read_text().splitlines())
+    assert row["file"] == "a, b.jpg" and row["class"] == "dog" and row["category_id"] == "18"
+    assert [float(row[corner]) for corner in ("x1", "y1", "x2", "y2")] == [10, 7.5, 30, 22.5]
+
+
+def test_a_video_is_drawn_as_a_video_of_the_same_speed(detect):
+    from detection.core.media import Video
+
+    save_video("film.mp4")
+    code, out, _ = detect("film.mp4", "--json", "boxes.json")
+    assert code == 0 and "film.mp4: 5 frames: dog in 5" in out
+    with Video("runs/detect/film.mp4") as video:
+        assert video.fps == 12 and len(list(video)) == 5
+    results = json.loads(Path("boxes.json").read_text())
+    assert [(one["image_id"], one["frame"]) for one in results] == [(i + 1, i) for i in range(5)]
+    assert results[3]["time"] == pytest.approx(3 / 12, abs=0.01)
+
+
+def test_drawn_files_never_cover_each_other_or_their_sources(detect):
+    for name in ("one/a.jpg", "two/a.jpg", "two/A.jpg", "two/a.png", "two/a.bmp"):
+        save(name, 100)
+    detect("one", "two", "--output", "drawn")
+    assert len(drawn("drawn")) == 5
+    before = Path("one/a.jpg").read_bytes()
+    detect("one", "--output", "one")
+    assert Path("one/a.jpg").read_bytes() == before and drawn("one") == ["a-2.jpg", "a.jpg"]
+
+
+def test_subfolders_keep_their_place_and_a_second_run_its_names(detect):
+    save("in/a.jpg"), save("in/sub/a.jpg"), save("in/sub/b.webp"), save("in/c.tiff")
+    for _ in range(2):
+        assert detect("in", "--recursive")[0] == 0
+        assert drawn() == ["a.jpg", "c.jpg", "sub/a.jpg", "sub/b.webp"]
+
+
+# ---------------------------------------------------------------- what is wrong
+
+
+def test_a_bad_picture_in_a_folder_is_reported_and_the_rest_go_on(detect):
+    save("in/a.jpg"), save("in/c.jpg")
+    Path("in/b.jpg").write_text("no picture")
+    code, out, err = detect("in", "--json", "boxes.json")
+    assert code == 0
+    assert err == "warning: in/b.jpg: is no picture but a text file\n"
+    assert "2 pictures, 2 objects, 1 that could not be read left out" in out
+    assert [one["image_id"] for one in json.loads(Path("boxes.json").read_text())] == [1, 3]
+
+
+def test_a_bad_picture_named_itself_is_exit_code_2_after_the_rest(detect):
+    save("a.jpg")
+    Path("b.jpg").write_bytes(b"")
+    code, out, err = detect("b.jpg", "a.jpg")
+    assert code == 2 and "a.jpg: dog" in out
+    assert err.splitlines() == [
+        "warning: b.jpg: is empty (0 bytes): fetch it again",
+        "error: 1 of the files named could not be read",
+    ]
+    code, out, err = detect("b.jpg")
+    assert code == 2 and err == "error: b.jpg: is empty (0 bytes): fetch it again\n"
+
+
+def test_a_folder_of_bad_pictures_is_exit_code_2(detect):
+    for name in ("in/a.jpg", "in/b.mp4"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("no picture")
+    code, _, err = detect("in")
+    assert (
+        code == 2 and err.splitlines()[-1] == "error: none of the 2 files could be read" and len(err.splitlines()) == 3
+    )
+
+
+def test_what_cannot_be_written_is_said_before_the_work(detect):
+    save("a.jpg")
+    Path("file").write_text("x")
+    for args in (["--output", "file"], ["--json", "."], ["--csv", "."]):
+        code, out, err = detect("a.jpg", *args)
+        assert code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
+
+
+def test_nothing_is_left_half_written(detect, monkeypatch):
+    save("a.jpg")
+    monkeypatch.setattr("os.fsync", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    code, _, err = detect("a.jpg")
+    assert code == 2 and "No space left on device" in err
+    assert drawn() == []
+
+
+def test_a_bug_keeps_its_traceback(detect, monkeypatch):
+    save("a.jpg")
+    monkeypatch.setattr(FakeDetector, "__call__", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        detect("a.jpg")
+
+
+def test_an_interrupt_keeps_what_was_done(detect, monkeypatch):
+    for i in range(3):
+        save(f"in/{i}.jpg")
+    seen = []
+
+    def stop_at_second(self, image, plain=FakeDetector.__call__):
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return plain(self, image)
+
+    monkeypatch.setattr(FakeDetector, "__call__", stop_at_second)
+    code, _, err = detect("in", "--json", "boxes.json")
+    assert code == 130 and "1 of 3 sources done" in err
+    assert len(json.loads(Path("boxes.json").read_text())) == 1
+
+
+# ---------------------------------------------------------------- the real thing, as a process
+
+
+def tool(*args, **options):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "detect.py"), *map(str, args)], capture_output=True, text=True, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(shared):
+    return shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+
+
+def test_real_weights_find_the_cat(shared, weights, tmp_path):
+    photo = shared / "models" / "photos" / "cat.bmp"
+    out = tool(photo, "--weights", weights, "--output", tmp_path / "drawn", "--classes", "cat,dog", "--score", "0.5")
+    assert out.returncode == 0, out.stderr
+    assert "cat.bmp: cat 0." in out.stdout and "on cpu" in out.stdout
+    assert drawn(tmp_path / "drawn") == ["cat.jpg"]
+
+
+def test_the_command_and_python_see_the_same(shared, weights, tmp_path):
+    from detection import Detector
+
+    photo = shared / "models" / "photos" / "hot_dog.jpg"
+    out = tool(
+        photo, "--weights", weights, "--no-draw", "--json", tmp_path / "b.json", "--score", "0.2", "--threads", 1
+    )
+    assert out.returncode == 0, out.stderr
+    expected = Detector(weights, score=0.2, threads=1)(photo).to_coco(1)
+    told = json.loads((tmp_path / "b.json").read_text())
+    assert [{key: one[key] for key in expected[0]} for one in told] == expected
+
+
+def test_broken_pictures_leave_one_line_on_stderr(shared, weights, tmp_path):
+    for name, part in (("cut.jpg", slice(30_000)), ("cut.png", slice(30_000))):
+        image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+        (tmp_path / name).write_bytes(cv2.imencode(Path(name).suffix, image)[1].tobytes()[part])
+        out = tool(tmp_path / name, "--weights", weights)
+        assert out.returncode == 2 and out.stderr.count("\n") == 1 and name in out.stderr, out.stderr
+
+
+def test_an_unknown_class_offers_the_nearest(shared, weights):
+    out = tool(shared / "models" / "photos", "--weights", weights, "--classes", "dgo")
+    assert out.returncode == 2 and out.stderr.count("\n") == 1 and "dog" in out.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_ctrl_c_ends_a_process_cleanly(shared, weights, tmp_path):
+    film = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(20_000):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "detect.py"),
+        film,
+        "--weights",
+        weights,
+        "--output",
+        tmp_path / "o",
+    ]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()  # the detector is ready
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err
+    assert drawn(tmp_path / "o") == ["film.mp4"]
