@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from detection.core.errors import BadDataError
 from detection.core.labels import COCO_80
 from detection.data.coco import to_coco
-from detection.data.dataset import CROWD, DIFFICULT, IGNORE, PathTable, build, concatenate
+from detection.data.dataset import CROWD, DIFFICULT, IGNORE
 from detection.data.json_stream import stream
 from detection.data.open import open_data, open_pair, recognise
 
@@ -298,81 +298,3 @@ def test_what_is_not_recognised_says_what_was_looked_for(tmp_path):
     voc(tmp_path / "VOC2012", {"a": [("cat", 1, 1, 9, 9, 0)]})
     with pytest.raises(BadDataError, match="several data sets, give one: .*VOC2007.*VOC2012"):
         open_data(tmp_path)
-
-
-# --- the form in memory
-
-
-def _numbered(pictures: int, most: int, seed: int):
-    """A data set whose box k of picture i is recognisable by its label and corners."""
-    rng = np.random.default_rng(seed)
-    owners = np.repeat(np.arange(pictures), rng.integers(0, most + 1, pictures))
-    order = rng.permutation(len(owners))
-    boxes = np.stack([owners, owners, owners + 5, owners + 5 + np.arange(len(owners)) % 3], 1)
-    return build(
-        [f"c{i}" for i in range(4)],
-        [f"/pictures/ä {i}.jpg" for i in range(pictures)],
-        owners[order],
-        boxes[order],
-        (owners % 4)[order],
-        image_ids=np.arange(pictures) * 10,
-    )
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 99), st.data())
-def test_subsets_keep_each_box_with_its_picture(pictures, most, seed, choice):
-    data = _numbered(pictures, most, seed)
-    chosen = choice.draw(st.lists(st.integers(0, pictures - 1), max_size=20))
-    part = data.subset(chosen)
-    assert len(part) == len(chosen)
-    for i, original in enumerate(chosen):
-        mine, theirs = part.picture(i), data.picture(original)
-        assert mine.path == theirs.path and mine.image_id == theirs.image_id
-        assert (mine.boxes == theirs.boxes).all() and (mine.labels == theirs.labels).all()
-        assert (mine.boxes[:, 0] == original).all()
-
-
-def test_a_split_is_seeded_and_complete():
-    data = _numbered(40, 3, 0)
-    rest, held = data.split(0.15, seed=1)
-    assert (len(rest), len(held)) == (34, 6)
-    assert sorted([*rest.image_ids, *held.image_ids]) == data.image_ids.tolist()
-    assert held.image_ids.tolist() == data.split(0.15, seed=1)[1].image_ids.tolist()
-    assert held.image_ids.tolist() != data.split(0.15, seed=2)[1].image_ids.tolist()
-    with pytest.raises(BadDataError, match="cannot be split"):
-        data.subset([0]).split(0.15)
-
-
-def test_joining_data_sets_marks_what_each_does_not_annotate():
-    people = build(["person"], ["a.jpg", "b.jpg"], [0], [[0, 0, 5, 5]], [0])
-    pets = build(["dog", "aeroplane"], ["c.jpg"], [0, 0], [[1, 1, 5, 5], [2, 2, 9, 9]], [0, 1])
-    more = build(["airplane", "person"], ["d.jpg"], [0], [[3, 3, 9, 9]], [0])
-    data = concatenate(people, pets, more)
-    assert data.class_names == ("person", "dog", "aeroplane")  # airplane is aeroplane
-    assert [data.picture(i).labels.tolist() for i in range(4)] == [[0], [], [1, 2], [2]]
-    assert [data.picture(i).unknown.tolist() for i in range(4)] == [
-        [False, True, True],
-        [False, True, True],
-        [True, False, False],
-        [False, True, False],
-    ]
-    assert len(set(data.image_ids.tolist())) == 4
-    assert data.subset([2, 0]).picture(0).unknown.tolist() == [True, False, False]
-
-
-def test_other_classes_drop_boxes_and_say_so():
-    data = build(["cat", "dog"], ["a.jpg"], [0, 0], [[0, 0, 5, 5]] * 2, [0, 1])
-    only = data.with_classes(["dog"])
-    assert only.labels.tolist() == [-1, 0] and only.faults["unknown class"] == 1
-    with pytest.raises(BadDataError, match="none of its classes"):
-        data.with_classes(["bus"])
-    with pytest.raises(BadDataError, match="no class 'bus'"):
-        data.declare_unknown(["bus"])
-    assert data.declare_unknown(["dog"]).unknown_classes == ("dog",)
-
-
-@given(st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)))
-def test_the_path_table_returns_what_it_was_given(paths):
-    table = PathTable.of(paths)
-    assert len(table) == len(paths) and list(table) == paths
