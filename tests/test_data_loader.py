@@ -2,6 +2,8 @@
 
 import itertools
 import logging
+import os
+import signal
 import tracemalloc
 
 import numpy as np
@@ -10,7 +12,8 @@ from data_sets import SIZE, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.errors import BadDataError
+from detection.core.errors import BadDataError, MobileSSDError
+from detection.data import loader as loader_module
 from detection.data.augment import PRESETS, Augmentation
 from detection.data.cache import PictureCache
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, build
@@ -98,6 +101,22 @@ def test_workers_live_on_when_a_loop_is_left_early(data):
     assert [worker.pid for worker in loader._loader._iterator._workers] == workers
     loader.close()
     assert same(first, batches(data, 0, 3)) and same(again, batches(data, 1, 4))
+
+
+def test_batches_come_through_pipes_where_shared_memory_is_small(data, monkeypatch):
+    monkeypatch.setattr(loader_module, "_shared_memory_free", lambda: 0)
+    found = batches(data, 0, 4, workers=2)
+    assert same(found, batches(data, 0, 4)) and not found[0].images.is_shared()
+
+
+def test_a_killed_worker_is_one_clear_line(data):
+    loader = TrainLoader(data, (64, 96), 4, EVERYTHING, seed=5, workers=1)
+    stream = loader.batches()
+    next(stream)
+    os.kill(loader._loader._iterator._workers[0].pid, signal.SIGKILL)
+    with pytest.raises(MobileSSDError, match="a data worker was killed"):
+        list(itertools.islice(stream, 50))
+    assert same(list(itertools.islice(loader.batches(1), 2)), batches(data, 1, 3))  # and a new one takes over
 
 
 # --- what is in a batch

@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detection.core.errors import BadDataError, BadPictureError
+from detection.core.errors import BadDataError, BadPictureError, MobileSSDError
 from detection.data.augment import Augmentation, augment
 from detection.data.batch import Batch, collate
 from detection.data.cache import PictureCache
@@ -94,7 +94,7 @@ class TrainLoader:
             stream: Iterator[Any] = (self.source[step] for step in steps)
         else:
             self._steps.start, self._steps.stop = start_step, stop_step
-            stream = iter(self._torch_loader())
+            stream = self._from_workers()
         for batch in stream:
             yield self._checked(batch)
 
@@ -118,6 +118,22 @@ class TrainLoader:
         if isinstance(batch.images, np.ndarray):
             batch = batch.map(torch.from_numpy)
         return batch.pin_memory() if self.pin_memory and not batch.images.is_pinned() else batch
+
+    def _from_workers(self) -> Iterator[Any]:
+        stream = iter(self._torch_loader())
+        while True:
+            try:
+                batch = next(stream, None)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                self._loader = None
+                raise MobileSSDError(
+                    "a data worker was killed (out of memory?): fewer workers or a smaller cache; then resume"
+                ) from None
+            if batch is None:
+                return
+            yield batch
 
     def _torch_loader(self) -> Any:
         if self._loader is None:
