@@ -1,0 +1,66 @@
+"""Which MobileNet a row of convolutions is, found by shapes alone: names and file names lie, shapes do not.
+
+Imports backbones' bricks and numpy; shared by the importers of detectors and of classifiers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from backbones import available_taps, build_backbone
+from backbones.blocks import ConvNormAct
+
+ALPHAS = (1.0, 0.75, 0.5, 0.35, 0.25, 1.3, 1.4, 0.125)
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body that was recognised: name, options, taps of a detector, and how many convolutions belong to it."""
+
+    name: str
+    options: dict[str, Any]
+    taps: tuple[str, ...]
+    convolutions: int
+
+
+def recognise(shapes: list[Shape], taps: dict[str, tuple[str, ...]]) -> Body | None:
+    """The body whose convolutions [out, in / groups, kh, kw] the list starts with, or None.
+
+    taps: for each body looked for, what is built of it (the last tap decides where the body ends).
+    """
+    for name, wanted in taps.items():
+        for options in _variants(name):
+            stem = available_taps(name, **options)[0].channels
+            if not shapes or shapes[0][0] != stem:  # most widths are out of the question at the first layer
+                continue
+            body = _shapes(name, wanted, tuple(options.items()))
+            if tuple(shapes[: len(body)]) == body:
+                return Body(name, options, wanted, len(body))
+    return None
+
+
+def layers_of(module: nn.Module) -> list[ConvNormAct]:
+    """The layers with a convolution, in the order in which they run (which is the order of construction)."""
+    return [layer for layer in module.modules() if isinstance(layer, ConvNormAct)]
+
+
+def _variants(name: str) -> Iterator[dict[str, Any]]:
+    tops: tuple[dict[str, Any], ...] = ({"scale_top": False}, {"scale_top": True}) if name == "mobilenet_v2" else ({},)
+    for alpha in ALPHAS:
+        for depth in (16, 8):
+            for top in tops:
+                yield {"alpha": alpha, "min_depth": depth, **top}
+
+
+@lru_cache(maxsize=64)
+def _shapes(name: str, taps: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> tuple[Shape, ...]:
+    with torch.device("meta"):
+        body = build_backbone(name, taps, **dict(options))
+    return tuple(tuple(layer.conv.weight.shape) for layer in layers_of(body))
