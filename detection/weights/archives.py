@@ -30,10 +30,10 @@ def extract_member(archive: Path, member: str, target: Path, size: int = 0) -> N
         with tarfile.open(archive) as tar:
             if member not in tar.getnames():
                 raise DownloadError(f"{archive.name} has no {member}")
-            source = tar.extractfile(member)
-            if source is None or not tar.getmember(member).isfile():
+            content = tar.extractfile(member) if tar.getmember(member).isreg() else None
+            if content is None:
                 raise DownloadError(f"{archive.name}: {member} is no file")
-            _write(source, target, size)
+            _write(content, target, size)
 
 
 def extract_folder(archive: Path, folder: str, target: Path) -> None:
@@ -81,4 +81,5 @@ def _damage_named(archive: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DownloadError(f"{archive.name} is damaged ({error})") from None
+        reason = str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
+        raise DownloadError(f"{archive.name} is damaged ({reason})") from None

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detection.core.errors import BadWeightsError
@@ -71,7 +71,7 @@ def fetch(record: Record) -> Path:
         if path := at_hand(record):  # another process was faster
             return path
         for address in addresses:
-            size = f" ({record.size / 1e6:.0f} MB)" if record.size else ""
+            size = f" ({record.size / 1e6:.1f} MB)" if record.size else ""
             print(f"fetching {record.name}{size} from {_place(address)}", file=sys.stderr)
             try:
                 return _fetch_from(address, record)
@@ -135,6 +135,10 @@ def _fetch_from(address: str, record: Record) -> Path:
             shutil.rmtree(staging)
             if not continued:
                 raise
+        except DownloadError:
+            with suppress(OSError):  # what has begun stays, to be gone on with
+                staging.rmdir()
+            raise
     wanted = [record.filename] if record.kind != "tfjs" else [*shards_of(staging / record.filename), record.filename]
     folder.mkdir(exist_ok=True)
     for name in wanted:

@@ -37,16 +37,16 @@ class _Passing(Exception):
     """A failure worth another attempt."""
 
 
-def transfer(url: str, target: Path, size: int = 0, pause: float = PAUSE_SECONDS, attempts: int = ATTEMPTS) -> None:
+def transfer(url: str, target: Path, size: int = 0) -> None:
     """Fetches `url` to `target`, through `<target>.part`, which is taken up again if it is there and renamed last.
 
     size: in bytes, 0 where it is not known; a file of another size is refused. The content is for the caller to check.
-    Raises DownloadError: at once where the server is out of reach or says no, else when `attempts` in a row have failed
+    Raises DownloadError: at once where the server is out of reach or says no, else when `ATTEMPTS` in a row have failed
     without getting any further.
     """
     part = target.with_name(target.name + ".part")
     _check_reachable(url)
-    left, wait = attempts, pause
+    left, wait = ATTEMPTS, PAUSE_SECONDS
     while True:
         before = _length(part)
         try:
@@ -55,11 +55,11 @@ def transfer(url: str, target: Path, size: int = 0, pause: float = PAUSE_SECONDS
             return
         except _Passing as failure:
             got_further = _length(part) > before
-            left = attempts - 1 if got_further else left - 1
+            left = ATTEMPTS - 1 if got_further else left - 1
             if left <= 0:
                 raise DownloadError(str(failure)) from None
-            wait = pause if got_further else wait * 2
             time.sleep(wait)
+            wait = PAUSE_SECONDS if got_further else wait * 2
 
 
 def _attempt(url: str, part: Path, size: int, label: str) -> None:
@@ -73,7 +73,8 @@ def _attempt(url: str, part: Path, size: int, label: str) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "mobilessd", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with _failures_named(part), urllib.request.urlopen(request, timeout=READ_SECONDS) as response:
+    opener = urllib.request.build_opener()  # `urlopen` would keep the proxies of its first call
+    with _failures_named(part), opener.open(request, timeout=READ_SECONDS) as response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if not resumed:
             have = 0
