@@ -15,6 +15,7 @@ from detection.core.boxes import BoxCoder
 from detection.core.detections import Detections
 
 CHUNK = 128  # candidates whose overlaps are computed at a time: measured, 256 costs a fifth more
+DEFAULT_CODER = BoxCoder()
 HEAD = 8  # candidates looked at first, for each detection wanted: nearly always enough, see `postprocess`
 
 
@@ -42,7 +43,7 @@ def postprocess(
     image_size: tuple[int, int],
     class_names: tuple[str, ...],
     settings: PostSettings = PostSettings(),
-    coder: BoxCoder = BoxCoder(),
+    coder: BoxCoder = DEFAULT_CODER,
     category_ids: tuple[int, ...] | None = None,
 ) -> Detections:
     """What one picture's raw outputs say.
