@@ -1,0 +1,107 @@
+"""Where live frames go: recordings that play, and windows only where they can be."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detection.core.errors import MobileSSDError
+from detection.core.media import Video
+from detection.live.recorder import Recorder
+from detection.live.window import window_problem
+
+# ---------------------------------------------------------------- recorder
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi", "sub/OUT.MP4"])
+def test_a_recording_plays_with_every_frame(tmp_path, name):
+    with Recorder(tmp_path / name, 12) as recorder:
+        for i in range(9):
+            recorder.write(np.full((48, 64, 3), (20 * i, 0, 0), np.uint8))
+        assert not (tmp_path / name).exists(), "it appears when it is whole"
+    with Video(tmp_path / name) as video:
+        frames = list(video)
+    assert video.fps == 12 and len(frames) == recorder.frames == 9
+    assert frames[8].image[24, 32, 0] > 130 and frames[8].image[24, 32, 2] < 40
+
+
+def test_a_live_recording_plays_as_fast_as_things_happened(tmp_path):
+    with Recorder(tmp_path / "out.avi", 10) as recorder:
+        for seconds in (0.0, 0.5, 0.52, 0.54, 1.0):  # slow, then too fast
+            recorder.write(np.zeros((48, 64, 3), np.uint8), seconds)
+    assert recorder.frames == 11
+    with Recorder(tmp_path / "out.avi", 10) as recorder:
+        for seconds in (0.0, 3600.0, 3600.1):  # away for an hour
+            recorder.write(np.zeros((48, 64, 3), np.uint8), seconds)
+    assert recorder.frames < 60
+
+
+def test_a_recording_survives_an_exception_and_no_frame_leaves_no_file(tmp_path):
+    with pytest.raises(KeyError), Recorder(tmp_path / "out.mp4", 10) as recorder:
+        recorder.write(np.zeros((48, 64, 3), np.uint8))
+        raise KeyError
+    assert len(list(Video(tmp_path / "out.mp4"))) == 1
+    with Recorder(tmp_path / "none.mp4", 10):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_frames_of_other_sizes_are_stretched_and_odd_ones_work(tmp_path):
+    with Recorder(tmp_path / "out.mp4", 10) as recorder:
+        for size in ((49, 65), (20, 30), (1, 1)):
+            recorder.write(np.zeros((*size, 3), np.uint8))
+    assert {frame.image.shape for frame in Video(tmp_path / "out.mp4")} == {(48, 64, 3)}
+
+
+def test_what_cannot_be_recorded_is_one_clear_line(tmp_path):
+    (tmp_path / "dir.mp4").mkdir()
+    for name in ("out.gif", "out", "dir.mp4"):
+        with pytest.raises(MobileSSDError, match=name):
+            Recorder(tmp_path / name, 10)
+
+
+# ---------------------------------------------------------------- window
+
+
+def test_no_window_where_opencv_has_none(monkeypatch):
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "\n  GUI:                           NONE\n  GTK+: NO\n")
+    assert "opencv-python-headless" in window_problem()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no DISPLAY")
+def test_no_window_without_a_display(monkeypatch):
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           QT5\n")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert "no display" in window_problem()
+    monkeypatch.setenv("DISPLAY", ":973")  # nobody there: a toolkit would end this whole process
+    assert "does not let a window open" in window_problem()
+
+
+@pytest.fixture
+def display():
+    """A display of its own, without a screen."""
+    if not shutil.which("Xvfb"):
+        pytest.skip("needs Xvfb")
+    server = subprocess.Popen(["Xvfb", "-displayfd", "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    yield ":" + server.stdout.readline().strip()
+    server.terminate()
+    server.wait()
+
+
+def test_a_window_opens_where_there_is_a_display(display, monkeypatch):
+    if "headless" in (window_problem() or ""):
+        pytest.skip("needs opencv-python with windows")
+    monkeypatch.setenv("DISPLAY", display)
+    assert window_problem() is None
+    code = (  # in a process of its own: a toolkit lives until its process ends
+        "import numpy as np; from detection.live.window import Window; window = Window('test');"
+        "print([window.show(np.full((48, 64, 3), i, np.uint8)) for i in range(5)]); window.close()"
+    )
+    root = Path(__file__).resolve().parents[1]
+    out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    assert out.returncode == 0 and out.stdout == "[True, True, True, True, True]\n" and out.stderr == ""
