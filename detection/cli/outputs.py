@@ -67,7 +67,7 @@ def save_picture(image: np.ndarray, path: Path) -> None:
     options = {".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY, 92]}.get(path.suffix, [cv2.IMWRITE_JPEG_QUALITY, 92])
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(data.tobytes())
 
 
 class Findings:

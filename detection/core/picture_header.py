@@ -93,7 +93,7 @@ def _gif_palette(flags: int) -> int:
 
 
 def _jpeg(data: bytes) -> PictureHeader:
-    position, orientation, size = 2, 1, None
+    position, orientation, width, height = 2, 1, 0, 0
     while True:
         while data[position] != 0xFF:  # decoders skip stray bytes between segments
             position += 1
@@ -103,7 +103,7 @@ def _jpeg(data: bytes) -> PictureHeader:
         position += 1
         if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:
             continue
-        if marker == 0xD9 or (marker == 0xDA and size is None):
+        if marker == 0xD9 or (marker == 0xDA and not width):
             raise ValueError("it holds no picture")
         (length,) = struct.unpack_from(">H", data, position)
         if marker == 0xDA:
@@ -112,12 +112,11 @@ def _jpeg(data: bytes) -> PictureHeader:
             orientation = _exif_orientation(data[position + 8 : position + length])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, position + 3)
-            size = width, height
         position += length
     # Nearly all files end with the end-of-image marker. Some carry more after it (a second picture, padding), which
     # costs a search; compressed data has its 0xFF stuffed, so that the first marker found is the real one.
     complete = data.endswith(b"\xff\xd9") or data.find(b"\xff\xd9", position) >= 0
-    return PictureHeader("jpeg", *size, orientation=orientation, complete=complete)
+    return PictureHeader("jpeg", width, height, orientation, complete=complete)
 
 
 def _png(data: bytes) -> PictureHeader:

@@ -111,8 +111,8 @@ def _decode_alpha(data: bytes) -> np.ndarray | None:
         return None
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)  # what OpenCV does with opaque 16-bit pictures
-    alpha = pixels[..., 3:].astype(np.uint16)
-    colour = pixels[..., 2::-1].astype(np.uint16)
+    alpha: np.ndarray = pixels[..., 3:].astype(np.uint16)
+    colour: np.ndarray = pixels[..., 2::-1].astype(np.uint16)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 

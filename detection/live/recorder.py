@@ -34,7 +34,7 @@ class Recorder:
             raise MobileSSDError(f"{self.path}: cannot record this kind of file: name it .mp4 or .avi")
         if self.path.is_dir():
             raise MobileSSDError(f"{self.path}: is a folder: name a file in it, such as {self.path / 'out.mp4'}")
-        self._codec = cv2.VideoWriter_fourcc(*codec)
+        self._codec = cv2.VideoWriter.fourcc(*codec)
         self._files = ExitStack()
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -52,8 +52,7 @@ class Recorder:
         time: seconds since the start, for sources whose frames come unevenly: the frame is repeated, or left out, so
         that the video plays at the speed at which things happened. None: every frame comes once.
         """
-        if self._writer is None:
-            self._open(max(image.shape[1], 2), max(image.shape[0], 2))
+        writer = self._writer or self._open(max(image.shape[1], 2), max(image.shape[0], 2))
         if (image.shape[1], image.shape[0]) != self._size:
             image = cv2.resize(image, self._size)
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
@@ -64,7 +63,7 @@ class Recorder:
                 copies -= more
                 self._lost += more / self.fps
         for _ in range(copies):
-            self._writer.write(bgr)
+            writer.write(bgr)
             self.frames += 1
 
     def close(self) -> None:
@@ -74,12 +73,12 @@ class Recorder:
             self._writer = None
             self._files.close()
 
-    def _open(self, width: int, height: int) -> None:
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
         temporary = self._files.enter_context(atomic_write(self.path))
-        self._writer = cv2.VideoWriter(os.fspath(temporary), self._codec, self.fps, (width, height))
-        self._size = (width, height)
-        if not self._writer.isOpened():
-            self._writer = None
+        writer = cv2.VideoWriter(os.fspath(temporary), self._codec, self.fps, (width, height))
+        if not writer.isOpened():
             error = MobileSSDError(f"{self.path}: this OpenCV cannot write such a video: try a name that ends in .avi")
             self._files.__exit__(type(error), error, None)
             raise error
+        self._writer, self._size = writer, (width, height)
+        return writer
