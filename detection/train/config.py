@@ -21,6 +21,7 @@ from detection.train.limits import check
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 Unit = Literal["steps", "epochs", "pictures"]
+Scheme = Literal["default", "normal", "truncated_normal", "xavier"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class ScheduleConfig:
 
     kind: Literal["cosine", "multistep", "exponential", "constant"] = "cosine"
     warmup: int = 100
-    warmup_lr: float = 0.0
+    warmup_lr: float = 1e-4
     warmup_mode: Literal["before", "over"] = "before"
     final: float = 0.0
     milestones: tuple[float, ...] = ()
@@ -93,6 +94,14 @@ class LossConfig:
     classification_weight: float = 1.0
     localisation_weight: float = 1.0
 
+    def for_scores(self, scores: str) -> LossConfig:
+        """The same with "auto" settled for a network whose `SSDSpec.scores` are these. Raises MobileSSDError where the
+        chosen loss would train other scores than the network gives."""
+        chosen = scores if self.classification == "auto" else self.classification
+        if (chosen == "softmax") != (scores == "softmax"):
+            raise MobileSSDError(f"loss.classification: {chosen} does not fit this network, whose scores are {scores}")
+        return dataclasses.replace(self, classification=chosen)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class DistillationConfig:
@@ -114,13 +123,15 @@ class DistillationConfig:
 class InitialConfig:
     """First weights of what no checkpoint fills (`initial.initialise_network`). "default" leaves them as built.
 
-    backbone, heads (extras included): a scheme and its standard deviation. class_bias: start of the class biases; -4.6
-    where a focal loss needs every score to begin at 0.01 (Lin et al. 2017).
+    backbone, extras (a pyramid too), heads: a scheme and its standard deviation. class_bias: start of the class biases;
+    -4.6 where a focal loss needs every score to begin at 0.01 (Lin et al. 2017).
     """
 
-    backbone: Literal["default", "normal", "truncated_normal", "xavier"] = "default"
+    backbone: Scheme = "default"
     backbone_std: float = 0.03
-    heads: Literal["default", "normal", "truncated_normal", "xavier"] = "default"
+    extras: Scheme = "default"
+    extras_std: float = 0.03
+    heads: Scheme = "default"
     heads_std: float = 0.03
     class_bias: float = 0.0
 

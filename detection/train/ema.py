@@ -25,7 +25,7 @@ def decay_at(config: EMAConfig, step: int) -> float:
     return min(config.decay, (1 + step) / (10 + step)) if config.ramp else config.decay
 
 
-class Ema:
+class EMA:
     """The average of a network, `.module`: a network of its own, in evaluation mode, on the same device.
 
     With decay 0 there is no average, and `.module` is the network itself.
