@@ -7,13 +7,12 @@ Wherever a name is taken, a path is taken too. Imports no torch before a publish
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.core.errors import BadWeightsError, MissingPackageError, MobileSSDError
+from detection.core.errors import BadWeightsError, MobileSSDError
 from detection.weights.records import Record, find_record, list_weights
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ def list_models() -> tuple[str, ...]:
 
 
 def spec_for(name: str, **options: Any) -> SSDSpec:
-    """The network of a detector by name. Options: alpha, input_size, num_classes (objects, without background), min_depth,
-    layout, extras, stride8, taps and a few of single families: `detection.ssd.families`.
+    """The network of a detector by name. Options: alpha, input_size, num_classes (objects, without background),
+    min_depth, layout, extras, stride8, taps and a few of single families: `detection.ssd.families`.
 
     A name with a recipe (`ssd_mobilenet_v1_075.coco`) is the network of those weights; options given win.
     Raises MobileSSDError, one line with the nearest right words, for an unknown name or option, or a wrong value.
@@ -63,7 +62,7 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
     cannot be fetched, or where converting it needs a package that is missing.
     """
     path = Path(name_or_path).expanduser()
-    if path.exists():
+    if str(name_or_path) and path.exists():
         return path
     record = find_record(str(name_or_path))
     if record is None:
@@ -77,14 +76,14 @@ def load(name_or_path: str | os.PathLike) -> tuple[SSD, Card]:
     Raises MobileSSDError, one line, as `resolve` does, and for an exported file (.onnx, .xml), which is no network any
     more.
     """
-    from detection.weights.source import open_weights
+    from detection.weights.source import need_torch, open_weights
 
     weights = open_weights(name_or_path)
     if weights.exported:
         raise BadWeightsError(
             f"{weights.path}: an exported file runs as it is (Detector), it cannot become a network again"
         )
-    _need_torch(str(name_or_path))
+    need_torch(name_or_path)
     from detection.weights.checkpoint import load_checkpoint
 
     return load_checkpoint(weights.path)
@@ -103,13 +102,13 @@ def _published(record: Record) -> Path:
     if record.task == "detector" and (target := converted_path(record)).exists():
         return target
     from detection.weights.download import fetch
+    from detection.weights.source import importer_of, need_torch
 
     if record.task != "detector":
         return fetch(record)
-    _need_torch(record.name)  # before megabytes are fetched in vain
+    need_torch(record.name)  # before megabytes are fetched in vain
     original = fetch(record)
     from detection.weights.checkpoint import save_checkpoint
-    from detection.weights.source import importer_of
 
     ssd, card = importer_of(original)(original)
     save_checkpoint(target, ssd, described(card, record))
@@ -126,13 +125,6 @@ def described(card: Card, record: Record) -> Card:
         attribution=record.attribution,
         metrics=[dict(metric) for metric in record.metrics],
     )
-
-
-def _need_torch(what: str) -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise MissingPackageError(
-            f"{what}: reading it needs torch (pip install torch torchvision); afterwards the cache serves without"
-        )
 
 
 def _no_such(name: str) -> str:

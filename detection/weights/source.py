@@ -6,13 +6,14 @@ Imports no torch where the conversion has been made before.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from detection.core.card import Card
-from detection.core.errors import BadWeightsError
+from detection.core.errors import BadWeightsError, MissingPackageError
 from detection.core.files import home, sha256_of
 
 EXPORTED = (".onnx", ".xml")
@@ -55,6 +56,7 @@ def converted(path: Path) -> Path:
     convert = importer_of(path)
     target = home() / "converted" / f"{path.stem}-{content_hash(path)[:16]}.safetensors"
     if not target.exists():
+        need_torch(path)
         from detection.weights.checkpoint import save_checkpoint
 
         ssd, card = convert(path)
@@ -62,6 +64,14 @@ def converted(path: Path) -> Path:
         card.name = card.name or (path.parent.name if path.name == "model.json" else path.stem)
         save_checkpoint(target, ssd, card)
     return target
+
+
+def need_torch(what: object) -> None:
+    """Raises MissingPackageError, one line that names `what` needs it, where torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingPackageError(
+            f"{what}: converting it needs torch once (pip install torch torchvision); the cache then serves without"
+        )
 
 
 def importer_of(path: Path) -> Callable:
