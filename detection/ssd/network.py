@@ -115,12 +115,15 @@ class Deployable(nn.Module):
         self.register_buffer("scale", 1 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def normalise(self, pictures: Tensor) -> Tensor:
+        """uint8 RGB [N, H, W, 3] -> what the backbone sees, float [N, 3, H, W] in channels_last order."""
         x = pictures.permute(0, 3, 1, 2)
         if self.ssd.spec.input.color == "bgr":
             x = x.flip(1)
-        x = x.to(self.scale.dtype) * self.scale + self.shift
-        encodings, logits = self.ssd(x)
+        return x.to(self.scale.dtype) * self.scale + self.shift
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        encodings, logits = self.ssd(self.normalise(pictures))
         return encodings.float(), logits.float()
 
 

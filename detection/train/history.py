@@ -21,20 +21,24 @@ class History:
     happens again.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, resume_step: int | None = None, write: bool = True) -> None:
+        self.folder, self.write = folder, write
         self.rows: list[dict[str, Any]] = []
+        self._board = _tensorboard(folder) if write else None
+        if not write:
+            return
         if resume_step is not None and (folder / JSONL).exists():
             self.rows = [row for row in read_history(folder) if row["step"] <= resume_step]
             self._rewrite()
         else:
             write_text(folder / JSONL, "")
-        self._board = _tensorboard(folder)
 
     def add(self, **row: Any) -> None:
-        """Appends a row; it is on the disk when this returns."""
+        """Appends a row; it is in the file when this returns."""
         row = {key: _plain(value) for key, value in row.items()}
         self.rows.append(row)
+        if not self.write:
+            return
         with open(self.folder / JSONL, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self._board is not None:
@@ -44,6 +48,8 @@ class History:
 
     def close(self) -> None:
         """Writes the CSV form."""
+        if not self.write:
+            return
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detection.core.card import Card
 from detection.core.errors import MobileSSDError
@@ -17,6 +17,8 @@ from detection.core.labels import canonical
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import SSDSpec
+from detection.train.config import InitialConfig
+from detection.train.initial import initialise_network
 from detection.weights.checkpoint import load_checkpoint, load_into
 
 NEW_ROW_STD = 0.01  # of class rows that have nothing to start from: small beside the 0.1 of trained ones
@@ -65,10 +67,15 @@ def from_weights(
 
 
 def from_scratch(
-    spec: SSDSpec, class_names: tuple[str, ...], category_ids: tuple[int, ...], backbone_weights: str | None = None
+    spec: SSDSpec,
+    class_names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    backbone_weights: str | None = None,
+    initial: InitialConfig = InitialConfig(),  # noqa: B008 (frozen)
 ) -> Prepared:
     """An architecture with fresh weights; `backbone_weights`: an ImageNet backbone to start from."""
     ssd = build(spec.with_classes(len(class_names)))
+    initialise_network(ssd, initial)
     said = [f"network: {spec.backbone} with fresh weights, {spec.input.size[1]}x{spec.input.size[0]} pixels"]
     folded = False
     if backbone_weights is not None:
@@ -151,12 +158,3 @@ def _new_card(card: Card, ssd: SSD, class_names: tuple[str, ...], category_ids: 
     card.score_threshold, card.class_thresholds, card.metrics = None, None, []
     card.folded_norms = False
     return card
-
-
-def freeze_norms(module: nn.Module) -> None:
-    """Batch norms run on their stored statistics and do not learn: for tiny batches, and for equality over processes."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eval()
-            layer.weight.requires_grad_(False)
-            layer.bias.requires_grad_(False)

@@ -1,0 +1,233 @@
+"""A training run from its command line to its folder: data, network, plan, loop, and what is left behind.
+
+`train(request)` is what `tools/train_det.py` calls. Every step is a function of its own, in the order in which they run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detection.core.errors import BadDataError, MobileSSDError
+from detection.core.files import write_text
+from detection.data.check import Report, check
+from detection.data.dataset import DetectionData
+from detection.data.loader import TrainLoader
+from detection.data.open import open_pair
+from detection.runtimes.torch import choose_device
+from detection.ssd.network import anchors_of
+from detection.train.config import TrainConfig
+from detection.train.distributed import World, same_on_all, world
+from detection.train.ema import EMA
+from detection.train.finish import Keeper, finish
+from detection.train.history import History
+from detection.train.loop import Job, Progress, fit, load, save
+from detection.train.model import Prepared, from_scratch, from_weights
+from detection.train.optim import build_optimizer
+from detection.train.plan import make_plan
+from detection.train.speed import choose_precision
+from detection.train.state import read_state
+from detection.train.validate import truth_of
+
+log = logging.getLogger("mobilessd.train")
+
+
+@dataclass
+class Request:
+    """What a person asks for. data: a path that `open_data` knows. val: a split or path; None: found by looking.
+    select: the share of the training pictures that chooses the best weights; None: the validation data do where there
+    are any, else 0.15. time_budget: seconds. class_map: data's class -> weights' class. unknown: classes that the data
+    do not annotate."""
+
+    data: str
+    config: TrainConfig
+    output: Path
+    val: str | None = None
+    split: str | None = None
+    format: str = "auto"
+    images: str | None = None
+    val_images: str | None = None
+    select: float | None = None
+    classes: list[str] | None = None
+    class_map: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    device: str = "auto"
+    threads: int | None = None
+    time_budget: float | None = None
+    resume: bool = False
+    quiet: bool = False
+
+
+@dataclass
+class Data:
+    """The three parts: trained on, choosing the best weights, and scored once at the end (None where there is none)."""
+
+    train: DetectionData
+    select: DetectionData | None
+    final: DetectionData | None
+    report: Report
+
+
+def train(request: Request) -> Path:
+    """Trains, and returns the folder whose `best.safetensors` is the result. Raises MobileSSDError, one line."""
+    device = choose_device(request.device)
+    if device == "cpu":
+        torch.set_num_threads(request.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    with world(device) as here:
+        config = request.config
+        folder = _folder(request, here)
+        torch.manual_seed(config.seed)
+        data = open_parts(request)
+        prepared = network_for(config, data.train, request.class_map)
+        ssd = prepared.ssd.to(device)
+        anchors = torch.from_numpy(anchors_of(ssd)).to(device)
+        if here.first:
+            _say(request, data, prepared, device, here)
+        loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
+        if prepared.folded and not request.resume:
+            _rebuild_norms(ssd, loader, device)
+        job = Job(
+            config=config,
+            loss=config.loss.for_scores(ssd.spec.scores),
+            ssd=ssd.to(memory_format=torch.channels_last),
+            card=prepared.card,
+            loader=loader,
+            anchors=anchors,
+            optimizer=build_optimizer(config, ssd),
+            ema=EMA(ssd, config.ema),
+            world=here,
+            device=device,
+            precision=choose_precision(config.precision, device),
+            folder=folder,
+        )
+        keeper = Keeper(truth_of(data.select) if data.select is not None else None)
+        if request.resume:
+            plan, progress = load(job, read_state(folder))
+            log.info("resuming at step %d of %d", progress.step, plan.steps)
+        else:
+            plan, progress = make_plan(job, request.time_budget, len(data.select) if data.select else 0), Progress()
+        job.history = History(folder, progress.step if request.resume else None, write=here.first)
+        if here.first and not request.resume:
+            write_text(folder / "config.yaml", config.to_yaml())
+            save(job, plan, progress)
+        started = time.perf_counter()
+        try:
+            fit(job, plan, progress, keeper)
+        finally:
+            job.loader.close()
+            job.history.close()
+        if here.first:
+            finish(job, progress, keeper, data, time.perf_counter() - started, request)
+        return folder
+
+
+def open_parts(request: Request) -> Data:
+    """Reads, checks and repairs the data, and says which part does what."""
+    data, val = open_pair(
+        request.data, request.split, request.val, request.format, request.classes, request.images, request.val_images
+    )
+    if request.unknown:
+        data = data.declare_unknown(request.unknown)
+    report = check(data, val, content=len(data) <= 20_000)
+    data, val = report.data, report.val
+    shared = {name for names in report.shared.values() for name in names}
+    if val is not None and len(shared) >= len(val):
+        raise BadDataError(f"{request.data}: every validation picture is in training; give another set with --val")
+    if request.select is None:
+        if val is not None:
+            return Data(data, val, None, report)
+        share = 0.15
+    else:
+        share = request.select
+    if share == 0:
+        return Data(data, None, val, report)
+    if len(data) * share < 1:
+        raise BadDataError(f"{data.origin}: {len(data)} pictures are too few to keep {share:.0%} back; use --select 0")
+    rest, held = data.split(share, request.config.seed)
+    return Data(rest, held, val, report)
+
+
+def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, str]) -> Prepared:
+    """The network to train: `config.weights` fitted to the classes, or `config.model` from scratch or on a body."""
+    size = config.input_size
+    if config.model is None:
+        if config.weights is None:
+            raise MobileSSDError("neither weights nor a model to train; give --weights NAME_OR_FILE or a config with a model")
+        pixels = (size, size) if isinstance(size, int) else size
+        prepared = from_weights(config.weights, data.class_names, data.category_ids, pixels, class_map)
+    else:
+        from detection.zoo import spec_for
+
+        options = dict(config.options) | ({} if size is None else {"input_size": size})
+        spec = spec_for(config.model, **options)
+        prepared = from_scratch(spec, data.class_names, data.category_ids, config.weights, config.initial)
+    if config.norm_momentum is not None:
+        for layer in prepared.ssd.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = config.norm_momentum
+    return prepared
+
+
+def loader_for(config: TrainConfig, data: DetectionData, size: tuple[int, int], here: World, device: str) -> TrainLoader:
+    workers = config.workers if isinstance(config.workers, int) else _workers(device, here)
+    return TrainLoader(
+        data,
+        size,
+        config.batch // config.accumulate,
+        config.augmentation,
+        seed=config.seed,
+        rank=here.rank,
+        world=here.size,
+        workers=workers,
+        cache_mb=config.cache_mb,
+        crowd=config.crowd,
+        difficult=config.difficult,
+        pin_memory=device.startswith("cuda"),
+    )
+
+
+def _workers(device: str, here: World) -> int:
+    """Processes that load: on a GPU all cores but one; on a CPU one, which decodes while the network computes."""
+    cores = (os.cpu_count() or 1) // here.size
+    return max(1, min(8, cores - 1)) if device != "cpu" else 1
+
+
+def _rebuild_norms(ssd: Any, loader: TrainLoader, device: str, pictures: int = 256) -> None:
+    from detection.ssd.network import Deployable
+    from detection.weights.norms import rebuild_batch_norms
+
+    log.info("the weights had their batch norms folded: rebuilding them on %d of your pictures", pictures)
+    deployable = Deployable(ssd).to(device)
+    plain = replace(loader.source.augmentation, crop="none", mosaic=0.0, mixup=0.0, photometric="none", expand=0.0)
+    before, loader.source.augmentation = loader.source.augmentation, plain
+    steps = max(2, pictures // max(loader.batch_size, 1))
+    workers, loader.workers = loader.workers, 0
+    rebuild_batch_norms(ssd, (deployable.normalise(b.images.to(device)) for b in loader.batches(0, steps)))
+    loader.workers, loader.source.augmentation = workers, before
+
+
+def _folder(request: Request, here: World) -> Path:
+    folder = Path(request.output)
+    if here.first:
+        if not request.resume and (folder / "config.yaml").exists():
+            raise MobileSSDError(f"{folder}: holds a run already; go on with --resume, or name another folder with --output")
+        folder.mkdir(parents=True, exist_ok=True)
+    return Path(same_on_all(str(folder)))
+
+
+def _say(request: Request, data: Data, prepared: Prepared, device: str, here: World) -> None:
+    print(data.report.text())
+    parts = f"training on {len(data.train):,} pictures"
+    if data.select is not None:
+        parts += f", best weights chosen on {len(data.select):,}"
+    if data.final is not None:
+        parts += f", {len(data.final):,} scored once at the end"
+    print("", parts, *prepared.said, sep="\n")
+    where = f"{here.size} processes, " if here.size > 1 else ""
+    print(f"on {where}{device}, {choose_precision(request.config.precision, device)}, {torch.get_num_threads()} threads", flush=True)
