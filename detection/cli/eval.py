@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT", help="write all numbers as JSON")
     output.add_argument("--csv", metavar="OUT", help="write the per-class table as CSV")
+    output.add_argument("--report", metavar="DIR", help="write report.html: curves, confusion, the worst pictures")
     output.add_argument("--save-results", metavar="R", help="write the detections as COCO results JSON")
     output.add_argument("--errors", action="store_true", help="say which kinds of error cost how much AP50")
     output.add_argument("--draws", type=positive_int, default=200, metavar="N", help="draws of --versus (default: 200)")
@@ -122,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.json, json.dumps(data, indent=1) + "\n")
     if args.csv:
         write_text(args.csv, report.to_csv(data))
+    if args.report:
+        _write_report(args, truth, results, numbers, protocol)
     if args.store_threshold:
         score = thresholds.overall.score
         if score != score:
@@ -190,6 +193,24 @@ def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str,
     }
     name = str(args.weights or getattr(card, "name", "") or "default weights")
     return results, name, ran.seconds, protocol
+
+
+def _write_report(
+    args: argparse.Namespace, truth: GroundTruth, results: Results, numbers: CocoNumbers, protocol: report.Protocol
+) -> None:
+    """The page for people. Without the pictures, as may be with --results, it has no pictures, and says so."""
+    from detection.train.report import write_report
+
+    try:
+        images = find_images(truth, args.images)
+    except BadDataError:
+        if args.images:
+            raise
+        images = None
+    written = write_report(args.report, truth, results, images, protocol=protocol, numbers=numbers)
+    for line in written.notes:
+        _warn(line)
+    print(f"report: {written.page}")
 
 
 def _check(args: argparse.Namespace) -> None:
