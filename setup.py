@@ -72,7 +72,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
     package_data={
-        "detection": ["py.typed", "weights/*.safetensors", "live/*.html", "live/*.js", "live/*.css", "train/*.html"]
+        "detection": ["weights/*.safetensors", "live/*.html", "live/*.js", "live/*.css", "train/*.html"]
     },
     python_requires=">=3.10",
     install_requires=BASE,
