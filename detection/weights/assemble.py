@@ -84,7 +84,7 @@ def _step(graph: DetectorGraph) -> float:
 
 
 def class_list(number: int, labels: list[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and ids of the object columns: the file's own labels where it has them, COCO's where the number is COCO's."""
+    """Names and ids of the object columns: the file's own labels where it has them, COCO's where the number is."""
     if labels and any(labels):
         names = tuple(name or f"unused {i + 1}" for i, name in enumerate(labels))
         if number == 80 and names == tuple(COCO_80.values()):

@@ -30,7 +30,7 @@ def has_shared_predictor(graph: DetectorGraph) -> bool:
 
 
 def assemble_pyramid(graph: DetectorGraph) -> SSD:
-    """The network of a graph with a shared predictor. Raises BadWeightsError if it is not built as TensorFlow builds it.
+    """The network of a graph with a shared predictor. Raises BadWeightsError if TensorFlow would not build it so.
 
     The body's convolutions come in the order in which the maps need them: the backbone; the laterals and smoothing
     layers from coarse to fine; for each map, finest first, its coarse layer if it has one, and its copy of the tower.

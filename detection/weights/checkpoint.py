@@ -73,6 +73,11 @@ def read_card(path: str | os.PathLike) -> Card:
     return Card.from_json(metadata["card"], str(path))
 
 
+def has_card(path: str | os.PathLike) -> bool:
+    """Whether a safetensors file is one of ours."""
+    return "card" in _open(path)[0]
+
+
 def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """All tensors of a safetensors file, as float32 where they are floating-point."""
     from safetensors.torch import load_file

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,12 +14,13 @@ from backbones.blocks import InvertedResidual
 from detection.core.errors import BadWeightsError
 from detection.ssd.network import SSD
 from detection.ssd.spec import InputSpec
-from detection.weights.filling import fill
 from detection.weights.bodies import layers_of, recognise
 from detection.weights.checkpoint import LoadReport, load_into
+from detection.weights.filling import fill
 from detection.weights.flatbuffer import Model, Tensor, read_model
 from detection.weights.tflite import normalisation
 
+IMAGENET = InputSpec((224, 224), (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
 ENDS = {"mobilenet_v1": ("conv13",), "mobilenet_v2": ("top",)}
 
 
@@ -83,22 +83,30 @@ def import_tflite_classifier(
     return network.eval(), labels if len(labels) == last.shape[0] else (), contract
 
 
-def read_body(path: str | os.PathLike) -> BodyWeights:
-    """The body of any weights file known: an ImageNet classifier (.tflite, state dict of torchvision or qfgaohao,
-    .safetensors or .pth), or the body of any detector that `mobilessd` reads. Raises BadWeightsError otherwise."""
-    from detection.weights.flatbuffer import Model, Tensor, read_model
-    from detection.weights.source import importer_of, open_weights
-    from detection.weights.state_dicts import body_of, read_state_dict
+def read_body(name_or_path: str | os.PathLike) -> BodyWeights:
+    """The body of any weights known, by zoo name or path: an ImageNet classifier (.tflite; state dict of torchvision or
+    qfgaohao in .safetensors or .pth), or any detector that `mobilessd` reads. Raises MobileSSDError otherwise."""
+    from detection.weights import qfgaohao, torchvision
+    from detection.weights.checkpoint import has_card
+    from detection.weights.state_dicts import read_state_dict
+    from detection.zoo import load, resolve
 
-    path = Path(path)
+    path = resolve(name_or_path)
     if path.suffix == ".tflite" and read_model(path).post is None:
-        network, _, contract = import_tflite_classifier(path)
+        network, _, contract = import_tflite_classifier(path, rounded=False)
         return BodyWeights(network.backbone, contract, "same", True)
-    raise NotImplementedError
+    if path.suffix in (".pth", ".pt") or (path.suffix == ".safetensors" and not has_card(path)):
+        state = read_state_dict(path)
+        if (found := torchvision.body_of(state, str(path))) is not None:
+            return BodyWeights(found[0], IMAGENET, "symmetric", found[1])
+        if (body := qfgaohao.body_of(state, str(path))) is not None:
+            return BodyWeights(body, qfgaohao.INPUT, "symmetric", False)
+    ssd, card = load(path)
+    return BodyWeights(ssd.backbone, ssd.spec.input, ssd.spec.padding, card.folded_norms)
 
 
 def load_backbone(ssd: SSD, path: str | os.PathLike) -> BackboneReport:
-    """Copies a published body's weights into a detector's backbone; extras and heads keep theirs.
+    """Copies a published body's weights, by zoo name or path, into a detector's backbone; extras and heads keep theirs.
 
     A body trained with another normalisation than the detector's (`spec.input`) is converted: the first layer absorbs
     the difference, exactly everywhere but at the picture's border, where zero padding now means another grey.
@@ -109,6 +117,7 @@ def load_backbone(ssd: SSD, path: str | os.PathLike) -> BackboneReport:
     if name != ours:
         raise BadWeightsError(f"{path}: holds a {name}, the detector has a {ours}")
     _renormalise(body.backbone, body.input, ssd.spec.input)
+    _change_eps(body.backbone, ssd.spec.norm_eps)
     found = load_into(ssd.backbone, body.backbone.state_dict())
     report = BackboneReport(found.loaded, found.missing, found.unexpected, found.mismatched, folded=body.folded)
     if report.mismatched or not report.loaded:
@@ -120,7 +129,7 @@ def load_backbone(ssd: SSD, path: str | os.PathLike) -> BackboneReport:
 
 @torch.no_grad()
 def _renormalise(body: nn.Module, theirs: InputSpec, ours: InputSpec) -> None:
-    """Changes the first layer of a body that expects `theirs` so that it says the same of pictures normalised as `ours`.
+    """Changes the first layer of a body that expects `theirs`, so that it says the same of pictures normalised as ours.
 
     x_theirs = x_ours * s_o / s_t + (m_o - m_t) / s_t a channel: the factor goes into the weights, the constant into the
     running mean of the norm behind them, or into the bias.
@@ -144,6 +153,16 @@ def _renormalise(body: nn.Module, theirs: InputSpec, ours: InputSpec) -> None:
         first.conv.bias += shift.to(first.conv.bias.dtype)
 
 
+@torch.no_grad()
+def _change_eps(body: nn.Module, eps: float) -> None:
+    """Norms of another epsilon, which scale as before: the factor goes into gamma."""
+    for norm in body.modules():
+        if isinstance(norm, nn.BatchNorm2d) and norm.eps != eps:
+            assert norm.running_var is not None
+            norm.weight *= ((norm.running_var + eps) / (norm.running_var + norm.eps)).sqrt()
+            norm.eps = eps
+
+
 def _round_as_file(network: Classifier, model: Model) -> None:
     """Hooks that round every activation to the scale, zero point and range of the file's own tensor."""
     grids = [(node.op, model.tensors[int(node.output.split(":")[0])]) for node in model.nodes]
@@ -157,8 +176,8 @@ def _round_as_file(network: Classifier, model: Model) -> None:
     for module, tensor in zip(layers + residuals, convolutions + sums, strict=True):
         grid = _Grid(tensor)
         module.register_forward_hook(lambda _module, _inputs, output, grid=grid: grid(output))
-    for tensor in pools:
-        network.fc.register_forward_pre_hook(lambda _module, inputs, grid=_Grid(tensor): (grid(inputs[0]),))
+    for pool in map(_Grid, pools):
+        network.fc.register_forward_pre_hook(lambda _module, inputs, grid=pool: (grid(inputs[0]),))
 
 
 class _Grid:

@@ -75,7 +75,7 @@ def fill_plain(conv: nn.Conv2d, source: Convolution, file: str, boxes_of_tensorf
 
 
 def fill_branch(branch: nn.Module, head: Head, file: str, boxes_of_tensorflow: bool = False) -> None:
-    """The predictions of one map: [convolution], [depthwise with norm, convolution] or [bare depthwise, convolution]."""
+    """The predictions of one map: [convolution], or [depthwise, convolution] with a norm between or none."""
     parts = list(branch) if isinstance(branch, nn.Sequential) else [branch]
     if len(parts) != len(head.layers):
         raise BadWeightsError(

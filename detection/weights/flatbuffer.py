@@ -147,7 +147,7 @@ def _convolution(
 
 
 def labels_of(path: Path) -> list[str] | None:
-    """Class names that travel with the file: inside it (TFLite metadata is a zip at its end), or in a labelmap beside it."""
+    """Class names that travel with the file: inside it (TFLite metadata is a zip at its end), or a labelmap beside it."""
     names = ("labelmap.txt", "labels.txt", "coco_labels.txt", "imagenet_labels.txt")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

@@ -35,5 +35,26 @@ def import_tfjs(path: str | os.PathLike) -> tuple[SSD, Card]:
 
 
 def import_state_dict(path: str | os.PathLike) -> tuple[SSD, Card]:
-    """A PyTorch state dict (.pth) of torchvision or qfgaohao, read with `weights_only`, so that no code can run."""
-    raise BadWeightsError(f"{path}: state dicts are not read yet; save the tensors with safetensors and a card")
+    """A detector of torchvision or of qfgaohao/jetson-inference from a `.pth`, `.pt` or card-less `.safetensors` file.
+
+    Which network it is and how many classes it has is read from the tensors; names from a labels.txt beside the file.
+    Nothing in the file is run: one that holds code or objects is refused.
+    """
+    from detection.weights.flatbuffer import labels_of
+    from detection.weights.qfgaohao import import_qfgaohao_state, is_qfgaohao
+    from detection.weights.state_dicts import read_state_dict
+    from detection.weights.torchvision import import_torchvision_state, is_torchvision
+
+    path = Path(path)
+    state, labels = read_state_dict(path), labels_of(path)
+    if is_torchvision(state):
+        ssd, card = import_torchvision_state(state, str(path), labels)
+    elif is_qfgaohao(state):
+        ssd, card = import_qfgaohao_state(state, str(path), labels)
+    else:
+        raise BadWeightsError(
+            f"{path}: no SSD of torchvision or pytorch-ssd, and no card that says what it is "
+            f"({len(state)} tensors: {', '.join(list(state)[:3])}, ...)"
+        )
+    card.source = path.name
+    return ssd, card

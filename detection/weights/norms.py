@@ -1,8 +1,8 @@
 """Batch norms for networks that came without: real statistics from pictures, the same function in evaluation mode.
 
-Files that were made for inference have their norms folded into the convolutions; the importers give every layer a trivial
-norm (mean 0, variance 1). Training with such norms would start by dividing each channel by its real deviation: a shock that
-costs what was learned. Imports torch and backbones' bricks.
+Files that were made for inference have their norms folded into the convolutions; the importers give every layer a
+trivial norm (mean 0, variance 1). Training with such norms would start by dividing each channel by its real deviation:
+a shock that costs what was learned. Imports torch.
 """
 
 from __future__ import annotations
@@ -12,33 +12,21 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from backbones.blocks import ConvNormAct
 from detection.core.errors import MobileSSDError
 
 
 @torch.no_grad()
 def rebuild_batch_norms(ssd: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Gives every batch norm of `ssd` the mean and variance that its convolution really has on `batches` (normalised
-    float [N, 3, H, W]), and the scale and shift under which the outputs in evaluation mode stay what they were.
+    """Gives every batch norm of `ssd` the mean and variance that really reach it on `batches` (normalised float
+    [N, 3, H, W]), and the scale and shift under which the outputs in evaluation mode stay what they were.
 
     With old (gamma, beta, mean, var) and measured (m, v): gamma' = gamma sqrt(v + eps) / sqrt(var + eps) and
-    beta' = beta + gamma (m - mean) / sqrt(var + eps). Nothing upstream changes, so one pass over the pictures serves all
-    layers. Returns the number of pictures seen; raises MobileSSDError without any.
+    beta' = beta + gamma (m - mean) / sqrt(var + eps). Nothing upstream changes, so one pass over the pictures serves
+    all layers. Returns the number of pictures seen; raises MobileSSDError without any.
     """
-    layers = [m for m in ssd.modules() if isinstance(m, ConvNormAct) and isinstance(m.norm, nn.BatchNorm2d)]
-    sums = {id(layer): [torch.zeros(()), torch.zeros(()), 0] for layer in layers}
-
-    def note(layer: ConvNormAct):
-        def hook(_: nn.Module, __: tuple, output: Tensor) -> None:
-            values = output.double()
-            kept = sums[id(layer)]
-            kept[0] = kept[0] + values.sum((0, 2, 3))
-            kept[1] = kept[1] + values.square().sum((0, 2, 3))
-            kept[2] += values.shape[0] * values.shape[2] * values.shape[3]
-
-        return hook
-
-    handles = [layer.conv.register_forward_hook(note(layer)) for layer in layers]
+    norms = [m for m in ssd.modules() if isinstance(m, nn.BatchNorm2d)]
+    sums = {id(norm): _Sums() for norm in norms}
+    handles = [norm.register_forward_pre_hook(lambda module, inputs: sums[id(module)].add(inputs[0])) for norm in norms]
     was_training, seen = ssd.training, 0
     ssd.eval()
     try:
@@ -51,11 +39,26 @@ def rebuild_batch_norms(ssd: nn.Module, batches: Iterable[Tensor]) -> int:
         ssd.train(was_training)
     if not seen:
         raise MobileSSDError("batch norms cannot be rebuilt without pictures")
-    for layer in layers:
-        total, squares, count = sums[id(layer)]
-        mean = total / count
-        _replace(layer.norm, mean, (squares / count - mean.square()).clamp(min=0))
+    for norm in norms:
+        found = sums[id(norm)]
+        if found.count:
+            mean = found.total / found.count
+            _replace(norm, mean, (found.squares / found.count - mean.square()).clamp(min=0))
     return seen
+
+
+class _Sums:
+    """Sum, sum of squares and count of what passed through a layer, by channel, in double precision."""
+
+    def __init__(self) -> None:
+        self.total = self.squares = torch.zeros((), dtype=torch.float64)
+        self.count = 0
+
+    def add(self, x: Tensor) -> None:
+        values = x.detach().double()
+        self.total = self.total.to(x.device) + values.sum((0, 2, 3))
+        self.squares = self.squares.to(x.device) + values.square().sum((0, 2, 3))
+        self.count += values.shape[0] * values.shape[2] * values.shape[3]
 
 
 def _replace(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:

@@ -44,10 +44,10 @@ def open_weights(name_or_path: str | os.PathLike) -> Weights:
         from detection.runtimes.exported import card_of
 
         return Weights(path, card_of(path), sha256_of(path), str(name_or_path))
-    if path.suffix != ".safetensors":
-        path = converted(path)
-    from detection.weights.checkpoint import read_card
+    from detection.weights.checkpoint import has_card, read_card
 
+    if path.suffix != ".safetensors" or not has_card(path):
+        path = converted(path)
     return Weights(path, read_card(path), sha256_of(path), str(name_or_path))
 
 
@@ -84,7 +84,7 @@ def importer_of(path: Path) -> Callable:
         from detection.weights.importers import import_tfjs
 
         return import_tfjs
-    if path.suffix in (".pth", ".pt"):
+    if path.suffix in (".pth", ".pt", ".safetensors"):  # a safetensors file without our card
         from detection.weights.importers import import_state_dict
 
         return import_state_dict
@@ -99,7 +99,12 @@ def content_hash(path: Path) -> str:
     if path.is_dir() or path.name == "model.json":
         folder = path if path.is_dir() else path.parent
         files = [folder / "model.json", *sorted(folder.glob("group*"))]
-    elif path.suffix == ".tflite":  # the labels beside it are part of what is converted
+    elif path.suffix in (
+        ".tflite",
+        ".pth",
+        ".pt",
+        ".safetensors",
+    ):  # the labels beside it are part of what is converted
         files += sorted(path.parent.glob("*label*.txt"))
     parts = f"{CONVERTER}:" + ":".join(sha256_of(file) for file in files)
     return hashlib.sha256(parts.encode()).hexdigest()
