@@ -71,9 +71,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
-    package_data={
-        "detection": ["weights/*.safetensors", "live/*.html", "live/*.js", "live/*.css", "train/*.html"]
-    },
+    package_data={"detection": ["weights/*.safetensors", "live/*.html", "live/*.js", "live/*.css", "train/*.html"]},
     python_requires=">=3.10",
     install_requires=BASE,
     extras_require=EXTRAS,
