@@ -32,7 +32,7 @@ def precision_recall(matches: Matches, overlap: int = 0) -> np.ndarray:
             continue
         hits, alarms = np.cumsum(matches.right[overlap, part]), np.cumsum(matches.wrong[overlap, part])
         precision = hits / (alarms + hits + np.spacing(1))
-        envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+        envelope: np.ndarray = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
         curves[k] = envelope[np.searchsorted(hits / matches.positives[k], RECALLS, side="left")]
     return curves
 
@@ -44,7 +44,7 @@ def against_threshold(matches: Matches, overlap: int = 0, steps: int = 200) -> T
     above = np.searchsorted(matches.score[order], scores, side="left")
 
     def count(flags: np.ndarray) -> np.ndarray:
-        from_the_top = np.append(np.cumsum(flags[order][::-1])[::-1], 0)
+        from_the_top: np.ndarray = np.append(np.cumsum(flags[order][::-1])[::-1], 0)
         return from_the_top[above].astype(np.float64)
 
     hits, alarms = count(matches.right[overlap]), count(matches.wrong[overlap])

@@ -53,11 +53,12 @@ def outcomes_at(truth: GroundTruth, results: Results, threshold: float) -> Outco
     """What became of everything when detections below `threshold` are not shown."""
     shown = results[results.scores >= threshold]
     matches = match(truth, shown, [ON])
-    right, wrong = np.zeros(len(shown), bool), np.zeros(len(shown), bool)
+    right: np.ndarray = np.zeros(len(shown), bool)
+    wrong: np.ndarray = np.zeros(len(shown), bool)
     right[matches.detection], wrong[matches.detection] = matches.right[0], matches.wrong[0]
-    kind = np.full(len(shown), NO_ERROR, np.int64)
+    kind: np.ndarray = np.full(len(shown), NO_ERROR, np.int64)
     kind[matches.detection] = classify_errors(truth, shown, matches)[0]
-    found = np.zeros(len(truth.crowd), bool)
+    found: np.ndarray = np.zeros(len(truth.crowd), bool)
     found[matches.object[0][matches.right[0]]] = True
 
     def by_picture(pictures: np.ndarray) -> np.ndarray:
@@ -85,7 +86,7 @@ def confusion_matrix(truth: GroundTruth, outcomes: Outcomes) -> np.ndarray:
     """
     classes = len(truth.category_ids)
     shown = outcomes.shown
-    matrix = np.zeros((classes + 1, classes + 1), np.int64)
+    matrix: np.ndarray = np.zeros((classes + 1, classes + 1), np.int64)
     hit = shown.category[outcomes.right]
     np.add.at(matrix, (hit, hit), 1)
 
@@ -112,5 +113,5 @@ def mix_ups(matrix: np.ndarray, count: int) -> list[tuple[int, int, int]]:
     between = matrix[:-1, :-1].copy()
     np.fill_diagonal(between, 0)
     order = np.argsort(-between, axis=None, kind="stable")[:count]
-    rows, columns = np.unravel_index(order, between.shape)
-    return [(int(r), int(c), int(between[r, c])) for r, c in zip(rows, columns) if between[r, c]]
+    pairs = [divmod(place, len(between)) for place in order.tolist()]
+    return [(is_, called, int(between[is_, called])) for is_, called in pairs if between[is_, called]]

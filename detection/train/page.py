@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from detection.core.card import Card
+from detection.evaluate.categories import normalised
 from detection.evaluate.coco import CocoNumbers
 from detection.evaluate.errors import ErrorSplit
 from detection.evaluate.report import MEANING, show
@@ -80,7 +81,7 @@ def charts(drawn: Sequence[tuple[Chart, str]], folder: str, beside: str = "") ->
     cards = [
         f'<div class="card{" wide" * chart.wide}"><h3>{escape(chart.title)}</h3>'
         f'<p class="note">{escape(chart.note)} <a href="{quote(f"{folder}/{chart.name}.png")}">PNG</a></p>'
-        f'<figure role="img" aria-label="{escape(chart.title)}">{svg}</figure></div>'
+        f'<figure role="img" aria-label="{escape(chart.title)}"{_room(chart)}>{svg}</figure></div>'
         for chart, svg in drawn
     ]
     return f'<div class="charts">{"".join(cards)}{beside}</div>' if cards or beside else ""
@@ -176,7 +177,7 @@ def legend(entries: Mapping[str, tuple[tuple[int, int, int], bool]]) -> str:
 def card_facts(card: Card) -> dict[str, Any]:
     """What the card says about the network."""
     height, width = card.input_size
-    names = card.class_names
+    names = [name for name in card.class_names if normalised(name)]  # the others are columns without a class
     return {
         "name": card.name,
         "input": f"{width} x {height} pixels",
@@ -205,6 +206,11 @@ def file_table(files: Sequence[tuple[str, int]]) -> str:
 
 def _table(head: str, rows: Sequence[str], kind: str = "card") -> str:
     return f'<div class="{kind} scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _room(chart: Chart) -> str:
+    """Not wider than letters of the page's size make it."""
+    return f' style="max-width: {105 * chart.size[0]:.0f}px"'
 
 
 def _size(size: int) -> str:

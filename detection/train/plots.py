@@ -64,7 +64,7 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> Chart:
         note,
         lambda figure: _draw_confusion(figure, shown, labels, columns, counts),
         size=(max(4.6, 2.4 + side * 1.25), max(2.6, 1.4 + side)),
-        wide=True,
+        wide=len(names) > 8,
     )
 
 
@@ -111,7 +111,7 @@ def _draw_precision_recall(figure: Any, curves: np.ndarray, names: Sequence[str]
     axes = figure.add_subplot()
     present = np.flatnonzero(~np.isnan(curves[:, 0]))
     few = len(present) <= len(SERIES)
-    for position, k in enumerate(present):
+    for position, k in enumerate(present.tolist()):
         line = (
             {"color": SERIES[position], "linewidth": 1.2} if few else {"color": MUTED, "linewidth": 0.5, "alpha": 0.4}
         )
@@ -177,7 +177,7 @@ def _most_confused(matrix: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray
     order = np.lexsort((-matrix[:-1].sum(1), -(between.sum(0) + between.sum(1))))
     chosen = np.sort(order[:MOST_IN_CONFUSION])
     counts = matrix.sum(1)
-    rows = np.append(chosen, classes)
+    rows: np.ndarray = np.append(chosen, classes)
     kept = matrix[rows]
     parts = [kept[:, chosen]]
     columns = [names[k] for k in chosen]

@@ -114,7 +114,7 @@ def write_report(
         ("Training", page.charts(training, "plots", page.facts("In numbers", _training_facts(history)))),
         ("Accuracy", page.charts(accuracy, "plots")),
         ("Classes", page.class_table(numbers, thresholds)),
-        ("Errors", _stack(page.error_table(errors), page.charts(confused, "plots"), page.mix_up_table(mixed))),
+        ("Errors", _stack(page.error_table(errors), page.charts(confused, "plots", page.mix_up_table(mixed)))),
         ("Worst pictures", _worst_html(worst, outcomes, at)),
         ("Predictions", _sample_html(sample, at)),
         (
@@ -211,7 +211,7 @@ def _worst_html(worst: Sequence[page.Shown], outcomes: Outcomes, at: str) -> str
     if not worst:
         return '<p class="note">None: no object was missed and nothing was found wrongly.</p>'
     number = int((outcomes.alarms + outcomes.missed > 0).sum())
-    text = f"Of {number:,} with an error, the {len(worst)} with the lowest F1; {at}; IoU 0.5. Click to see them larger."
+    text = f"{len(worst)} of {number:,} with an error, lowest F1 first; {at}; IoU 0.5. Click to see them larger."
     frames = {
         "missed": (gallery.MISSED, True),
         "wrong": (gallery.WRONG, False),
@@ -223,7 +223,7 @@ def _worst_html(worst: Sequence[page.Shown], outcomes: Outcomes, at: str) -> str
 
 
 def _sample_html(sample: Sequence[page.Shown], at: str) -> str:
-    text = f"{len(sample)} pictures spread over the data. Left: the truth. Right: what was found; {at}."
+    text = f"{len(sample)} spread over the data. Left: the truth. Right: what was found; {at}."
     return f'<p class="note">{text}</p>{page.gallery(sample, "pairs")}' if sample else ""
 
 
