@@ -35,6 +35,7 @@ HISTORY = [
     }
     for s in range(1, 41)
 ] + [{"step": s, "pictures": 8 * s, "AP": s / 100, "AP50": s / 60, "AP75": float("nan")} for s in (10, 20, 30, 40)]
+HISTORY[-5]["seconds"] = 4000.0
 
 
 def a_truth(rows, names=("cat", "dog"), images=3, crowd=()):
@@ -112,7 +113,15 @@ def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_pa
         assert image.shape[0] > 200 and image.std() > 1, name
         assert f"plots/{name}.png" in page
     assert page.count("<svg") == len(plots) - 1
-    for part in ("my model", "CC0", "lr: 0.01 # &lt;small&gt;", "class 2", "localisation", "instances_some"):
+    for part in (
+        "my model",
+        "CC0",
+        "lr: 0.01 # &lt;small&gt;",
+        "class 2",
+        "localisation",
+        "instances_some",
+        "1 h 7 min",
+    ):
         assert part in page
     assert f"{report.numbers.AP:.3f}" in page
     numbers = json.loads((tmp_path / "numbers.json").read_text())

@@ -26,7 +26,7 @@ def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
     if any(len(_series(history, key)[0]) for key in LOSSES):
         charts.append(Chart("loss", "Loss", "Faint: as logged. Bold: smoothed.", lambda f: _draw_loss(f, history)))
     if len(_series(history, "AP")[0]):
-        note = "On the validation pictures, at each evaluation. The dot is the best."
+        note = "On the pictures that chose the best weights, at each evaluation. The dot is the best."
         charts.append(Chart("map", "mAP", note, lambda f: _draw_map(f, history)))
     if len(_series(history, "lr")[0]):
         charts.append(Chart("learning_rate", "Learning rate", "", lambda f: _draw_rate(f, history)))

@@ -239,8 +239,14 @@ def _training_facts(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "pictures seen": f"{last['pictures']:,}" if "pictures" in last else "",
         "steps": f"{last['step']:,}" if "step" in last else "",
         "best": f"AP {best['AP']:.3f} after {best.get('pictures', best.get('step', 0)):,}" if best else "",
+        "time": _duration(last["seconds"]) if "seconds" in last else "",
         "speed": f"{np.median(speeds):.1f} pictures/s (median)" if speeds else "",
     }
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _display_names(truth: GroundTruth) -> list[str]:
