@@ -74,8 +74,8 @@ class LossConfig:
     of every column, background included: TF's classic configs), "focal" (sigmoid focal, background all zeros: TF's sync
     configs), or "auto": what the scores of the network are.
 
-    Softmax and sigmoid mine hard negatives: `negatives` a positive, at least `minimum_negatives` a picture; `mining_nms`
-    above 0 is TF's miner (boxes that overlap a higher loss by more than this are left out; TF has 0.99).
+    Softmax and sigmoid mine hard negatives: `negatives` a positive, at least `minimum_negatives` a picture;
+    `mining_nms` above 0 is TF's miner (boxes that overlap a higher loss by more than this are left out; TF has 0.99).
     localisation: "smooth_l1" of the encodings (`beta`, summed over the four; `code_size` divides by 4) or an IoU loss
     of the decoded boxes. Both are divided by the positives of the whole batch.
     """
@@ -159,8 +159,8 @@ class TrainConfig:
     "frozen". freeze: that many stages of the backbone (`freeze.stages`), or prefixes of module names.
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
     clip_norm: largest norm of the gradient, 0 for none. precision: "auto" asks the processor. compile: "auto" measures.
-    evaluate_every: 0 for once, at the end. log_every: steps. patience: evaluations without a better mAP before the run ends, 0 for never.
-    workers: processes that load pictures. cache_mb: memory for decoded pictures.
+    evaluate_every: 0 for once, at the end. log_every: steps. patience: evaluations without a better mAP before the run
+    ends, 0 for never. workers: processes that load pictures. cache_mb: memory for decoded pictures.
     """
 
     model: str | None = None

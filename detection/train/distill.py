@@ -39,10 +39,10 @@ def distillation_loss(
     """How far a student is from its teacher, a scalar: 0 for a perfect copy. Gradients flow to the student alone.
 
     encodings [N, A, 4] and logits [N, A, K] of both, with the same anchors, variances and classes. scores: what the
-    student's columns are: for "sigmoid" the cross-entropy of every column, for "softmax" the Kullback-Leibler divergence
-    of the row, both less the teacher's own entropy, times temperature squared (Hinton et al. 2015) so that the gradients
-    keep their size. teacher_scores: the teacher's, if it is of the other kind. background False leaves column 0 out of
-    the sigmoid form, for a teacher whose background was never trained (focal).
+    student's columns are: for "sigmoid" the cross-entropy of every column, for "softmax" that of the row, both less the
+    teacher's own entropy (so they are Kullback-Leibler divergences), times temperature squared so that the gradients
+    keep their size (Hinton et al. 2015). teacher_scores: the teacher's, if it is of the other kind. background False
+    leaves column 0 out of the sigmoid form, for a teacher whose background was never trained (focal).
 
     Anchors where the teacher sees something count more: floor + (1 - floor) * confidence ** power. The boxes are
     compared by smooth L1, each anchor weighted by the teacher's confidence. Both are divided by `normaliser`; None: the

@@ -64,8 +64,8 @@ def detection_losses(
 ) -> Losses:
     """The losses of raw predictions: encodings [N, A, 4], logits [N, A, K] with K = C + 1, background in column 0.
 
-    config: `LossConfig.for_scores` has settled "auto". anchors [A, 4] cxcywh in fractions: needed for the IoU losses and
-    for TF's miner. normaliser: positives of the global batch (`global_positives`); None: of this batch and process.
+    config: `LossConfig.for_scores` has settled "auto". anchors [A, 4] cxcywh in fractions: needed for the IoU losses
+    and for TF's miner. normaliser: positives of the global batch (`global_positives`); None: of this batch and process.
 
     Boxes with a score below 1 (soft labels, mixup) ask their class column for that score, the background for the rest,
     and count that much in the box loss.
@@ -139,7 +139,9 @@ def focal_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
 CLASSIFICATION = {"softmax": softmax_loss, "sigmoid": sigmoid_loss, "focal": focal_loss}
 
 
-def box_loss(encodings: Tensor, targets: Targets, config: LossConfig, anchors: Tensor | None, coder: BoxCoder) -> Tensor:
+def box_loss(
+    encodings: Tensor, targets: Targets, config: LossConfig, anchors: Tensor | None, coder: BoxCoder
+) -> Tensor:
     """The box loss of every anchor [N, A]; only the positive ones mean anything.
 
     "smooth_l1": Huber of the four codes, summed (and a quarter of it with `code_size`); "giou", "diou", "ciou": of the
@@ -160,9 +162,7 @@ def box_loss(encodings: Tensor, targets: Targets, config: LossConfig, anchors: T
 
 
 @torch.no_grad()
-def hardest(
-    loss: Tensor, negative: Tensor, positives: Tensor, ratio: float = 3.0, minimum: int = 0
-) -> Tensor:
+def hardest(loss: Tensor, negative: Tensor, positives: Tensor, ratio: float = 3.0, minimum: int = 0) -> Tensor:
     """Hard-negative mining of each picture: bool [N, A], the negatives with the highest loss.
 
     loss [N, A]; negative bool [N, A]: those that may be chosen; positives [N]. A picture gives `ratio` a positive, at

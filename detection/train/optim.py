@@ -55,7 +55,10 @@ class RMSpropTF(Optimizer):
         gradients: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
         for parameter in parameters:
             if not self.state[parameter]:
-                self.state[parameter] = {"mean_square": torch.ones_like(parameter), "buffer": torch.zeros_like(parameter)}
+                self.state[parameter] = {
+                    "mean_square": torch.ones_like(parameter),
+                    "buffer": torch.zeros_like(parameter),
+                }
         squares = [self.state[p]["mean_square"] for p in parameters]
         buffers = [self.state[p]["buffer"] for p in parameters]
         if group["weight_decay"]:
@@ -102,7 +105,9 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[s
     factor `backbone_lr`, biases `bias_lr` besides.
     """
     depthwise = {
-        id(layer.weight) for layer in network.modules() if isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels
+        id(layer.weight)
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels
     }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():

@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """The mapping in a YAML text; `name` is what errors call it."""
     try:
-        data = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        data = yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -120,7 +120,9 @@ class _Reader:
         expected = " or ".join(dict.fromkeys(_described(part) for part in parts if part is not type(None)))
         choices = [c for part in parts if typing.get_origin(part) is Literal for c in typing.get_args(part)]
         near = difflib.get_close_matches(str(value), [str(c) for c in choices], 1) if choices else []
-        self.fail(where, f"expected {expected}, found {_shown(value)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        self.fail(
+            where, f"expected {expected}, found {_shown(value)}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
 
     def nearest(self, key: str, prefix: str, hints: dict[str, Any]) -> str:
         """A hint: a key of this section that is written almost so, else the same word in another section."""

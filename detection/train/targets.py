@@ -1,7 +1,7 @@
 """Which anchor learns which box: matching by the rules of TensorFlow, Liu's Caffe and torchvision, for a whole batch.
 
-Imports torch and detection.core. Boxes here are `xyxy` in fractions of the input, anchors `cxcywh` in the same unit. The
-overlaps of a batch are one dense tensor, worked off in parts of a bounded size: no loop over boxes or anchors.
+Imports torch and detection.core. Boxes here are `xyxy` in fractions of the input, anchors `cxcywh` in the same unit.
+The overlaps of a batch are one dense tensor, worked off in parts of a bounded size: no loop over boxes or anchors.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def build_targets(
     [N, M] in 0..1 (soft labels); ignore bool [N, M]: regions of which nothing is known; anchors float32 [A, 4] cxcywh;
     unknown bool [N, C] or None. rule: "tf", "liu" or "torchvision" (`RULES`); threshold: IoU that makes a match.
 
-    An anchor of which more than `ignore_overlap` lies in an ignore region, and that is not positive, is neither positive
-    nor negative (intersection over the anchor's area, as mmdet's ignore_iof_thr: a crowd is larger than its members).
+    An anchor of which more than `ignore_overlap` lies in an ignore region is no negative either, if it is not positive
+    (intersection over the anchor's area, as mmdet's ignore_iof_thr: a crowd is larger than its members).
     Raises MobileSSDError for an unknown rule.
     """
     if rule not in RULES:
@@ -165,7 +165,9 @@ def match_liu(iou: Tensor, valid: Tensor, threshold: float = 0.5) -> Tensor:
     positions = torch.arange(iou.shape[1], device=iou.device)
     for _ in range(iou.shape[1]):
         value, claim = left.max(2)
-        rivals = left.gather(2, claim[:, None].expand(-1, iou.shape[1], -1))  # [N, M, M]: all boxes at the claimed anchors
+        rivals = left.gather(
+            2, claim[:, None].expand(-1, iou.shape[1], -1)
+        )  # [N, M, M]: all boxes at the claimed anchors
         mutual = (rivals.max(1).indices == positions) & (value > 0)
         picture, box = mutual.nonzero(as_tuple=True)
         if not len(picture):

@@ -1,0 +1,221 @@
+"""The recipes of configs/ and the strict reading of YAML."""
+
+import dataclasses
+import math
+import re
+
+import pytest
+
+from detection.core.errors import MobileSSDError
+from detection.data.augment import PRESETS, Augmentation
+from detection.ssd.spec import SSDSpec
+from detection.train.config import CONFIGS, TrainConfig, list_configs, load_config
+from detection.train.schedule import learning_rate, resolve
+from detection.zoo import spec_for
+
+COCO = 117_266  # pictures of train2017 that have boxes
+TF = 115_228  # pictures that TensorFlow's detectors were trained on
+
+# name: the published rate at five steps (or epochs) of the recipe. Cosines with TensorFlow's warm-up by hand:
+# base / 2 * (1 + cos(pi * (step - warmup) / (total - warmup))).
+PUBLISHED = {
+    "ssd_mobilenet_v1_coco": ("steps", TF, {0: 0.004, 1: 0.004, 50_000: 0.004, 100_000: 0.004, 199_999: 0.004}),
+    "ssdlite_mobilenet_v1_coco": ("steps", TF, {0: 0.004, 1: 0.004, 50_000: 0.004, 100_000: 0.004, 199_999: 0.004}),
+    "ssd_mobilenet_v2_coco": ("steps", TF, {0: 0.004, 1: 0.004, 50_000: 0.004, 100_000: 0.004, 199_999: 0.004}),
+    "ssdlite_mobilenet_v2_coco": ("steps", TF, {0: 0.004, 1: 0.004, 50_000: 0.004, 100_000: 0.004, 199_999: 0.004}),
+    "ssd_mobilenet_v1_sync_focal": ("steps", TF, {0: 0.3, 500: 0.6, 1000: 0.9, 10_500: 0.45, 20_000: 0.0}),
+    "ssd_mobilenet_v1_075_sync_focal": ("steps", TF, {0: 0.3, 150: 0.6, 300: 0.9, 5150: 0.45, 10_000: 0.0}),
+    "ssdlite_mobilenet_v3_large_tf": ("steps", TF, {0: 0.13333, 1000: 0.266665, 2000: 0.4, 201_000: 0.2, 400_000: 0.0}),
+    "tf2_ssd_mobilenet_v2": ("steps", TF, {0: 0.013333, 1000: 0.0466665, 2000: 0.08, 26_000: 0.04, 50_000: 0.0}),
+    # torchvision and mmdet step their schedules by epochs; within the warm-up epoch the factor runs over steps
+    "torchvision_ssdlite_mobilenet_v3_large": (
+        "epochs",
+        COCO,
+        {0: 0.15 / 1000, 110: 0.139952, 330: 0.075, 495: 0.021967, 659: 8.5e-7},
+    ),
+    "mmdet_ssdlite_mobilenet_v2": (
+        "epochs",
+        COCO,
+        {0: 1.5e-5, 100: 0.0139952, 300: 0.0075, 450: 0.0021967, 595: 2.57e-6},
+    ),
+    "ssd300_vgg16_liu": ("steps", TF, {0: 0.001, 279_999: 0.001, 280_000: 0.0001, 359_999: 0.0001, 360_000: 0.00001}),
+    "ssd300_vgg16_torchvision": ("epochs", COCO, {0: 2e-6, 79.9: 0.002, 80.1: 0.0002, 109.9: 0.0002, 110.1: 0.00002}),
+    "ssd512_vgg16": ("epochs", COCO, {0: 2e-6, 79.9: 0.002, 80.1: 0.0002, 109.9: 0.0002, 110.1: 0.00002}),
+    "finetune": ("steps", 100, {0: 1e-4, 50: 0.00055, 100: 0.001, 362: 0.0005015, 625: 0.0}),
+}
+
+
+def refused(data):
+    """The one line with which a config is refused."""
+    with pytest.raises(MobileSSDError) as caught:
+        TrainConfig.from_dict(data, "run.yaml")
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("run.yaml: ")
+    return str(caught.value).removeprefix("run.yaml: ")
+
+
+class TestRecipes:
+    def test_every_config_is_tested_here(self):
+        assert set(PUBLISHED) == set(list_configs())
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_the_rate_at_five_published_steps(self, name):
+        unit, pictures, published = PUBLISHED[name]
+        config = load_config(name)
+        schedule = resolve(config, pictures)
+        assert len(published) == 5
+        for place, rate in published.items():
+            step = place if unit == "steps" else place * pictures / config.batch
+            assert learning_rate(schedule, math.ceil(step)) == pytest.approx(rate, rel=2e-3, abs=1e-12), place
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_the_network_exists_and_gives_the_scores_that_its_loss_trains(self, name):
+        config = load_config(name)
+        if config.model is None:
+            assert name == "finetune"
+            return
+        spec = spec_for(config.model, **config.options, input_size=config.input_size)
+        assert isinstance(spec, SSDSpec) and spec.input.size == (config.input_size,) * 2
+        assert config.loss.for_scores(spec.scores) == config.loss
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_the_header_says_source_batch_pictures_and_ap(self, name):
+        header = [line for line in (CONFIGS / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
+        text = " ".join(line.strip("# ") for line in header)
+        assert re.search(r"Total batch: ", text) and re.search(r"Pictures seen: ", text)
+        assert re.search(r"Published: |Expected AP: ", text) and max(map(len, header)) <= 120
+
+    @pytest.mark.parametrize(
+        "name, epochs",
+        [
+            ("ssd_mobilenet_v1_sync_focal", 178),
+            ("ssd_mobilenet_v1_075_sync_focal", 178),
+            ("ssdlite_mobilenet_v3_large_tf", 1777),
+            ("tf2_ssd_mobilenet_v2", 222),
+            ("ssd_mobilenet_v1_coco", 41.7),
+        ],
+    )
+    def test_pictures_seen_are_the_published_ones(self, name, epochs):
+        config = load_config(name)
+        assert resolve(config, TF).total * config.batch / TF == pytest.approx(epochs, rel=2e-3)
+
+    def test_finetune_is_what_happens_without_a_config(self):
+        assert load_config("finetune") == dataclasses.replace(TrainConfig(), recipe_batch=16)
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_a_config_written_out_reads_back_the_same(self, name, tmp_path):
+        config = load_config(name)
+        (tmp_path / "config.yaml").write_text(config.to_yaml())
+        assert load_config(tmp_path / "config.yaml") == config
+
+    def test_another_batch_keeps_the_recipes_pictures(self):
+        config = load_config("ssd_mobilenet_v1_sync_focal", {"batch": 64})
+        schedule = resolve(config, TF)
+        assert schedule.total * 64 == 20_000 * 1024 and schedule.lr == pytest.approx(0.9 / 16)
+
+    def test_overrides_win_and_a_new_length_takes_the_place_of_the_files(self):
+        changes = {"optimizer.lr": 0.5, "epochs": 3, "augmentation.flip": 0.0, "loss.matcher": "liu"}
+        config = load_config("ssd_mobilenet_v1_coco", changes)
+        assert (config.optimizer.lr, config.epochs, config.steps, config.loss.matcher) == (0.5, 3, None, "liu")
+        assert config.augmentation == dataclasses.replace(PRESETS["tf"], flip=0.0)
+
+    def test_an_unknown_name_lists_what_there_is(self):
+        with pytest.raises(MobileSSDError, match="no config 'finetoon'; there are finetune, "):
+            load_config("finetoon")
+
+
+class TestStrictness:
+    @pytest.mark.parametrize(
+        "data, hint",
+        [
+            ({"optimiser": {}}, "unknown key 'optimiser'; did you mean 'optimizer'?"),
+            ({"lr": 0.1}, "unknown key 'lr'; did you mean 'optimizer.lr'?"),
+            ({"warmup": 1}, "unknown key 'warmup'; did you mean 'schedule.warmup'?"),
+            ({"loss": {"match": "tf"}}, "unknown key 'loss.match'; did you mean 'loss.matcher'?"),
+            ({"optimizer": {"warmup": 1}}, "unknown key 'optimizer.warmup'; did you mean 'schedule.warmup'?"),
+            ({"augmentation": {"flips": 1}}, "unknown key 'augmentation.flips'; did you mean 'augmentation.flip'?"),
+            ({"qqq": 1}, "unknown key 'qqq'; known are model, options, "),
+        ],
+    )
+    def test_an_unknown_key_is_refused_with_the_nearest_right_one(self, data, hint):
+        assert refused(data).startswith(hint)
+
+    @pytest.mark.parametrize(
+        "data, line",
+        [
+            ({"batch": "many"}, "batch: expected a whole number, found 'many'"),
+            ({"batch": 1.5}, "batch: expected a whole number, found 1.5"),
+            ({"batch": True}, "batch: expected a whole number, found True"),
+            ({"batch": None}, "batch: expected a whole number, found nothing"),
+            ({"optimizer": {"lr": [1]}}, "optimizer.lr: expected a number, found [1]"),
+            ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: expected a number, found nan"),
+            ({"optimizer": 3}, "optimizer: expected keys and values, found 3"),
+            ({"optimizer": {"betas": [0.9]}}, "optimizer.betas: expected a list of 2 numbers, found [0.9]"),
+            (
+                {"optimizer": {"kind": "adam"}},
+                "optimizer.kind: expected sgd or adamw or rmsprop, found 'adam'; did you mean 'adamw'?",
+            ),
+            ({"schedule": {"milestones": 3}}, "schedule.milestones: expected a list (a number each), found 3"),
+            ({"rescale_lr": "yes"}, "rescale_lr: expected true or false, found 'yes'"),
+            ({"compile": "maybe"}, "compile: expected auto or true or false, found 'maybe'"),
+            ({"model": 5}, "model: expected text, found 5"),
+            ({"input_size": [300]}, "input_size: expected a whole number or a list of 2 numbers, found [300]"),
+            ({"augmentation": "wild"}, "augmentation: unknown preset 'wild'; there are none, tf, liu, mmdet"),
+            ({"augmentation": {"flip": "often"}}, "augmentation.flip: expected a number, found 'often'"),
+        ],
+    )
+    def test_a_wrong_type_is_refused(self, data, line):
+        assert refused(data).startswith(line)
+
+    @pytest.mark.parametrize(
+        "data, line",
+        [
+            ({"batch": 0}, "batch: 0 is not at least 1"),
+            ({"steps": 5, "epochs": 2}, "steps and epochs: only one can be the length of a run"),
+            ({"batch": 10, "accumulate": 4}, "accumulate: a batch of 10 has no 4 equal parts"),
+            ({"loss": {"match_iou": 1.5}}, "loss.match_iou: 1.5 is not from 0 to 1"),
+            (
+                {"schedule": {"kind": "exponential"}},
+                "schedule.decay_every: an exponential schedule needs a length above 0",
+            ),
+            ({"schedule": {"milestones": [2, 1]}}, "schedule.milestones: they must rise"),
+            ({"augmentation": {"crop": "ssd"}}, "augmentation crop: 'ssd' is none of "),
+        ],
+    )
+    def test_a_value_that_makes_no_sense_is_refused(self, data, line):
+        assert refused(data).startswith(line)
+
+    def test_numbers_that_yaml_reads_as_text_are_numbers(self, tmp_path):
+        (tmp_path / "a.yaml").write_text("optimizer: {lr: 4e-5}\npictures: 2e5\n")
+        config = load_config(tmp_path / "a.yaml")
+        assert config.optimizer.lr == 4e-5 and config.pictures == 200_000
+
+    @pytest.mark.parametrize(
+        "text, line",
+        [
+            ("batch: 3\nbatch: 4\n", "a.yaml:2: no valid YAML (key 'batch' stands twice)"),
+            ("batch: [3\n", "a.yaml:2: no valid YAML ("),
+            ("- batch\n", "a.yaml: expected keys and values, found ['batch']"),
+            ("batch: !!python/object/apply:os.getcwd []\n", "a.yaml:1: no valid YAML ("),
+        ],
+    )
+    def test_a_file_that_is_no_config_is_one_line(self, tmp_path, text, line):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(MobileSSDError, match=re.escape(line)):
+            load_config(tmp_path / "a.yaml")
+
+    def test_a_missing_file_and_one_that_is_no_text(self, tmp_path):
+        with pytest.raises(MobileSSDError, match=r"none.yaml: no such file"):
+            load_config(tmp_path / "none.yaml")
+        (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(MobileSSDError, match=r"b.yaml: "):
+            load_config(tmp_path / "b.yaml")
+
+    def test_an_empty_file_is_the_default(self, tmp_path):
+        (tmp_path / "a.yaml").write_text("# nothing\n")
+        assert load_config(tmp_path / "a.yaml") == load_config("finetune")
+
+    def test_augmentation_is_a_preset_or_changes_upon_one(self):
+        assert TrainConfig.from_dict({"augmentation": "liu"}).augmentation == PRESETS["liu"]
+        changed = TrainConfig.from_dict({"augmentation": {"preset": "liu", "mosaic": 0.5}}).augmentation
+        assert changed == dataclasses.replace(PRESETS["liu"], mosaic=0.5)
+        assert TrainConfig.from_dict({"augmentation": {"mosaic": 0.5}}).augmentation == Augmentation(mosaic=0.5)
