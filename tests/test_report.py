@@ -123,6 +123,7 @@ def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_pa
         "1 h 7 min",
     ):
         assert part in page
+    assert "distillation" not in page, "a part of the loss that this training does not have"
     assert f"{report.numbers.AP:.3f}" in page
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers["AP"] == pytest.approx(evaluate(truth, results).AP) and set(numbers["errors"]["lost"]) == set(KINDS)

@@ -73,13 +73,13 @@ def _draw_loss(figure: Any, history: Sequence[Mapping[str, Any]]) -> None:
     highest = []
     for key, color in zip(LOSSES, SERIES):
         x, y = _series(history, key)
-        if not len(x):
+        if not y.any():  # a part that this training does not have
             continue
         smooth = _smooth(y)
         axes.plot(x, y, color=color, alpha=0.25, linewidth=0.8)
         axes.plot(x, smooth, color=color, label=key if key != "loss" else "sum", marker="." if len(x) == 1 else "")
         highest.append(max(np.percentile(y, 98), smooth[-1]))
-    axes.set_ylim(0, 1.1 * max(highest) or 1)  # the first steps' peak would hide the rest
+    axes.set_ylim(0, 1.1 * max(highest, default=0.0) or 1.0)  # the first steps' peak would hide the rest
     _finish(axes, history)
 
 
