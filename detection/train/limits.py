@@ -49,6 +49,16 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("loss.gamma", 0, ANY),
     ("loss.beta", 0, ANY),
     ("ema.decay", 0, 1),
+    ("distillation.scores", 0, ANY),
+    ("distillation.boxes", 0, ANY),
+    ("distillation.temperature", 1e-3, ANY),
+    ("distillation.floor", 0, 1),
+    ("distillation.power", 0, ANY),
+    ("initial.backbone_std", 0, ANY),
+    ("initial.extras_std", 0, ANY),
+    ("initial.heads_std", 0, ANY),
+    ("loss.classification_weight", 0, ANY),
+    ("loss.localisation_weight", 0, ANY),
 )
 
 
@@ -57,10 +67,9 @@ def check(config: TrainConfig) -> None:
     lengths = [unit for unit in ("steps", "epochs", "pictures") if getattr(config, unit) is not None]
     if len(lengths) > 1:
         raise MobileSSDError(f"{' and '.join(lengths)}: only one can be the length of a run")
-    sections = {"optimizer": config.optimizer, "schedule": config.schedule, "loss": config.loss, "ema": config.ema}
     for key, least, most in RANGES:
         section, _, name = key.rpartition(".")
-        value = getattr(sections[section] if section else config, name)
+        value = getattr(getattr(config, section) if section else config, name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, (int, float)) and not least <= number <= most:
                 limits = f"at least {least:g}" if most == ANY else f"from {least:g} to {most:g}"
