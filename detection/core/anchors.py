@@ -7,7 +7,7 @@ anchor of the cell (fastest). Sizes and centres are fractions of the input, so a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -253,7 +253,7 @@ def explicit(maps: int, input_size: Size, sizes: Sequence[Sequence[Sequence[floa
     return [Cell(tuple((float(w), float(h)) for w, h in level)) for level in sizes]
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Callable[..., list[Cell]]] = {
     "tensorflow": tensorflow,
     "caffe": caffe,
     "torchvision": torchvision,

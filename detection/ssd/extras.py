@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from backbones.blocks import ConvNormAct, InvertedResidual, Norm
@@ -13,8 +15,8 @@ def build_extra(in_channels: int, extra: ExtraSpec, spec: SSDSpec) -> nn.Module:
     """One extra layer: [N, in, H, W] -> [N, extra.channels, H', W']. Kinds as `ExtraSpec` says."""
     norm = Norm(spec.norm_eps, spec.norm_momentum) if spec.extras_norm else None
     padding = spec.padding if extra.padding is None else extra.padding
-    common = {"activation": spec.activation, "norm": norm}
-    spatial = {"kernel_size": extra.kernel, "stride": extra.stride, "padding": padding}
+    common: dict[str, Any] = {"activation": spec.activation, "norm": norm}
+    spatial: dict[str, Any] = {"kernel_size": extra.kernel, "stride": extra.stride, "padding": padding}
     if extra.kind == "conv":
         return nn.Sequential(
             ConvNormAct(in_channels, extra.hidden, **common),

@@ -217,7 +217,8 @@ class Meter:
         from tqdm import tqdm
 
         self.plan, self.job, self.waiting, self.count = plan, job, 0.0, 0
-        self.begun, self.sums = time.perf_counter(), {}
+        self.begun = time.perf_counter()
+        self.sums: dict[str, float] = {}
         quiet = not job.world.first
         self.bar = tqdm(total=plan.steps, unit="step", disable=None if not quiet else True, dynamic_ncols=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from detection.ssd.network import SSD
 from detection.train.distributed import World, gather
 
 # The protocol of record: every anchor decoded, floor 0.01, class-wise NMS at 0.6, 100 boxes a picture.
-PROTOCOL = {"score": 0.01, "iou": 0.6, "max_detections": 100}
+PROTOCOL: dict[str, Any] = {"score": 0.01, "iou": 0.6, "max_detections": 100}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def validate(ssd: SSD, card: Card, truth: GroundTruth, device: str, world: World
     categories = match_categories(card.class_names, None, truth)
     found = no_results()
     if len(share):
-        found, _ = detect_all(detector, truth.select(images=share), Path("/"), categories, workers=workers, progress=False)
+        found, _ = detect_all(detector, truth.select(images=share.tolist()), Path("/"), categories, workers=workers, progress=False)
         found = Results(share[found.image], found.category, found.boxes, found.scores)
     parts = gather(found)
     if not world.first:

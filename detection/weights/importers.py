@@ -20,7 +20,7 @@ def import_tflite(path: str | os.PathLike) -> tuple[SSD, Card]:
     from detection.weights.assemble import assemble
     from detection.weights.tflite import read_tflite
 
-    ssd, card = assemble(read_tflite(path))
+    ssd, card = assemble(read_tflite(Path(path)))
     card.source = Path(path).name
     return ssd, card
 
@@ -30,7 +30,7 @@ def import_tfjs(path: str | os.PathLike) -> tuple[SSD, Card]:
     from detection.weights.assemble import assemble
     from detection.weights.tfjs import read_tfjs
 
-    ssd, card = assemble(read_tfjs(path))
+    ssd, card = assemble(read_tfjs(Path(path)))
     return ssd, card
 
 
