@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves in every way that the tests of downloads ask for, and what they share."""
+"""A web server on this machine that misbehaves in every way that tests of downloads ask for, and what they share."""
 
 import hashlib
 import threading
