@@ -126,7 +126,7 @@ def ssd_mobilenet_v2_fpnlite(
     """SSD MobileNet V2 FPN-lite of the TF2 zoo, 320 pixels: a pyramid of `channels` at strides 8 to 128, one separable
     predictor of four layers for all of them, anchors of RetinaNet's kind."""
     return replace(
-        _common("tensorflow", size_of(input_size or 320), num_classes),
+        _common("tensorflow", size_of(input_size, 320), num_classes),
         backbone="mobilenet_v2",
         backbone_options=_body_options("mobilenet_v2", "tensorflow", alpha, min_depth),
         taps=("block5", "block12", "top"),
@@ -160,7 +160,9 @@ def options_of(build: Callable[..., SSDSpec]) -> tuple[str, ...]:
 
 
 def _v3(body: str, reduced_tail: bool, common: dict[str, Any]) -> SSDSpec:
-    options = Options(**{**common, "input_size": common.get("input_size") or 320})
+    options = Options(**common)
+    if options.input_size is None:
+        options = replace(options, input_size=320)
     heads = _lite(options.layout, norm=True)
     spec = _mobilenet(body, options, heads, "separable", ("tensorflow", "torchvision", "mmdet"))
     return replace(spec, backbone_options=spec.backbone_options | {"reduced_tail": reduced_tail})
@@ -179,7 +181,7 @@ def _mobilenet(body: str, options: Options, heads: HeadSpec, usual_extras: str, 
         taps = ("block12", "top")
     taps = tuple(options.taps or ((STRIDE_8[body], *taps) if options.stride8 else taps))
     mb1 = layout == "qfgaohao" and body == "mobilenet_v1"
-    size = size_of(options.input_size or (320 if layout in ("torchvision", "mmdet") else 300))
+    size = size_of(options.input_size, 320 if layout in ("torchvision", "mmdet") else 300)
     spec = _common(layout, size, options.num_classes)
     return replace(
         spec,

@@ -22,7 +22,7 @@ def ssd300_vgg16(
 ) -> SSDSpec:
     """SSD300 on VGG-16, the SSD paper's network. layout "caffe" (Liu's), "torchvision" or "mmdet"; `data`: Caffe's box
     sizes for "coco" or "voc"."""
-    size = size_of(input_size or 300)
+    size = size_of(input_size, 300)
     last = ExtraSpec(256, 128, padding=0, stride=1)
     extras = (ExtraSpec(512, 256), ExtraSpec(256, 128), last, last)
     sizes = {"coco": (21, 45, 99, 153, 207, 261, 315), "voc": (30, 60, 111, 162, 213, 264, 315)}
@@ -46,7 +46,7 @@ def ssd512_vgg16(
     extras = (ExtraSpec(512, 256), half, half, half, ExtraSpec(256, 128, kernel=4, stride=1, padding=1))
     sizes = {"coco": (20, 51, 133, 215, 296, 378, 460, 542), "voc": (35, 76, 153, 230, 307, 384, 460, 537)}
     anchors = _vgg_anchors(512, sizes, data, (8, 16, 32, 64, 128, 256, 512))
-    return _vgg(alpha, size_of(input_size or 512), num_classes, layout, ("caffe", "mmdet"), extras, anchors)
+    return _vgg(alpha, size_of(input_size, 512), num_classes, layout, ("caffe", "mmdet"), extras, anchors)
 
 
 def _vgg(
@@ -93,7 +93,9 @@ def _vgg_anchors(base: int, sizes: dict[str, tuple[int, ...]], data: str, steps:
     return AnchorSpec("caffe", options)
 
 
-def size_of(size: int | Size) -> Size:
+def size_of(size: int | Size | None, usual: int) -> Size:
+    """(height, width) from one side, from both, or from nothing."""
+    size = usual if size is None else size
     height, width = (size, size) if isinstance(size, int) else size
     return int(height), int(width)
 
