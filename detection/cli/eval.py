@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_detector_arguments(parser)
     running = parser.add_argument_group("running")
     running.add_argument("--batch", type=positive_int, default=16, metavar="N", help="pictures at once (default: 16)")
-    running.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (auto: faster, if installed)")
+    running.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (auto: pycocotools)")
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT", help="write all numbers as JSON")
     output.add_argument("--csv", metavar="OUT", help="write the per-class table as CSV")
