@@ -25,8 +25,8 @@ class Detector:
     """A detector at work.
 
     name_or_path: a zoo name, or a file of any kind known (.safetensors, .tflite, TF.js model.json or its folder, .xml,
-    .onnx); None for the default weights. device: auto, cpu, cuda, mps. runtime: auto, torch, openvino. precision: auto,
-    float32, bfloat16, float16. threads: None for as many as there are cores.
+    .onnx); None for the default weights. device: auto, cpu, cuda, mps. runtime: auto, torch, openvino, onnxruntime,
+    litert. precision: auto, float32, bfloat16, float16, int8. threads: None for as many as there are cores.
     score, iou, max_detections, classes (names): the rules of post-processing; score None: the threshold of best F1 that
     stands in the weights' card, else 0.3.
 
@@ -60,7 +60,9 @@ class Detector:
         self.card, self.runtime, self.source = card, runtime, source
         spec = SSDSpec.from_dict(card.spec)
         self.input_size = spec.input.size
-        self.anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size)
+        # A runtime of somebody else's file brings that file's anchors, rounded as they may be.
+        own = getattr(runtime, "anchors", None)
+        self.anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size) if own is None else own
         self._coder = spec.coder
         classes, score = rules.pop("classes", None), rules.pop("score", None)
         if score is None:

@@ -21,6 +21,7 @@ class Card:
     score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes.
     folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
     training. metrics: a list of {split, protocol, images, AP, ...}. training_images: SHA-256 of each picture's file.
+    precision: how the file holds its weights: float32, float16 or int8.
     """
 
     spec: dict[str, Any]
@@ -37,6 +38,7 @@ class Card:
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     training_images: tuple[str, ...] = ()
+    precision: str = "float32"
     format: int = FORMAT
 
     @property

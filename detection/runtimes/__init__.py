@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +12,27 @@ from detection.core.errors import MissingPackageError, MobileSSDError
 from detection.weights.source import Weights
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-RUNTIMES = ("auto", "torch", "openvino")
-PACKAGES = {"torch": "torch", "openvino": "openvino"}
+PACKAGES = {
+    "torch": "torch",
+    "openvino": "openvino",
+    "onnxruntime": "onnxruntime",
+    "litert": "ai-edge-litert",
+}
+RUNTIMES = ("auto", *PACKAGES)
+MODULES = {"litert": "ai_edge_litert"}  # where the module's name is not the runtime's
+
+# The fastest first, float32 and int8 alike, batch 1: measured on x86 (AVX2, AVX-512, AMX); on ARM, OpenVINO has no int8
+# kernels of its own.
+FASTEST = {"x86": ("openvino", "onnxruntime"), "arm": ("onnxruntime", "openvino")}
 
 
 class Runtime(Protocol):
     """Runs a network: uint8 RGB pictures [N, h, w, 3] at the input size -> float32 encodings [N, A, 4] and logits
-    [N, A, K]. Safe to call from several threads."""
+    [N, A, K]. Safe to call from several threads.
+
+    precision: what it computes in: float32, bfloat16, float16 or int8. A runtime whose file has anchors of its own that
+    differ from the card's has them in `.anchors`, `cxcywh` [A, 4].
+    """
 
     name: str
     device: str
@@ -30,25 +45,35 @@ class Runtime(Protocol):
 def open_runtime(
     weights: Weights, runtime: str = "auto", device: str = "auto", precision: str = "auto", threads: int | None = None
 ) -> Runtime:
-    """The runtime asked for. auto: OpenVINO on a CPU where it is installed, else torch; torch on a GPU.
+    """The runtime asked for. auto: torch on a GPU; on a CPU the fastest that is installed for this processor and file.
 
-    precision: auto (float32), float32, bfloat16 or float16. threads: None for as many as there are cores.
-    Raises MobileSSDError, one line, for what is not installed or does not go together.
+    precision: auto (what the file holds: float32, or int8), float32, bfloat16, float16 or int8. threads: None for as many
+    as there are cores. Raises MobileSSDError, one line, for what is not installed or does not go together.
     """
     if runtime not in RUNTIMES:
         raise MobileSSDError(f"unknown runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
-    if device not in DEVICES:
+    kind = device.partition(":")[0]
+    if kind not in DEVICES:
         raise MobileSSDError(f"unknown device {device!r}; there are {', '.join(DEVICES)}")
     if runtime == "auto":
-        runtime = _choose(weights, device)
-    if not installed(PACKAGES[runtime]):
+        runtime = choose(weights, device)
+    if not runtime_installed(runtime):
         raise MissingPackageError(f"runtime {runtime} is not installed: pip install {PACKAGES[runtime]}")
+    if runtime != "torch" and kind not in ("auto", "cpu"):
+        raise MobileSSDError(f"runtime {runtime} runs on the CPU here, not on {device}; use --runtime torch")
+    _check_precision(weights, precision)
     if runtime == "openvino":
-        if device not in ("auto", "cpu"):
-            raise MobileSSDError(f"runtime openvino runs on the CPU here, not on {device}; use --runtime torch")
         from detection.runtimes.openvino import OpenVINORuntime
 
         return OpenVINORuntime(weights, precision, threads)
+    if runtime == "onnxruntime":
+        from detection.runtimes.onnxruntime import ONNXRuntime
+
+        return ONNXRuntime(weights, precision, threads)
+    if runtime == "litert":
+        from detection.runtimes.litert import LiteRTRuntime
+
+        return LiteRTRuntime(weights, precision, threads)
     from detection.runtimes.torch import TorchRuntime
 
     return TorchRuntime(weights, device, precision, threads)
@@ -59,14 +84,50 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _choose(weights: Weights, device: str) -> str:
-    if weights.exported:
+def runtime_installed(runtime: str) -> bool:
+    """Whether a runtime's library is installed."""
+    return installed(MODULES.get(runtime, runtime))
+
+
+def choose(weights: Weights, device: str = "auto") -> str:
+    """The runtime that `auto` means for these weights on this machine. The last one named is asked to explain, in its
+    own words, what is missing, where none is installed."""
+    if weights.path.suffix == ".xml":
         return "openvino"
-    if device in ("cuda", "mps"):
-        return "torch"
-    if device == "auto" and installed("torch") and _has_gpu():
-        return "torch"
-    return "openvino" if installed("openvino") else "torch"
+    if not weights.exported:
+        if device.startswith(("cuda", "mps")):
+            return "torch"
+        if device == "auto" and installed("torch") and _has_gpu():
+            return "torch"
+    order = FASTEST["arm" if platform.machine().lower() in ("aarch64", "arm64", "armv7l") else "x86"]
+    for name in order:
+        if runtime_installed(name) and _can_open(weights, name):
+            return name
+    return order[0] if weights.exported else "torch"
+
+
+def _can_open(weights: Weights, runtime: str) -> bool:
+    """A checkpoint has to be converted once, which needs torch, and the onnx package for onnxruntime."""
+    if weights.exported:
+        return True
+    if runtime == "onnxruntime":
+        return installed("torch") and installed("onnx")
+    return installed("torch") or _converted_before(weights)
+
+
+def _converted_before(weights: Weights) -> bool:
+    from detection.runtimes.openvino import cache_path
+
+    return cache_path(weights).exists()
+
+
+def _check_precision(weights: Weights, precision: str) -> None:
+    if precision == "int8" and weights.card.precision != "int8":
+        raise MobileSSDError(
+            f"{weights.source}: holds {weights.card.precision} weights; make an int8 file with mobilessd quantize"
+        )
+    if weights.card.precision == "int8" and precision not in ("auto", "int8"):
+        raise MobileSSDError(f"{weights.source}: an int8 file runs in int8, not in {precision}; leave --precision out")
 
 
 def _has_gpu() -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,32 @@ from detection.core.errors import BadWeightsError, MobileSSDError
 from detection.core.files import home
 from detection.weights.source import Weights
 
-PRECISIONS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+PRECISIONS = {"auto": "f32", "float32": "f32", "int8": "f32", "bfloat16": "bf16", "float16": "f16"}
 NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 CARD = ["mobilessd", "card"]
+OUTPUTS = ("encodings", "logits")
+
+
+def library() -> Any:
+    """The module openvino."""
+    with without_telemetry():
+        import openvino
+    return openvino
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """OpenVINO and NNCF, first imported inside, report their use to nobody: they go on without the package that would."""
+    had = sys.modules.get("openvino_telemetry")
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if had is None:
+            del sys.modules["openvino_telemetry"]
+        else:
+            sys.modules["openvino_telemetry"] = had
 
 
 class OpenVINORuntime:
@@ -26,16 +52,19 @@ class OpenVINORuntime:
     name, device = "openvino", "cpu"
 
     def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
-        import openvino
-
+        openvino = library()
         if precision not in PRECISIONS:
             raise MobileSSDError(f"runtime openvino has no precision {precision!r}; there are {', '.join(PRECISIONS)}")
         self.threads = threads or os.cpu_count() or 1
         self._hint = PRECISIONS[precision]
-        self.precision = NAMES[self._hint]
         self._core = openvino.Core()
+        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if CAPABILITIES[self._hint] not in able:
+            raise MobileSSDError(f"this processor computes no {NAMES[self._hint]} by itself; leave --precision out")
+        # What an int8 file does not hold in int8 is computed in float32.
+        self.precision = "int8" if weights.card.precision == "int8" else NAMES[self._hint]
         path = weights.path if weights.exported else converted(weights)
-        self._model = read_model(self._core, path)
+        self._model = only_raw_outputs(read_model(self._core, path), path)
         self._model.reshape([1, *weights.card.input_size, 3])
         self._latency: Any = None
         self._queue: Any = None
@@ -58,11 +87,9 @@ class OpenVINORuntime:
         return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
 
     def _many(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        import openvino
-
         with self._lock:
             if self._queue is None:
-                self._queue = openvino.AsyncInferQueue(self._compile("THROUGHPUT", self.threads), self.threads)
+                self._queue = library().AsyncInferQueue(self._compile("THROUGHPUT", self.threads), self.threads)
             outputs: list[Any] = [None] * len(pictures)
 
             def keep(request: Any, index: int) -> None:
@@ -96,12 +123,28 @@ def read_model(core: Any, path: Path) -> Any:
         raise BadWeightsError(f"{path}: OpenVINO cannot read it ({reason}); export it again") from None
 
 
-def converted(weights: Weights) -> Path:
-    """The OpenVINO form of a checkpoint, made once: `MOBILESSD_HOME/openvino/<hash of the weights>-<version>.xml`."""
-    import openvino
+def only_raw_outputs(model: Any, path: Path) -> Any:
+    """The model with the outputs encodings and logits, in that order, and no other (a file may hold NMS behind them).
+    BadWeightsError for one that has them not."""
+    by_name = {name: output for output in model.outputs for name in output.get_names()}
+    if not set(OUTPUTS) <= set(by_name):
+        raise BadWeightsError(f"{path}: has no outputs encodings and logits; export it again")
+    if [by_name[name].get_index() for name in OUTPUTS] == [0, 1] and len(model.outputs) == 2:
+        return model
+    return library().Model([by_name[name] for name in OUTPUTS], model.get_parameters(), model.get_name())
 
-    version = openvino.__version__.split("-")[0]
-    target = home() / "openvino" / f"{weights.path.stem[:40]}-{weights.sha256[:16]}-{version}.xml"
+
+def cache_path(weights: Weights) -> Path:
+    """Where the OpenVINO form of a checkpoint lies: `MOBILESSD_HOME/openvino/<hash of the weights>-<version>.xml`."""
+    from importlib import metadata
+
+    version = ".".join(metadata.version("openvino").split(".")[:3])
+    return home() / "openvino" / f"{weights.path.stem[:40]}-{weights.sha256[:16]}-{version}.xml"
+
+
+def converted(weights: Weights) -> Path:
+    """The OpenVINO form of a checkpoint, made once and kept at `cache_path`."""
+    target = cache_path(weights)
     if not target.exists():
         from detection.weights.checkpoint import load_checkpoint
 
@@ -112,7 +155,7 @@ def converted(weights: Weights) -> Path:
 
 def convert(ssd: Any) -> Any:
     """A network as an `openvino.Model` that takes uint8 RGB [N, h, w, 3], N free."""
-    import openvino
+    openvino = library()
     import torch
 
     from detection.ssd.network import Deployable
@@ -124,21 +167,22 @@ def convert(ssd: Any) -> Any:
         model = openvino.convert_model(
             Deployable(ssd).eval(), example_input=example, input=[([-1, height, width, 3], openvino.Type.u8)]
         )
-    for output, name in zip(model.outputs, ("encodings", "logits")):
+    for output, name in zip(model.outputs, OUTPUTS):
         output.get_tensor().set_names({name})
     return model
 
 
-def save(model: Any, target: Path, card: str) -> None:
-    """Writes .bin and .xml beside each other, each whole: the .xml, which is what a reader looks for, last."""
-    import tempfile
+def save(model: Any, target: Path, card: str, half: bool = False) -> None:
+    """Writes .bin and .xml beside each other, each whole: the .xml, which is what a reader looks for, last.
 
-    import openvino
+    half: weights stored as float16, which every plugin widens at loading."""
+    import tempfile
 
     target.parent.mkdir(parents=True, exist_ok=True)
     model.set_rt_info(card, CARD)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as folder:
         temporary = Path(folder) / target.name
-        openvino.save_model(model, temporary, compress_to_fp16=False)
+        library().save_model(model, temporary, compress_to_fp16=half)
+        target.unlink(missing_ok=True)  # never the old description beside the new numbers
         os.replace(temporary.with_suffix(".bin"), target.with_suffix(".bin"))
         os.replace(temporary, target)

@@ -1,0 +1,116 @@
+"""The LiteRT runtime: a published .tflite detector as it is, up to its own post-processing, which is left out.
+
+What runs is the file's own quantised network with its own anchors: the peer that the converted network is compared with.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.ssd.spec import SSDSpec
+from detection.weights.source import Weights
+
+LEAST = 1e-7  # scores closer to 0 or 1 have no finite logit
+
+
+class LiteRTRuntime:
+    """See `detection.runtimes.Runtime`. One picture after the other, with all threads; several callers wait in line."""
+
+    name, device = "litert", "cpu"
+
+    def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
+        path = original_file(weights)
+        if precision not in ("auto", "int8", "float32"):
+            raise MobileSSDError(f"runtime litert has no precision {precision!r}: it runs {path.name} as it is")
+        self.threads = threads or os.cpu_count() or 1
+        self._lock = threading.Lock()
+        self._net = open_interpreter(path, self.threads)
+        self._input = self._net.get_input_details()[0]
+        if tuple(self._input["shape"][1:3]) != weights.card.input_size:
+            raise BadWeightsError(f"{path}: its input is not of the size {weights.card.input_size} that its card says")
+        # The inputs of the post-processing, whatever their names are: encodings, scores, anchors.
+        post = [op["inputs"] for op in self._net._get_ops_details() if "Detection" in op["op_name"]]
+        if not post:
+            raise BadWeightsError(f"{path}: holds no TFLite_Detection_PostProcess, so it is no detector")
+        scales = {t["index"]: t["quantization"] for t in self._net.get_tensor_details()}
+        self._encodings, self._scores = ((index, *scales[index]) for index in post[0][:2])
+        table = _real(self._net.get_tensor(post[0][2]), *scales[post[0][2]])
+        self.anchors = np.ascontiguousarray(table.reshape(-1, 4)[:, [1, 0, 3, 2]])  # y, x, h, w in the file
+        self.precision = "float32" if self._input["dtype"] == np.float32 else "int8"
+        if precision not in ("auto", self.precision):
+            raise MobileSSDError(f"{path}: runs in {self.precision}, not in {precision}; leave --precision out")
+        spec = SSDSpec.from_dict(weights.card.spec)
+        self._mean, self._std = np.float32(spec.input.mean), np.float32(spec.input.std)
+        self._logits_of: np.ndarray | None = None  # a byte has 256 values: their logits are looked up
+        if self._scores[1] and self._net.get_tensor(self._scores[0]).dtype == np.uint8:
+            self._logits_of = _logit(_real(np.arange(256), *self._scores[1:]))
+
+    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with self._lock:
+            encodings, logits = zip(*(self._one(picture) for picture in pictures))
+        return np.stack(encodings), np.stack(logits)
+
+    def _one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._net.set_tensor(self._input["index"], self._feed(picture)[None])
+        self._net.invoke()
+        index, scale, zero = self._encodings
+        encodings = _real(self._net.get_tensor(index)[0], scale, zero).reshape(-1, 4)[:, [1, 0, 3, 2]]
+        index, scale, zero = self._scores
+        scores = self._net.get_tensor(index)[0]
+        if self._logits_of is not None:
+            return encodings, self._logits_of[scores]
+        return encodings, _logit(_real(scores, scale, zero))
+
+    def _feed(self, picture: np.ndarray) -> np.ndarray:
+        """The file's own input: bytes as they are, or counted from -128, or real numbers."""
+        if self._input["dtype"] == np.uint8:
+            return picture
+        if self._input["dtype"] == np.int8:
+            return (picture.astype(np.int16) - 128).astype(np.int8)
+        return (picture - self._mean) / self._std
+
+
+def original_file(weights: Weights) -> Path:
+    """The .tflite file that weights came from: as named, or the published one of a zoo name. MobileSSDError if none."""
+    path = Path(weights.source).expanduser()
+    if path.suffix == ".tflite":
+        return path
+    from detection.weights.download import fetch
+    from detection.weights.records import find_record
+
+    record = find_record(weights.source)
+    if record is None or record.kind != "tflite":
+        raise MobileSSDError(f"{weights.source}: runtime litert runs .tflite files alone; use another --runtime")
+    return fetch(record)
+
+
+def open_interpreter(path: Path, threads: int) -> Any:
+    """A LiteRT interpreter that keeps all tensors; BadWeightsError, one line, for a file that it cannot run."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        with warnings.catch_warnings():  # that keeping all tensors is meant for debugging
+            warnings.simplefilter("ignore")
+            net = Interpreter(os.fspath(path), num_threads=threads, experimental_preserve_all_tensors=True)
+        net.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise BadWeightsError(f"{path}: LiteRT cannot run it ({' '.join(str(error).split())[:160]})") from None
+    return net
+
+
+def _real(values: np.ndarray, scale: float, zero: int) -> np.ndarray:
+    if not scale:
+        return values.astype(np.float32)
+    return ((values.astype(np.float32) - zero) * np.float32(scale)).astype(np.float32)
+
+
+def _logit(scores: np.ndarray) -> np.ndarray:
+    scores = scores.clip(LEAST, 1 - LEAST)
+    return np.log(scores / (1 - scores)).astype(np.float32)

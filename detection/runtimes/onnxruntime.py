@@ -1,0 +1,71 @@
+"""The ONNX Runtime runtime: an .onnx file as it is, or a checkpoint converted once and kept by its content's hash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.core.files import home
+from detection.weights.source import Weights
+
+OUTPUTS = ["encodings", "logits"]
+
+
+class ONNXRuntime:
+    """See `detection.runtimes.Runtime`. A session may be run from several threads at once."""
+
+    name, device = "onnxruntime", "cpu"
+
+    def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
+        if precision not in ("auto", "float32", "int8"):
+            raise MobileSSDError(f"runtime onnxruntime has no precision {precision!r} on a CPU; there is float32")
+        if weights.path.suffix == ".xml":
+            raise MobileSSDError(f"{weights.path}: an OpenVINO file; use --runtime openvino, or export to .onnx")
+        self.threads = threads or os.cpu_count() or 1
+        self.precision = "int8" if weights.card.precision == "int8" else "float32"
+        self._session = open_session(weights.path if weights.exported else converted(weights), self.threads)
+        known = [output.name for output in self._session.get_outputs()]
+        if not set(OUTPUTS) <= set(known):
+            raise BadWeightsError(f"{weights.path}: has no outputs encodings and logits; export it again")
+        self._input = self._session.get_inputs()[0].name
+        self._options: Any = None
+        if known != OUTPUTS:  # a file with NMS inside: its last part need not run
+            import onnxruntime
+
+            self._options = onnxruntime.RunOptions()
+            self._options.only_execute_path_to_fetches = True
+
+    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        encodings, logits = self._session.run(OUTPUTS, {self._input: np.ascontiguousarray(pictures)}, self._options)
+        return encodings, logits
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """An onnxruntime.InferenceSession on the CPU; BadWeightsError, one line, for a file that it cannot read."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors share no base but this
+        reason = " ".join(str(error).split())[:160]
+        raise BadWeightsError(f"{path}: onnxruntime cannot read it ({reason}); export it again") from None
+
+
+def converted(weights: Weights) -> Path:
+    """The ONNX form of a checkpoint, made once: `MOBILESSD_HOME/onnx/<hash of the weights>.onnx`."""
+    from detection.runtimes.onnx_graph import VERSION, convert, save
+
+    target = home() / "onnx" / f"{weights.path.stem[:40]}-{weights.sha256[:16]}-{VERSION}.onnx"
+    if not target.exists():
+        from detection.weights.checkpoint import load_checkpoint
+
+        ssd, _ = load_checkpoint(weights.path)
+        save(convert(ssd), target, weights.card)
+    return target

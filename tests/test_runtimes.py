@@ -1,0 +1,183 @@
+"""The runtimes: one answer from all of them, the choice between them, and what cannot go together in one line."""
+
+import importlib.util
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from oracle import litert_reference, pictures, rgb, sigmoid
+
+from detection import Detector
+from detection.core.card import Card
+from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.core.preprocess import stretch
+from detection.runtimes import choose, open_runtime
+from detection.runtimes.exported import card_of, onnx_metadata
+from detection.ssd.network import build, feature_maps
+from detection.weights.checkpoint import save_checkpoint
+from detection.weights.source import open_weights
+from detection.zoo import spec_for
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small network with random weights, as a checkpoint."""
+    import torch
+
+    torch.manual_seed(1)
+    ssd = build(spec_for("ssdlite_mobilenet_v2", alpha=0.35, input_size=96, num_classes=3)).eval()
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    card = Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name="small")
+    save_checkpoint(path, ssd, card)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tflite(shared):
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
+    return shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+
+
+def batch(number, size=96):
+    return np.random.default_rng(number).integers(0, 255, (number, size, size, 3), np.uint8)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("number", [1, 2, 8])
+def test_every_runtime_says_what_torch_says(small, runtime, number):
+    pytest.importorskip(runtime)
+    weights = open_weights(small)
+    reference = open_runtime(weights, "torch", "cpu", threads=1)(batch(number))
+    said = open_runtime(weights, runtime, threads=1)(batch(number))
+    for ours, theirs in zip(said, reference):
+        assert ours.shape == theirs.shape and ours.dtype == np.float32
+        assert np.abs(ours - theirs).max() < 1e-4
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "litert"])
+def test_eight_threads_at_once_get_what_one_gets(shared, tflite, runtime):
+    pytest.importorskip("ai_edge_litert" if runtime == "litert" else runtime)
+    run = open_runtime(open_weights(tflite), runtime, threads=2)
+    inputs = [stretch(rgb(p), (300, 300))[None] for p in pictures(shared / "data" / "photos", 8)]
+    alone, found = [run(one) for one in inputs], [None] * 8
+
+    def work(i):
+        found[i] = run(inputs[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert all(np.allclose(a, b, atol=1e-5) for one, other in zip(alone, found) for a, b in zip(one, other))
+
+
+def test_litert_runs_the_original_file_with_its_own_anchors(shared, tflite):
+    theirs = litert_reference(shared).TFLiteSSD(str(tflite))
+    detector = Detector(tflite, runtime="litert", threads=2)
+    assert (detector.runtime.name, detector.runtime.precision) == ("litert", "int8")
+    image = stretch(rgb(shared / "data" / "photos" / "coral_cat_720p.jpg"), (300, 300))
+    encodings, scores, anchors = theirs.raw(image)
+    ours, logits = detector.runtime(image[None])
+    assert np.array_equal(ours[0], encodings[:, [1, 0, 3, 2]])
+    assert np.abs(sigmoid(logits[0]) - scores).max() < 1e-6
+    assert np.array_equal(detector.anchors, anchors[:, [1, 0, 3, 2]])
+    assert detector(shared / "data" / "photos" / "coral_cat_720p.jpg").names[0] == "cat"
+
+
+def test_litert_runs_files_with_real_numbers_at_input_and_output(shared):
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
+    file = shared / "models" / "teachers" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_dr.tflite"
+    detector = Detector(file, runtime="litert", threads=2)
+    assert detector(shared / "data" / "photos" / "coral_cat_720p.jpg").names[0] == "cat"
+
+
+def test_auto_takes_the_fastest_that_is_installed(small, monkeypatch):
+    weights = open_weights(small)
+    everything = {"torch", "onnx", "onnxruntime", "openvino"}
+
+    def with_packages(*names):
+        there = lambda package: object() if package in names else None  # noqa: E731
+        monkeypatch.setattr(importlib.util, "find_spec", there)
+
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("detection.runtimes._converted_before", lambda weights: False)
+    with_packages(*everything)
+    assert choose(weights, "cpu") == "openvino" and choose(weights, "cuda") == "torch"
+    with_packages(*everything - {"openvino"})
+    assert choose(weights, "cpu") == "onnxruntime"
+    with_packages("torch", "onnxruntime")  # an ONNX file cannot be made without onnx
+    assert choose(weights, "cpu") == "torch"
+    with_packages("openvino")  # nothing to convert with: torch it is, which then says that it is missing
+    assert choose(weights, "cpu") == "torch"
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with_packages(*everything)
+    assert choose(weights, "cpu") == "onnxruntime"
+
+
+def test_help_names_the_package_of_a_runtime_that_is_missing(small, monkeypatch):
+    monkeypatch.setattr("detection.runtimes.installed", lambda package: False)
+    with pytest.raises(MobileSSDError, match="runtime litert is not installed: pip install ai-edge-litert"):
+        Detector(small, runtime="litert")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"runtime": "litert"}, "runs .tflite files alone"),
+        ({"runtime": "onnxruntime", "precision": "bfloat16"}, "no precision 'bfloat16'"),
+        ({"runtime": "onnxruntime", "device": "cuda"}, "runs on the CPU here, not on cuda"),
+        ({"precision": "int8"}, "holds float32 weights; make an int8 file with mobilessd quantize"),
+        ({"precision": "int3"}, "no precision 'int3'"),
+        ({"device": "cuda:x:1", "runtime": "openvino"}, "not on cuda"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(small, options, words):
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
+    with pytest.raises(MobileSSDError, match=words) as error:
+        Detector(small, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_the_card_of_an_onnx_file_is_read_without_any_library(small, tmp_path):
+    file = exported_to_onnx(small, tmp_path / "small.onnx")
+    assert card_of(file).class_names == ("a", "b", "c")
+    code = (
+        "import sys; from pathlib import Path; from detection.runtimes.exported import card_of;"
+        f"print(card_of(Path({str(file)!r})).name, {{'onnx', 'onnxruntime', 'torch'}} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "small set()\n"
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.98])
+def test_an_onnx_file_cut_short_is_one_line(small, tmp_path, share):
+    whole = exported_to_onnx(small, tmp_path / "whole.onnx").read_bytes()
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(BadWeightsError, match=r"cut\.onnx: (not a whole|not an|an empty)") as error:
+        Detector(cut)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"hello, this is no model" * 20, b"\x00" * 500, b"<?xml version='1.0'?><net/>"])
+def test_an_onnx_file_of_another_kind_is_one_line(tmp_path, content):
+    file = tmp_path / "other.onnx"
+    file.write_bytes(content)
+    with pytest.raises(BadWeightsError, match=r"other\.onnx: (not a whole|not an) ONNX file"):
+        Detector(file)
+
+
+def test_somebody_elses_onnx_file_has_no_card(shared):
+    with pytest.raises(BadWeightsError, match="carries no mobilessd card"):
+        Detector(shared / "models" / "teachers" / "deimv2_hgnetv2_femto_coco.onnx")
+
+
+def exported_to_onnx(checkpoint, target):
+    """The runtime's own conversion, copied."""
+    pytest.importorskip("onnx", reason="needs onnx")
+    from detection.runtimes.onnxruntime import converted
+
+    target.write_bytes(converted(open_weights(checkpoint)).read_bytes())
+    assert set(onnx_metadata(target)) == {"mobilessd_card"}
+    return target
