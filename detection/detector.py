@@ -30,7 +30,7 @@ class Detector:
     score, iou, max_detections, classes (names): the rules of post-processing; score None: the threshold of best F1 that
     stands in the weights' card, else 0.3.
 
-    Calling it is safe from several threads. Raises MobileSSDError, one line, where weights or runtime are not to be had.
+    Calling it is safe from several threads. Raises MobileSSDError, one line, where weights or runtime cannot be had.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Detector:
     def __call__(self, pictures: Sequence[Picture], color: str = "rgb") -> list[Detections]: ...
 
     def __call__(self, pictures: Picture | Sequence[Picture], color: str = "rgb") -> Detections | list[Detections]:
-        """One picture or a list of them: paths, or uint8 arrays [H, W, 3] in RGB (`color="bgr"` for OpenCV's frames)."""
+        """One picture or a list of them: paths, or uint8 arrays [H, W, 3] in RGB (`color="bgr"` for OpenCV frames)."""
         if isinstance(pictures, (str, os.PathLike, np.ndarray)):
             return self.detect_batch([self._read(pictures, color)])[0]
         return self.detect_batch([self._read(picture, color) for picture in pictures])

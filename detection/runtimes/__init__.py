@@ -47,8 +47,8 @@ def open_runtime(
 ) -> Runtime:
     """The runtime asked for. auto: torch on a GPU; on a CPU the fastest that is installed for this processor and file.
 
-    precision: auto (what the file holds: float32, or int8), float32, bfloat16, float16 or int8. threads: None for as many
-    as there are cores. Raises MobileSSDError, one line, for what is not installed or does not go together.
+    precision: auto (what the file holds: float32, or int8), float32, bfloat16, float16 or int8. threads: None for as
+    many as there are cores. Raises MobileSSDError, one line, for what is not installed or does not go together.
     """
     if runtime not in RUNTIMES:
         raise MobileSSDError(f"unknown runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
@@ -131,7 +131,7 @@ def _check_precision(weights: Weights, precision: str) -> None:
 
 
 def _has_gpu() -> bool:
-    """Asked of the system first: importing torch to learn that there is no GPU would cost two seconds of every start."""
+    """Asked of the system first: importing torch to learn that there is no GPU would cost every start two seconds."""
     from pathlib import Path
 
     if not (Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()):

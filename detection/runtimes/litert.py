@@ -1,6 +1,6 @@
 """The LiteRT runtime: a published .tflite detector as it is, up to its own post-processing, which is left out.
 
-What runs is the file's own quantised network with its own anchors: the peer that the converted network is compared with.
+What runs is the file's own quantised network with its own anchors: the peer that converted networks are compared with.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LiteRTRuntime:
         if precision not in ("auto", self.precision):
             raise MobileSSDError(f"{path}: runs in {self.precision}, not in {precision}; leave --precision out")
         spec = SSDSpec.from_dict(weights.card.spec)
-        self._mean, self._std = np.float32(spec.input.mean), np.float32(spec.input.std)
+        self._mean, self._std = np.asarray(spec.input.mean, np.float32), np.asarray(spec.input.std, np.float32)
         self._logits_of: np.ndarray | None = None  # a byte has 256 values: their logits are looked up
         if self._scores[1] and self._net.get_tensor(self._scores[0]).dtype == np.uint8:
             self._logits_of = _logit(_real(np.arange(256), *self._scores[1:]))

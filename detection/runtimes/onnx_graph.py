@@ -23,8 +23,8 @@ OPSET = 17
 
 
 def convert(ssd: Any) -> Any:
-    """A network as an `onnx.ModelProto`: `pictures` uint8 RGB [N, h, w, 3] -> `encodings` [N, A, 4], `logits` [N, A, K],
-    N free. Batch norms are folded into the convolutions."""
+    """A network as an `onnx.ModelProto`: `pictures` uint8 RGB [N, h, w, 3] -> `encodings` [N, A, 4] and `logits`
+    [N, A, K], N free. Batch norms are folded into the convolutions."""
     onnx = _onnx()
     import torch
 

@@ -33,7 +33,7 @@ def library() -> Any:
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """OpenVINO and NNCF, first imported inside, report their use to nobody: they go on without the package that would."""
+    """OpenVINO and NNCF, first imported inside, report to nobody: they go on without the package that would."""
     had = sys.modules.get("openvino_telemetry")
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
