@@ -189,7 +189,7 @@ def test_val_pictures_in_train_are_found_by_path_id_and_content(tmp_path):
     val_file.write_text(json.dumps(content))
     val = open_data(val_file)
     found = {how: [os.path.basename(f) for f in files] for how, files in shared_pictures(train, val).items()}
-    assert found == {"same file": ["3.png"], "same id and size": ["2.png"], "same content": ["1.png", "4.png"]}
+    assert found == {"same file": ["3.png"], "same id, name and size": ["2.png"], "same content": ["1.png", "4.png"]}
     report = check(train, val)
     assert report.faults == 4 and "validation pictures are in training" in report.text()
     same = check(train, train)

@@ -6,53 +6,66 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from detection.cli.common import device, fraction, name_list, positive_int
 from detection.core.errors import MobileSSDError
+
+if TYPE_CHECKING:
+    from detection.train.config import TrainConfig
 
 EPILOG = """\
 examples:
   mobilessd train --data BCCD --weights ssdlite_mobilenet_v2.coco --time-budget 20m
   mobilessd train --data coco/ --config ssdlite_mobilenet_v2_coco --output runs/coco
-  mobilessd train --data coco/ --output runs/coco --resume
+  mobilessd train --output runs/coco --resume
   torchrun --nproc-per-node 8 tools/train_det.py --data coco/ --config ssdlite_mobilenet_v2_coco
 """
 FINETUNE = "finetune"
+FREE = ("workers", "cache_mb", "log_every")  # of a recipe: what changes nothing that is learned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
-    data.add_argument("--data", required=True, metavar="PATH", help="COCO, PASCAL VOC or YOLO data; looked at to tell which")
-    data.add_argument("--format", default="auto", choices=("auto", "coco", "voc", "yolo"))
-    data.add_argument("--split", metavar="NAME", help="the split to train on (default: train, where there is one)")
-    data.add_argument("--images", metavar="DIR", help="the pictures of a COCO file")
-    data.add_argument("--val", metavar="NAME|PATH", help="validation: a split or another data set (default: found by looking)")
-    data.add_argument("--val-images", metavar="DIR", help="the pictures of a COCO validation file")
-    data.add_argument("--select", type=fraction, metavar="SHARE", help="keep back this share of the training pictures to choose the best weights; validation data are then scored once")  # fmt: skip
-    data.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
-    data.add_argument("--unknown", type=name_list, metavar="A,B", default=[], help="classes that the data do not annotate: never background")  # fmt: skip
+    add = data.add_argument
+    add("--data", metavar="PATH", help="COCO, PASCAL VOC or YOLO data; looked at to tell which")
+    add("--format", default="auto", choices=("auto", "coco", "voc", "yolo"))
+    add("--split", metavar="NAME", help="the split to train on (default: train, where there is one)")
+    add("--images", metavar="DIR", help="the pictures of a COCO file")
+    add("--val", metavar="NAME|PATH", help="validation: a split or another data set (default: found by looking)")
+    add("--val-images", metavar="DIR", help="the pictures of a COCO validation file")
+    text = "keep back this share of the training pictures to choose the best weights; validation is then scored once"
+    add("--select", type=fraction, metavar="SHARE", help=text)
+    add("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
+    text = "classes that the data do not annotate: never background"
+    add("--unknown", type=name_list, metavar="A,B", default=[], help=text)
     start = parser.add_argument_group("starting point")
-    start.add_argument("--weights", metavar="W", help="weights to start from: a name or a file")
-    start.add_argument("--model", metavar="NAME", help="an architecture to train from scratch, or on a body given by --weights")
-    start.add_argument("--class-map", type=name_list, metavar="MINE=THEIRS,...", default=[], help="which class of the weights one of yours continues")  # fmt: skip
+    add = start.add_argument
+    add("--weights", metavar="W", help="weights to start from: a name or a file")
+    add("--model", metavar="NAME", help="an architecture to train from scratch, or on a body given by --weights")
+    text = "which class of the weights one of yours continues"
+    add("--class-map", type=name_list, metavar="MINE=THEIRS,...", default=[], help=text)
     recipe = parser.add_argument_group("recipe")
-    recipe.add_argument("--config", metavar="NAME|YAML", help=f"a recipe of configs/ or a file (default: {FINETUNE})")
-    recipe.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the recipe, as in optimizer.lr=0.01")  # fmt: skip
-    recipe.add_argument("--time-budget", type=seconds, metavar="20m", help="as many steps as fit: 90s, 20m, 2h")
-    recipe.add_argument("--pictures", type=positive_int, metavar="N", help="length of the run in pictures seen")
-    recipe.add_argument("--epochs", type=float, metavar="N", help="length in passes over the data")
-    recipe.add_argument("--steps", type=positive_int, metavar="N", help="length in steps")
-    recipe.add_argument("--batch", type=positive_int, metavar="N", help="pictures of a step, of all processes together")
-    recipe.add_argument("--input-size", type=positive_int, metavar="PIXELS")
-    recipe.add_argument("--seed", type=int, metavar="N")
+    add = recipe.add_argument
+    add("--config", metavar="NAME|YAML", help=f"a recipe of configs/ or a file (default: {FINETUNE})")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of it, as in optimizer.lr=0.01")
+    add("--time-budget", type=seconds, metavar="20m", help="as many steps as fit: 90s, 20m, 2h")
+    add("--pictures", type=positive_int, metavar="N", help="length of the run in pictures seen")
+    add("--epochs", type=float, metavar="N", help="length in passes over the data")
+    add("--steps", type=positive_int, metavar="N", help="length in steps")
+    add("--batch", type=positive_int, metavar="N", help="pictures of a step, of all processes together")
+    add("--input-size", type=positive_int, metavar="PIXELS")
+    add("--seed", type=int, metavar="N")
     run = parser.add_argument_group("run")
-    run.add_argument("--output", metavar="DIR", help="the run's folder (default: runs/train, or the next free number)")
-    run.add_argument("--resume", action="store_true", help="go on with the run in --output")
-    run.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, mps")
-    run.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
-    run.add_argument("--workers", type=int, metavar="N", help="processes that load pictures")
-    run.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"))
-    run.add_argument("--compile", choices=("auto", "yes", "no"), help="torch.compile (default: where it measures faster)")
+    add = run.add_argument
+    add("--output", metavar="DIR", help="the run's folder (default: runs/train, or the next free number)")
+    add("--resume", action="store_true", help="go on with the run in --output")
+    add("--keep-every", type=float, metavar="N", help="keep weights of their own every N steps, epochs or pictures")
+    add("--device", type=device, default="auto", help="auto, cpu, cuda, mps")
+    add("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
+    add("--workers", type=int, metavar="N", help="processes that load pictures")
+    add("--precision", choices=("auto", "float32", "bfloat16", "float16"))
+    add("--compile", choices=("auto", "yes", "no"), help="torch.compile (default: where it measures faster)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,11 +76,15 @@ def run(args: argparse.Namespace) -> int:
     own = logging.getLogger("mobilessd")  # ours alone: other libraries' news are not the run's
     own.handlers, own.propagate = [handler], False
     own.setLevel(logging.INFO)
+    if not args.data and not args.resume:
+        raise MobileSSDError("nothing to train on: give --data PATH, or --resume with the --output of a run")
+    if args.resume and not args.output:
+        raise MobileSSDError("--resume needs the folder of the run: --output DIR")
     from detection.train.run import Request, train
 
     output = Path(args.output) if args.output else next_folder(Path("runs") / "train")
     request = Request(
-        data=args.data,
+        data=args.data or "",
         config=config_of(args, output),
         output=output,
         val=args.val,
@@ -88,14 +105,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def config_of(args: argparse.Namespace, output: Path):
+def config_of(args: argparse.Namespace, output: Path) -> TrainConfig:
     """The recipe with what the command line says otherwise; a resumed run keeps the recipe that it began with."""
     from detection.train.config import load_config
 
-    if args.resume:
-        if not (output / "config.yaml").exists():
-            raise MobileSSDError(f"{output}: holds no run to go on with; name its folder with --output")
-        return load_config(output / "config.yaml")
     given = {
         "weights": args.weights,
         "model": args.model,
@@ -105,19 +118,43 @@ def config_of(args: argparse.Namespace, output: Path):
         "batch": args.batch,
         "input_size": args.input_size,
         "seed": args.seed,
+        "keep_every": args.keep_every,
         "workers": args.workers,
         "precision": args.precision,
         "compile": {"yes": True, "no": False, "auto": "auto", None: None}[args.compile],
     }
-    overrides = {key: value for key, value in given.items() if value is not None}
-    for item in args.set:
+    overrides = {key: value for key, value in given.items() if value is not None} | settings(args.set)
+    if not args.resume:
+        return load_config(args.config or FINETUNE, overrides)
+    path = output / "config.yaml"
+    if not path.exists():
+        raise MobileSSDError(f"{output}: holds no run to go on with; name its folder with --output")
+    # The run's own command may be given again with --resume behind it; what would make it another run may not.
+    config = load_config(path)
+    changed = load_config(path, overrides)
+    mine, theirs = changed.to_dict(), config.to_dict()
+    if other := [key for key in mine if mine[key] != theirs[key] and key not in FREE]:
+        raise MobileSSDError(
+            f"{output}: this run has {other[0]} {theirs[other[0]]}, not {mine[other[0]]}; leave that out of --resume, "
+            f"or change {path} on purpose"
+        )
+    return changed
+
+
+def settings(items: list[str]) -> dict[str, Any]:
+    """KEY=VALUE items as values by dotted key."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for item in items:
         key, equals, value = item.partition("=")
         if not equals:
             raise MobileSSDError(f"--set {item}: write KEY=VALUE, as in optimizer.lr=0.01")
-        import yaml
-
-        overrides[key.strip()] = yaml.safe_load(value)
-    return load_config(args.config or FINETUNE, overrides)
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise MobileSSDError(f"--set {item}: {value!r} is no value that YAML can read") from None
+    return found
 
 
 def class_map(items: list[str]) -> dict[str, str]:

@@ -31,7 +31,8 @@ def same_files(paths: Sequence[str]) -> list[list[int]]:
 def shared_pictures(train: DetectionData, val: DetectionData, content: bool = True) -> dict[str, list[str]]:
     """Pictures of `val` that are in `train`: {how it was found: files of val}; each is named once.
 
-    By path (links followed), by COCO id and size (copies that were saved anew), by the files' content.
+    By path (links followed), by COCO id, name and size together (copies that were saved anew; ids and names alone are
+    counted from 1 in many data sets), by the files' content.
     """
     found: dict[str, list[str]] = {}
     seen: set[int] = set()
@@ -45,9 +46,8 @@ def shared_pictures(train: DetectionData, val: DetectionData, content: bool = Tr
     known = {os.path.realpath(path) for path in train.paths}
     note("same file", (i for i, path in enumerate(val.paths) if os.path.realpath(path) in known))
     if train.source == val.source == "coco":
-        ids = {(int(number), *size) for number, size in zip(train.image_ids, train.sizes.tolist())}
-        both = zip(val.image_ids, val.sizes.tolist())
-        note("same id and size", (i for i, (number, size) in enumerate(both) if (int(number), *size) in ids))
+        ids = set(_ids_names_sizes(train))
+        note("same id, name and size", (i for i, key in enumerate(_ids_names_sizes(val)) if key in ids))
     if content:
         first = len(train)
         groups = same_files([*train.paths, *val.paths])
@@ -60,6 +60,11 @@ def picture_hashes(data: DetectionData) -> tuple[str, ...]:
     """SHA-256 of each picture's file, sorted, for a card; pictures that cannot be read are left out."""
     with ThreadPoolExecutor(8) as pool:
         return tuple(sorted(filter(None, pool.map(_hash_or_nothing, data.paths))))
+
+
+def _ids_names_sizes(data: DetectionData) -> Iterable[tuple[int, str, int, int]]:
+    for path, number, (height, width) in zip(data.paths, data.image_ids.tolist(), data.sizes.tolist()):
+        yield number, os.path.splitext(os.path.basename(path))[0], height, width
 
 
 def _grouped(positions: Iterable[int], keys: Sequence[Hashable]) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """What a training run is, in plain numbers: dataclasses whose fields are the keys of configs/*.yaml.
 
-Imports no torch. Lengths (`milestones`, `decay_every`, `evaluate_every`) are in the unit in which the length of the run
-is given: whichever one of `steps`, `epochs` and `pictures` is set.
+Imports no torch. Lengths (`milestones`, `decay_every`, `evaluate_every`, `keep_every`) are in the unit in which the
+length of the run is given: whichever one of `steps`, `epochs` and `pictures` is set.
 """
 
 from __future__ import annotations
@@ -159,8 +159,9 @@ class TrainConfig:
     "frozen". freeze: that many stages of the backbone (`freeze.stages`), or prefixes of module names.
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
     clip_norm: largest norm of the gradient, 0 for none. precision: "auto" asks the processor. compile: "auto" measures.
-    evaluate_every: 0 for once, at the end. log_every: steps. patience: evaluations without a better mAP before the run
-    ends, 0 for never. workers: processes that load pictures. cache_mb: memory for decoded pictures.
+    evaluate_every: 0 for once, at the end. keep_every: weights that stay beside the best and the last, 0 for none.
+    log_every: steps. patience: evaluations without a better mAP before the run ends, 0 for never.
+    workers: processes that load pictures. cache_mb: memory for decoded pictures.
     """
 
     model: str | None = None
@@ -190,6 +191,7 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: Literal["auto"] | bool = "auto"
     evaluate_every: float = 1000
+    keep_every: float = 0
     log_every: int = 20
     patience: int = 0
     seed: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+from detection.core.errors import MobileSSDError
+
+LOST = re.compile(r"closed by peer|reset by peer|[Cc]onnection refused|Broken pipe|remote process|[Tt]imed out|NCCL")
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class World:
 def world(device: str, timeout_s: float = 600) -> Iterator[World]:
     """The processes that torchrun started (NCCL on GPUs, gloo on CPUs); a world of one without torchrun.
 
-    A process that dies leaves the others waiting at most `timeout_s`: torchrun ends them and says which one failed.
+    A process that dies leaves the others waiting at most `timeout_s`; then they end, with one line (MobileSSDError), as
+    torchrun does, which also says which one was the first.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -45,17 +51,37 @@ def world(device: str, timeout_s: float = 600) -> Iterator[World]:
         if backend == "nccl":
             torch.cuda.set_device(here.local_rank)
         yield here
+    except RuntimeError as error:
+        if not LOST.search(str(error)):
+            raise
+        raise MobileSSDError(
+            "another process of this run has ended or cannot be reached, so this one ends too; what went wrong "
+            "stands in the messages of that one; --resume goes on from the last checkpoint"
+        ) from None
     finally:
         dist.destroy_process_group()
 
 
 def total(value: Tensor) -> Tensor:
-    """The sum of a scalar over all processes."""
+    """The sum of a tensor over all processes."""
     if not dist.is_initialized():
         return value
     value = value.clone()
     dist.all_reduce(value)
     return value
+
+
+def any_of(flag: bool, device: str) -> bool:
+    """Whether it is so on any process."""
+    return bool(total(torch.tensor(float(flag), device=device))) if dist.is_initialized() else flag
+
+
+@torch.no_grad()
+def same_weights(module: nn.Module) -> None:
+    """The first process's parameters and buffers, on every process: their batch norms have seen different pictures."""
+    if dist.is_initialized():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
 
 
 def gather(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a run says about itself: JSON lines and CSV always, TensorBoard where it is installed, one line on the terminal."""
+"""What a run says about itself: JSON lines and CSV always, TensorBoard where it is installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class History:
     def __init__(self, folder: Path, resume_step: int | None = None, write: bool = True) -> None:
         self.folder, self.write = folder, write
         self.rows: list[dict[str, Any]] = []
-        self._board = _tensorboard(folder) if write else None
+        self._board = _tensorboard(folder, resume_step) if write else None
         if not write:
             return
         if resume_step is not None and (folder / JSONL).exists():
@@ -80,9 +80,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, resume_step: int | None) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=None if resume_step is None else resume_step + 1)

@@ -22,6 +22,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("clip_norm", 0, ANY),
     ("norm_momentum", 0, 1),
     ("evaluate_every", 0, ANY),
+    ("keep_every", 0, ANY),
     ("patience", 0, ANY),
     ("log_every", 1, ANY),
     ("seed", 0, 2**63 - 1),

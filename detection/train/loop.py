@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,26 @@ from detection.data.batch import Batch
 from detection.data.loader import TrainLoader
 from detection.ssd.network import SSD, Deployable
 from detection.train.config import LossConfig, TrainConfig
-from detection.train.distributed import World, total
+from detection.train.distributed import World, any_of, total
 from detection.train.ema import EMA
 from detection.train.freeze import train_mode
 from detection.train.history import History
 from detection.train.losses import detection_losses, global_positives
+from detection.train.meter import Meter
+from detection.train.optim import set_learning_rate
 from detection.train.schedule import learning_rate, resolve
 from detection.train.speed import autocast
-from detection.train.optim import set_learning_rate
 from detection.train.state import pack, restore_rng, unpack_optimizer, write_state
 from detection.train.targets import build_targets
+from detection.train.teacher import Teacher
+from detection.weights.checkpoint import save_checkpoint
 
 log = logging.getLogger("mobilessd.train")
-LOG_EVERY = 20  # steps
 
 
 @dataclass
 class Job:
-    """What is trained, on what, how, and where to."""
+    """What is trained, on what, how, and where to. origin: plain data about the beginning, kept in each checkpoint."""
 
     config: TrainConfig
     loss: LossConfig  # of `config`, with "auto" settled by the network's scores
@@ -58,15 +61,17 @@ class Job:
     folder: Path
     history: History | None = None
     network: nn.Module | None = None  # what is called: `network_of`
-    teacher: Any = None
+    teacher: Teacher | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Plan:
     """Numbers fixed before the first step and kept in the checkpoint, so that a resumed run follows the same course.
 
-    steps: optimiser steps in all. evaluate_every: steps between evaluations. batch: pictures a step, all processes and
-    accumulation together. compiled: whether the network runs compiled.
+    steps: optimiser steps in all. evaluate_every, save_every, keep_every: steps between evaluations, states, weights
+    that stay (0: none). batch: pictures a step, all processes and accumulation together. compiled: whether the network
+    runs compiled.
     """
 
     steps: int
@@ -74,72 +79,88 @@ class Plan:
     save_every: int
     batch: int
     compiled: bool = False
+    keep_every: int = 0
 
 
 @dataclass
 class Progress:
-    """Where a run stands. best: the best AP so far and its step; waited: evaluations since then; seconds: time spent."""
+    """Where a run stands. best: the best AP so far and its step; waited: evaluations since then; seconds: time spent.
+    sums, count: losses since the last row of the history, and of how many steps. scaler: the state of float16's."""
 
     step: int = 0
     best: float = -1.0
     best_step: int = 0
     waited: int = 0
     seconds: float = 0.0
-    meta: dict[str, Any] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 class NonFiniteLoss(MobileSSDError):
     """The loss is no number any more; the message names the pictures and the checkpoint from before."""
 
 
-def fit(job: Job, plan: Plan, progress: Progress, evaluate: Any) -> None:
-    """Runs from `progress.step` to `plan.steps`. evaluate(job, progress) -> AP or None is called every
-    `plan.evaluate_every` steps and at the end, and keeps the best weights.
+def fit(job: Job, plan: Plan, progress: Progress, evaluate: Callable[[Job, Progress], None]) -> None:
+    """Runs from `progress.step` to `plan.steps`. evaluate(job, progress) is called every `plan.evaluate_every` steps
+    and at the end; it keeps the best weights and counts in `progress` how long there were none better.
 
-    Raises NonFiniteLoss; ends early on Ctrl-C or SIGTERM (KeyboardInterrupt, after the state was written) and when the AP has
-    not risen for `config.patience` evaluations.
+    Raises NonFiniteLoss; ends early on Ctrl-C or SIGTERM (KeyboardInterrupt, after the state was written) and when the
+    AP has not risen for `config.patience` evaluations.
     """
     config, accumulate = job.config, job.config.accumulate
     network = network_of(job, plan.compiled)
     schedule = resolve(config, len(job.loader.data), plan.steps)
-    scaler = torch.amp.GradScaler(enabled=job.precision == "float16")
-    meter, started = Meter(plan, job), time.perf_counter() - progress.seconds
+    scaler = torch.amp.GradScaler(job.device.split(":")[0], enabled=job.precision == "float16")
+    if progress.scaler:
+        scaler.load_state_dict(progress.scaler)
+    started = time.perf_counter() - progress.seconds
     batches = job.loader.batches(progress.step * accumulate, plan.steps * accumulate)
     train_mode(job.ssd, config)
-    with stop_signals() as stopped:
-        while progress.step < plan.steps:
+    with stop_signals(job.world.first) as stopped, closing(Meter(job, plan.steps, plan.batch)) as meter:
+        while progress.step < plan.steps and not waited_enough(config, progress):
             rate = learning_rate(schedule, progress.step)
             set_learning_rate(job.optimizer, rate)
-            group_batches = [meter.waited_for(batches) for _ in range(accumulate)]
-            losses = step_gradients(job, network, group_batches, scaler)
-            if not all(math.isfinite(value) for value in losses.values()):
-                raise non_finite(job, progress, group_batches, losses)
+            parts = [meter.waited_for(batches) for _ in range(accumulate)]
+            losses = step_gradients(job, network, parts, scaler)
             scaler.unscale_(job.optimizer)
-            if config.clip_norm:
-                nn.utils.clip_grad_norm_(job.ssd.parameters(), config.clip_norm)
+            norm = nn.utils.clip_grad_norm_(job.ssd.parameters(), config.clip_norm or math.inf)
+            # float16's scaler leaves out a step whose gradients overflowed
+            if not all(map(math.isfinite, losses.values())) or not (norm.isfinite() or scaler.is_enabled()):
+                raise non_finite(job, progress, parts, losses | {"gradient": float(norm)})
             scaler.step(job.optimizer)
             scaler.update()
             job.optimizer.zero_grad(set_to_none=True)
             job.ema.update(job.ssd, progress.step)
             progress.step += 1
-            progress.seconds = time.perf_counter() - started
+            progress.seconds, progress.scaler = time.perf_counter() - started, scaler.state_dict()
             meter.step(progress, losses, rate)
             last = progress.step == plan.steps
             if progress.step % plan.evaluate_every == 0 or last:
                 evaluate(job, progress)
                 train_mode(job.ssd, config)
-            if job.world.first and (progress.step % plan.save_every == 0 or last or stopped()):
+            if plan.keep_every and progress.step % plan.keep_every == 0 and job.world.first:
+                keep(job, f"step-{progress.step:07d}.safetensors")
+            stop = any_of(stopped(), job.device)
+            enough = waited_enough(config, progress)
+            if job.world.first and (progress.step % plan.save_every == 0 or last or stop or enough):
                 save(job, plan, progress)
-            if stopped():
+            if stop:
+                log.warning(
+                    "stopped at step %d of %d; go on with --resume --output %s", progress.step, plan.steps, job.folder
+                )
                 raise KeyboardInterrupt
-            if config.patience and progress.waited >= config.patience:
+            if enough and not last:
                 log.info("no better AP for %d evaluations: stopping at step %d", progress.waited, progress.step)
-                break
-    meter.close()
+
+
+def waited_enough(config: TrainConfig, progress: Progress) -> bool:
+    """Whether the run's patience is at its end."""
+    return 0 < config.patience <= progress.waited
 
 
 def network_of(job: Job, compiled: bool = False) -> nn.Module:
-    """The module that is called, made once: normalisation inside, gradients summed over processes, compiled if wanted."""
+    """The module that is called, made once: normalisation inside, gradients shared by processes, compiled if wanted."""
     if job.network is None:
         network: nn.Module = Deployable(job.ssd).to(job.device)
         if job.world.size > 1:
@@ -155,20 +176,24 @@ def step_gradients(job: Job, network: nn.Module, batches: list[Batch], scaler: A
     batches = [batch.to(job.device) for batch in batches]
     targets = [targets_of(job, batch) for batch in batches]
     positives = global_positives(torch.stack([t.positives for t in targets]).sum())
+    taught = job.teacher.predict(batches, job.precision) if job.teacher is not None else None
     sums: dict[str, Tensor] = {}
     for i, (batch, target) in enumerate(zip(batches, targets)):
         waiting = i < len(batches) - 1 and isinstance(network, nn.parallel.DistributedDataParallel)
-        with network.no_sync() if waiting else _nothing():
+        with network.no_sync() if waiting else nullcontext():
             with autocast(job.precision, job.device):
                 encodings, logits = network(batch.images)
-            losses = detection_losses(encodings, logits, target, job.loss, job.anchors, positives, coder=job.ssd.spec.coder)
-            if job.teacher is not None:
-                losses = job.teacher(losses, batch, target, encodings, logits, positives)
+            losses = detection_losses(
+                encodings, logits, target, job.loss, job.anchors, positives, coder=job.ssd.spec.coder
+            )
+            if taught is not None:
+                losses = losses.with_distillation(taught[i].loss(encodings, logits))
             # DDP divides summed gradients by the number of processes; the loss is divided by all positives already
             scaler.scale(losses.total * job.world.size).backward()
         for name, value in losses.parts().items():
             sums[name] = sums.get(name, 0) + value.detach()
-    return {name: float(total(value)) for name, value in sums.items()} | {"positives": float(positives)}
+    values = total(torch.stack([*sums.values()])).tolist()  # one sum over processes, one wait for the device
+    return dict(zip(sums, values)) | {"positives": float(positives)}
 
 
 def targets_of(job: Job, batch: Batch) -> Any:
@@ -185,9 +210,15 @@ def targets_of(job: Job, batch: Batch) -> Any:
     )
 
 
+def keep(job: Job, name: str) -> None:
+    """The averaged weights as a checkpoint of their own in the run's folder."""
+    save_checkpoint(job.folder / name, job.ema.module, replace(job.card, name=job.folder.name))  # type: ignore[arg-type]
+
+
 def save(job: Job, plan: Plan, progress: Progress) -> None:
     """The state of the run, atomically, the one before it kept."""
     meta = {"plan": asdict(plan), "progress": asdict(progress), "step": progress.step, "config": job.config.to_dict()}
+    meta["origin"] = job.origin
     write_state(job.folder, pack(meta, job.optimizer, model=job.ssd.state_dict(), ema=job.ema.state_dict()))
 
 
@@ -201,72 +232,33 @@ def load(job: Job, state: Any) -> tuple[Plan, Progress]:
 
 
 def non_finite(job: Job, progress: Progress, batches: list[Batch], losses: dict[str, float]) -> NonFiniteLoss:
-    names = [name for batch in batches for name in job.loader.names(batch)]
-    shown = ", ".join(f"{name} (id {int(i)})" for name, i in zip(names[:8], batches[0].image_ids))
+    pictures = [
+        f"{name} (id {int(number)})"
+        for batch in batches
+        for name, number in zip(job.loader.names(batch), batch.image_ids)
+    ]
+    shown = ", ".join(pictures[:8]) + (", ..." if len(pictures) > 8 else "")
     parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
     return NonFiniteLoss(
-        f"the loss is not finite at step {progress.step} ({parts}); pictures: {shown}{', ...' if len(names) > 8 else ''}; "
-        f"the checkpoint in {job.folder} is from before: lower the learning rate or check the data, then --resume"
+        f"the loss is not finite at step {progress.step} ({parts}); pictures: {shown}; the checkpoint in {job.folder} "
+        f"is from before: mend the data, or lower optimizer.lr in {job.folder / 'config.yaml'}, then --resume"
     )
 
 
-class Meter:
-    """Loss parts averaged over a log interval, pictures a second, the share of time spent waiting for data."""
-
-    def __init__(self, plan: Plan, job: Job) -> None:
-        from tqdm import tqdm
-
-        self.plan, self.job, self.waiting, self.count = plan, job, 0.0, 0
-        self.begun = time.perf_counter()
-        self.sums: dict[str, float] = {}
-        quiet = not job.world.first
-        self.bar = tqdm(total=plan.steps, unit="step", disable=None if not quiet else True, dynamic_ncols=True)
-
-    def waited_for(self, batches: Iterator[Batch]) -> Batch:
-        begun = time.perf_counter()
-        batch = next(batches)
-        self.waiting += time.perf_counter() - begun
-        return batch
-
-    def step(self, progress: Progress, losses: dict[str, float], rate: float) -> None:
-        self.count += 1
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.bar.n = progress.step
-        if progress.step % LOG_EVERY and progress.step != self.plan.steps:
-            return
-        spent = max(time.perf_counter() - self.begun, 1e-9)
-        means = {name: value / self.count for name, value in self.sums.items()}
-        speed, waited = self.count * self.plan.batch / spent, self.waiting / spent
-        left = (self.plan.steps - progress.step) * spent / self.count
-        text = f"loss {means['loss']:.3f} (" + ", ".join(
-            f"{name[:4]} {value:.3f}" for name, value in means.items() if name not in ("loss", "positives")
-        )
-        text += f"), {speed:.1f} pictures/s, {waited:.0%} waiting for data, {left / 60:.0f} min left"
-        if self.job.world.first and self.job.history:
-            pictures = progress.step * self.plan.batch
-            row = {"pictures_per_second": speed, "data_wait": waited, "lr": rate, "seconds": progress.seconds}
-            self.job.history.add(step=progress.step, pictures=pictures, **means, **row)
-            if self.bar.disable:
-                log.info("step %d of %d: %s", progress.step, self.plan.steps, text)
-            else:
-                self.bar.set_postfix_str(text)
-        self.sums, self.count, self.waiting, self.begun = {}, 0, 0.0, time.perf_counter()
-
-    def close(self) -> None:
-        self.bar.close()
-
-
 @contextmanager
-def stop_signals() -> Iterator[Any]:
-    """Ctrl-C and SIGTERM end the step in hand, not the process; a second Ctrl-C ends at once."""
-    seen: list[int] = []
+def stop_signals(loud: bool = True) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end the step in hand, not the process; a second Ctrl-C ends at once.
+
+    torchrun passes on what the terminal has sent already, so what comes within two seconds is the same Ctrl-C.
+    """
+    seen: list[float] = []
 
     def note(number: int, _: Any) -> None:
-        if seen:
+        if seen and time.monotonic() - seen[0] > 2:
             raise KeyboardInterrupt
-        seen.append(number)
-        log.warning("stopping after this step; the state is saved, --resume goes on from it")
+        if not seen and loud:  # not through logging or print, which may be in the middle of a line of their own
+            os.write(2, b"\nstopping after this step; Ctrl-C again: at once, from the last checkpoint then\n")
+        seen.append(time.monotonic())
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -277,8 +269,3 @@ def stop_signals() -> Iterator[Any]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

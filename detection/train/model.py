@@ -96,7 +96,9 @@ def class_sources(
     names = [canonical(class_map.get(name, name)) for name in class_names]
     for wanted in class_map.values():
         if canonical(wanted) not in known:
-            raise MobileSSDError(f"--class-map: the weights have no class {wanted!r}; they have {', '.join(old_names[:8])}, ...")
+            raise MobileSSDError(
+                f"--class-map: the weights have no class {wanted!r}; they have {', '.join(old_names[:8])}, ..."
+            )
     return [known.get(name) for name in names]
 
 
@@ -104,7 +106,7 @@ def class_sources(
 def transfer(ssd: SSD, spec: SSDSpec, sources: list[int | None], class_bias: float | None = None) -> SSD:
     """A network of `spec` with everything that `ssd` has, class rows rearranged: row i continues row sources[i].
 
-    New rows start small, with the mean bias of the old classes (or `class_bias`), so that they begin as rare as classes are.
+    New rows start small, with the mean bias of the old classes (or `class_bias`): they begin as rare as classes are.
     """
     new = build(spec)
     state = {k: v for k, v in ssd.state_dict().items() if not _is_class_row(ssd, k)}
@@ -141,7 +143,11 @@ def _is_class_row(ssd: SSD, name: str) -> bool:
 
 
 def _class_line(class_names: tuple[str, ...], old_names: tuple[str, ...], sources: list[int | None]) -> str:
-    kept = [f"{new} from {old_names[s]}" if new != old_names[s] else new for new, s in zip(class_names, sources) if s is not None]
+    kept = [
+        f"{new} from {old_names[s]}" if new != old_names[s] else new
+        for new, s in zip(class_names, sources)
+        if s is not None
+    ]
     fresh = [new for new, s in zip(class_names, sources) if s is None]
     parts = []
     if kept:
@@ -158,3 +164,10 @@ def _new_card(card: Card, ssd: SSD, class_names: tuple[str, ...], category_ids: 
     card.score_threshold, card.class_thresholds, card.metrics = None, None, []
     card.folded_norms = False
     return card
+
+
+def set_momentum(ssd: SSD, momentum: float | None) -> None:
+    """Of the batch norms, in PyTorch's sense, where a recipe has one of its own."""
+    for layer in ssd.modules():
+        if momentum is not None and isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = momentum

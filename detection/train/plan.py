@@ -10,6 +10,7 @@ import torch
 from detection.core.errors import MobileSSDError
 from detection.train.config import TrainConfig
 from detection.train.distributed import same_on_all
+from detection.train.freeze import train_mode
 from detection.train.loop import Job, Plan, network_of, step_gradients
 from detection.train.schedule import resolve
 from detection.train.speed import try_compile
@@ -37,18 +38,25 @@ def make_plan(job: Job, time_budget: float | None, select_pictures: int) -> Plan
         left -= evaluations * select_pictures * EVALUATE_SECONDS
         steps = int(left / seconds)
         if steps < 1:
-            raise MobileSSDError(f"a time budget of {time_budget / 60:.1f} minutes is too short: one step takes {seconds:.1f} s")
+            raise MobileSSDError(
+                f"a time budget of {time_budget / 60:.1f} minutes is too short: one step takes {seconds:.1f} s"
+            )
         log.info("time budget: %.2f s a step, so %d steps, %d pictures", seconds, steps, steps * batch)
     every = max(1, steps // 5) if time_budget is not None else evaluations_apart(config, steps, guess)
-    return Plan(steps, same_on_all(every), min(SAVE_EVERY, every), batch, compiled)
+    keep = max(1, in_steps(config, config.keep_every, guess)) if config.keep_every else 0
+    return Plan(steps, every, min(SAVE_EVERY, every), batch, compiled, keep)
 
 
 def evaluations_apart(config: TrainConfig, steps: int, length_in_steps: int) -> int:
     """`evaluate_every` in steps; 0 is once, at the end; never more than MOST_EVALUATIONS in all."""
     if not config.evaluate_every:
         return steps
-    every = round(config.evaluate_every / config.length * length_in_steps)
-    return max(1, every, steps // MOST_EVALUATIONS)
+    return max(1, in_steps(config, config.evaluate_every, length_in_steps), steps // MOST_EVALUATIONS)
+
+
+def in_steps(config: TrainConfig, length: float, length_in_steps: int) -> int:
+    """A length in the config's unit as steps; length_in_steps: those of the whole run."""
+    return round(length / config.length * length_in_steps)
 
 
 def _trial(job: Job, steps: int, time_budget: float | None) -> tuple[bool, float]:
@@ -64,7 +72,7 @@ def _trial(job: Job, steps: int, time_budget: float | None) -> tuple[bool, float
     def step(module: torch.nn.Module) -> None:
         step_gradients(job, module, first, scaler)
 
-    job.ssd.train()
+    train_mode(job.ssd, job.config)
     # Several processes must make the same steps, so none of them tries things out by the clock.
     wanted = job.config.compile if job.world.size == 1 else job.config.compile is True
     job.network = chosen = try_compile(network, step, steps, wanted)

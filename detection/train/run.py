@@ -1,13 +1,12 @@
 """A training run from its command line to its folder: data, network, plan, loop, and what is left behind.
 
-`train(request)` is what `tools/train_det.py` calls. Every step is a function of its own, in the order in which they run.
+`train(request)` is what `tools/train_det.py` calls. Each part is a function of its own, in the order in which they run.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,18 @@ from detection.data.open import open_pair
 from detection.runtimes.torch import choose_device
 from detection.ssd.network import anchors_of
 from detection.train.config import TrainConfig
-from detection.train.distributed import World, same_on_all, world
+from detection.train.distributed import World, same_on_all, same_weights, world
 from detection.train.ema import EMA
 from detection.train.finish import Keeper, finish
 from detection.train.history import History
 from detection.train.loop import Job, Progress, fit, load, save
-from detection.train.model import Prepared, from_scratch, from_weights
+from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
 from detection.train.optim import build_optimizer
+from detection.train.origin import fingerprint_of, network_of_state, origin_of, resumed
 from detection.train.plan import make_plan
 from detection.train.speed import choose_precision
-from detection.train.state import read_state
+from detection.train.state import has_state, read_state, sweep
+from detection.train.teacher import teacher_for
 from detection.train.validate import truth_of
 
 log = logging.getLogger("mobilessd.train")
@@ -40,7 +41,8 @@ log = logging.getLogger("mobilessd.train")
 
 @dataclass
 class Request:
-    """What a person asks for. data: a path that `open_data` knows. val: a split or path; None: found by looking.
+    """What a person asks for. data: a path that `open_data` knows ("" for a resumed run: the one it began with, as for
+    all that says what the data are). val: a split or path; None: found by looking.
     select: the share of the training pictures that chooses the best weights; None: the validation data do where there
     are any, else 0.15. time_budget: seconds. class_map: data's class -> weights' class. unknown: classes that the data
     do not annotate."""
@@ -78,20 +80,34 @@ def train(request: Request) -> Path:
     """Trains, and returns the folder whose `best.safetensors` is the result. Raises MobileSSDError, one line."""
     device = choose_device(request.device)
     if device == "cpu":
-        torch.set_num_threads(request.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(
+            request.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        )
     with world(device) as here:
         config = request.config
         folder = _folder(request, here)
         torch.manual_seed(config.seed)
+        state = read_state(folder) if request.resume else None
+        if state is not None:
+            request = resumed(request, state)
         data = open_parts(request)
-        prepared = network_for(config, data.train, request.class_map)
+        fingerprint = fingerprint_of(data.train, data.select)
+        if state is not None and fingerprint != state.meta["origin"]["data"]:
+            raise BadDataError(
+                f"{folder}: this run began with other pictures or boxes than {request.data} gives now, so it cannot go "
+                "on as it was; give it the same data and options, or begin another one from its weights with --weights"
+            )
+        prepared = (
+            network_for(config, data.train, request.class_map) if state is None else network_of_state(config, state)
+        )
         ssd = prepared.ssd.to(device)
         anchors = torch.from_numpy(anchors_of(ssd)).to(device)
         if here.first:
             _say(request, data, prepared, device, here)
         loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
-        if prepared.folded and not request.resume:
+        if prepared.folded:
             _rebuild_norms(ssd, loader, device)
+        same_weights(ssd)
         job = Job(
             config=config,
             loss=config.loss.for_scores(ssd.spec.scores),
@@ -105,25 +121,28 @@ def train(request: Request) -> Path:
             device=device,
             precision=choose_precision(config.precision, device),
             folder=folder,
+            origin=origin_of(request, fingerprint, prepared.card),
         )
+        if config.distillation.teacher is not None:
+            focal = job.loss.classification == "focal"
+            job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device)
         keeper = Keeper(truth_of(data.select) if data.select is not None else None)
-        if request.resume:
-            plan, progress = load(job, read_state(folder))
+        if state is not None:
+            plan, progress = load(job, state)
             log.info("resuming at step %d of %d", progress.step, plan.steps)
         else:
             plan, progress = make_plan(job, request.time_budget, len(data.select) if data.select else 0), Progress()
-        job.history = History(folder, progress.step if request.resume else None, write=here.first)
-        if here.first and not request.resume:
+        job.history = History(folder, progress.step if state is not None else None, write=here.first)
+        if here.first and state is None:
             write_text(folder / "config.yaml", config.to_yaml())
             save(job, plan, progress)
-        started = time.perf_counter()
         try:
             fit(job, plan, progress, keeper)
         finally:
             job.loader.close()
             job.history.close()
         if here.first:
-            finish(job, progress, keeper, data, time.perf_counter() - started, request)
+            finish(job, progress, keeper, data)
         return folder
 
 
@@ -136,7 +155,7 @@ def open_parts(request: Request) -> Data:
         data = data.declare_unknown(request.unknown)
     report = check(data, val, content=len(data) <= 20_000)
     data, val = report.data, report.val
-    shared = {name for names in report.shared.values() for name in names}
+    shared = {name for how in ("same file", "same content") for name in report.shared.get(how, ())}
     if val is not None and len(shared) >= len(val):
         raise BadDataError(f"{request.data}: every validation picture is in training; give another set with --val")
     if request.select is None:
@@ -158,7 +177,9 @@ def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, s
     size = config.input_size
     if config.model is None:
         if config.weights is None:
-            raise MobileSSDError("neither weights nor a model to train; give --weights NAME_OR_FILE or a config with a model")
+            raise MobileSSDError(
+                "neither weights nor a model to train; give --weights NAME_OR_FILE or a config with a model"
+            )
         pixels = (size, size) if isinstance(size, int) else size
         prepared = from_weights(config.weights, data.class_names, data.category_ids, pixels, class_map)
     else:
@@ -167,14 +188,13 @@ def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, s
         options = dict(config.options) | ({} if size is None else {"input_size": size})
         spec = spec_for(config.model, **options)
         prepared = from_scratch(spec, data.class_names, data.category_ids, config.weights, config.initial)
-    if config.norm_momentum is not None:
-        for layer in prepared.ssd.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.momentum = config.norm_momentum
+    set_momentum(prepared.ssd, config.norm_momentum)
     return prepared
 
 
-def loader_for(config: TrainConfig, data: DetectionData, size: tuple[int, int], here: World, device: str) -> TrainLoader:
+def loader_for(
+    config: TrainConfig, data: DetectionData, size: tuple[int, int], here: World, device: str
+) -> TrainLoader:
     workers = config.workers if isinstance(config.workers, int) else _workers(device, here)
     return TrainLoader(
         data,
@@ -215,9 +235,12 @@ def _rebuild_norms(ssd: Any, loader: TrainLoader, device: str, pictures: int = 2
 def _folder(request: Request, here: World) -> Path:
     folder = Path(request.output)
     if here.first:
-        if not request.resume and (folder / "config.yaml").exists():
-            raise MobileSSDError(f"{folder}: holds a run already; go on with --resume, or name another folder with --output")
+        if not request.resume and has_state(folder):
+            raise MobileSSDError(
+                f"{folder}: holds a run already; go on with --resume, or name another folder with --output"
+            )
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
     return Path(same_on_all(str(folder)))
 
 
@@ -230,4 +253,7 @@ def _say(request: Request, data: Data, prepared: Prepared, device: str, here: Wo
         parts += f", {len(data.final):,} scored once at the end"
     print("", parts, *prepared.said, sep="\n")
     where = f"{here.size} processes, " if here.size > 1 else ""
-    print(f"on {where}{device}, {choose_precision(request.config.precision, device)}, {torch.get_num_threads()} threads", flush=True)
+    print(
+        f"on {where}{device}, {choose_precision(request.config.precision, device)}, {torch.get_num_threads()} threads",
+        flush=True,
+    )

@@ -1,4 +1,4 @@
-"""How fast a step can be made here: the precision that the processor has, and whether compiling pays. Asked, not assumed."""
+"""How fast a step can be made here: the precision that the processor has, whether compiling pays. Asked, not known."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ def autocast(precision: str, device: str) -> AbstractContextManager:
     return torch.autocast(device.split(":")[0], {"bfloat16": torch.bfloat16, "float16": torch.float16}[precision])
 
 
-def try_compile(network: nn.Module, step: Callable[[nn.Module], None], steps_left: int, wanted: bool | str) -> nn.Module:
-    """The network compiled, where that is faster: both forms make a few steps without learning, and it says what it saw.
+def try_compile(
+    network: nn.Module, step: Callable[[nn.Module], None], steps_left: int, wanted: bool | str
+) -> nn.Module:
+    """The network compiled, where that is faster: both forms make a few steps without learning; it says what it saw.
 
     step: runs forward and backward once on a network. wanted: True, False, or "auto" (only where the run is long enough
     to pay for compiling). Batch norms' statistics and gradients are put back afterwards.

@@ -25,7 +25,7 @@ LAST, PREVIOUS = "last.state.safetensors", "previous.state.safetensors"
 
 @dataclass
 class RunState:
-    """tensors: named by part (`model.`, `ema.`, `optimizer.`, `rng`). meta: plain data (step, plan, config, best, ...)."""
+    """tensors: named by part (`model.`, `ema.`, `optimizer.`, `rng`). meta: plain data (step, plan, config, ...)."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
@@ -35,7 +35,9 @@ class RunState:
         return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(prefix + ".")}
 
 
-def pack(meta: dict[str, Any], optimizer: torch.optim.Optimizer | None = None, **modules: dict[str, Tensor]) -> RunState:
+def pack(
+    meta: dict[str, Any], optimizer: torch.optim.Optimizer | None = None, **modules: dict[str, Tensor]
+) -> RunState:
     """Collects a state: state dicts by part name, and the optimiser's moments and settings."""
     tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -57,13 +59,21 @@ def pack(meta: dict[str, Any], optimizer: torch.optim.Optimizer | None = None, *
 
 
 def unpack_optimizer(state: RunState, optimizer: torch.optim.Optimizer) -> None:
-    """Puts the stored moments back, to the bit."""
+    """Puts the stored moments back, to the bit, and as their parameters lie in memory: in another order the processor
+    may round otherwise, and is slower."""
     stored = state.meta["optimizer"]
     moments: dict[int, dict[str, Any]] = {int(i): dict(v) for i, v in stored["scalars"].items()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, tensor in state.part("optimizer").items():
         index, _, key = name.partition(".")
+        like = parameters[int(index)]
+        if tensor.shape == like.shape:
+            tensor = torch.empty_like(like, requires_grad=False).copy_(tensor)
         moments.setdefault(int(index), {})[key] = tensor
-    groups = [g | {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in g.items()} for g in stored["groups"]]
+    groups = [
+        g | {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in g.items()}
+        for g in stored["groups"]
+    ]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
@@ -74,7 +84,7 @@ def restore_rng(state: RunState) -> None:
 
 
 def write_state(folder: Path, state: RunState) -> None:
-    """Writes `last` atomically and keeps the one before it. A full disk leaves both as they were and raises one line."""
+    """Writes `last` atomically and keeps the one before it. A full disk leaves both as they were: MobileSSDError."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -87,11 +97,24 @@ def write_state(folder: Path, state: RunState) -> None:
                 _keep(last, folder / PREVIOUS)
     except (OSError, SafetensorError) as error:
         kept = "the checkpoint before it is whole" if last.exists() else "there is none before it"
-        raise MobileSSDError(f"{last}: cannot be written ({error}); {kept}; make room and go on with --resume") from error
+        raise MobileSSDError(
+            f"{last}: cannot be written ({error}); {kept}; make room and go on with --resume"
+        ) from error
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is anything to resume from."""
+    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
+
+
+def sweep(folder: Path) -> None:
+    """Takes away what a killed process was writing."""
+    for path in folder.glob(".*.part*"):
+        path.unlink(missing_ok=True)
 
 
 def read_state(folder: Path) -> RunState:
-    """`last`, or `previous` where last is missing or damaged; raises BadWeightsError, one line, where there is neither."""
+    """`last`, or `previous` where last is missing or damaged. Raises BadWeightsError, one line, without either."""
     problems = []
     for name in (LAST, PREVIOUS):
         path = folder / name

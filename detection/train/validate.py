@@ -55,7 +55,9 @@ def truth_of(data: DetectionData) -> GroundTruth:
     )
 
 
-def validate(ssd: SSD, card: Card, truth: GroundTruth, device: str, world: World, workers: int = 2) -> Validation | None:
+def validate(
+    ssd: SSD, card: Card, truth: GroundTruth, device: str, world: World, workers: int = 2
+) -> Validation | None:
     """The twelve numbers of a network on `truth`. Each process takes its share of the pictures; the first one gets the
     numbers of all of them, the same as alone; the others get None."""
     detector = Detector.of(card, TorchRuntime.of(ssd, device), **PROTOCOL)
@@ -63,9 +65,11 @@ def validate(ssd: SSD, card: Card, truth: GroundTruth, device: str, world: World
     categories = match_categories(card.class_names, None, truth)
     found = no_results()
     if len(share):
-        found, _ = detect_all(detector, truth.select(images=share.tolist()), Path("/"), categories, workers=workers, progress=False)
+        found, _ = detect_all(
+            detector, truth.select(images=share.tolist()), Path("/"), categories, workers=workers, progress=False
+        )
         found = Results(share[found.image], found.category, found.boxes, found.scores)
-    parts = gather(found)
+    parts = gather(found) if world.size > 1 else [found]
     if not world.first:
         return None
     everything = concatenate(parts)

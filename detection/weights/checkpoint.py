@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detection.core.card import Card
-from detection.core.errors import BadWeightsError
+from detection.core.errors import BadWeightsError, MobileSSDError
 from detection.core.files import atomic_write
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def save_checkpoint(
 ) -> None:
     """Writes a network (or its state) and its card. half: float16 weights, half the size."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = ssd if isinstance(ssd, dict) else ssd.state_dict()
@@ -59,8 +60,11 @@ def save_checkpoint(
             continue  # a counter that nothing here reads
         tensor = tensor.detach().cpu().contiguous()
         tensors[name] = tensor.to(torch.float16) if half and tensor.is_floating_point() else tensor.clone()
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, {"format": "mobilessd", "card": card.to_json()})
+    try:
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, {"format": "mobilessd", "card": card.to_json()})
+    except (OSError, SafetensorError) as error:
+        raise MobileSSDError(f"{path}: cannot be written ({error})") from error
 
 
 def read_card(path: str | os.PathLike) -> Card:

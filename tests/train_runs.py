@@ -1,0 +1,73 @@
+"""Tiny training runs for tests: pictures of coloured shapes, a quarter-width network at 96 pixels, a dozen steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from detection.train.config import TrainConfig
+from detection.train.run import Request
+
+SIDE = 96
+CLASSES = ("disc", "square")
+
+
+def shapes(folder: Path, pictures: int = 12, split: str = "train", seed: int = 0) -> Path:
+    """A COCO data set `folder` with the split `split`: one to three discs and squares on a grey ground."""
+    rng = np.random.default_rng((seed, len(split)))
+    images, annotations = [], []
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    for number in range(1, pictures + 1):
+        image = rng.integers(90, 130, (SIDE, SIDE, 3), dtype=np.uint8)
+        images.append({"id": number, "file_name": f"{number}.png", "height": SIDE, "width": SIDE})
+        for _ in range(int(rng.integers(1, 4))):
+            side = int(rng.integers(24, 48))
+            x, y = (int(v) for v in rng.integers(0, SIDE - side, 2))
+            kind = int(rng.integers(1, 3))
+            if kind == 1:
+                cv2.circle(image, (x + side // 2, y + side // 2), side // 2, (40, 60, 230), -1)
+            else:
+                cv2.rectangle(image, (x, y), (x + side - 1, y + side - 1), (220, 80, 30), -1)
+            box = {"bbox": [x, y, side, side], "area": side * side, "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": kind, **box})
+        cv2.imwrite(str(folder / split / f"{number}.png"), image)
+    categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)]
+    (folder / "annotations").mkdir(exist_ok=True)
+    text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    (folder / "annotations" / f"instances_{split}.json").write_text(text)
+    return folder
+
+
+def config(**changes: Any) -> TrainConfig:
+    """A run of ten steps that evaluates every five; `changes` by dotted key with `__` for the dot."""
+    plain: dict[str, Any] = {
+        "model": "ssdlite_mobilenet_v2",
+        "options": {"alpha": 0.25},
+        "input_size": SIDE,
+        "batch": 4,
+        "steps": 10,
+        "evaluate_every": 5,
+        "workers": 0,
+        "compile": False,
+        "cache_mb": 0,
+        "optimizer": {"kind": "adamw", "lr": 2e-3},
+        "schedule": {"warmup": 3},
+        "log_every": 4,
+    }
+    for key, value in changes.items():
+        section, dot, name = key.partition("__")
+        if dot:
+            plain[section] = {**plain.get(section, {}), name: value}
+        else:
+            plain[section] = value
+    return TrainConfig.from_dict(plain)
+
+
+def request(data: Path, output: Path, resume: bool = False, **changes: Any) -> Request:
+    """What `train` takes: on one thread of the CPU; `changes` go to `config`."""
+    own = {key: changes.pop(key) for key in ("select", "val", "time_budget", "class_map", "classes") if key in changes}
+    return Request(str(data), config(**changes), output, device="cpu", threads=1, resume=resume, **own)
