@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
+from detection.train import loop
 from detection.train.config import TrainConfig
+from detection.train.history import read_history
 from detection.train.run import Request
+from detection.train.state import read_state
 
 SIDE = 96
 CLASSES = ("disc", "square")
@@ -71,3 +78,43 @@ def request(data: Path, output: Path, resume: bool = False, **changes: Any) -> R
     """What `train` takes: on one thread of the CPU; `changes` go to `config`."""
     own = {key: changes.pop(key) for key in ("select", "val", "time_budget", "class_map", "classes") if key in changes}
     return Request(str(data), config(**changes), output, device="cpu", threads=1, resume=resume, **own)
+
+
+def without_report(monkeypatch: Any) -> None:
+    """Leaves the plots out, which take longer than a tiny training."""
+    monkeypatch.setattr("detection.train.finish._report", lambda *_: None)
+
+
+def interrupt_at(monkeypatch: Any, step: int, what: signal.Signals = signal.SIGINT) -> None:
+    """Sends a signal to this process in the middle of step `step`, counted from 1 for each call of `train`."""
+    original, count = loop.step_gradients, iter(range(1, 10**6))
+
+    def interrupted(*arguments: Any) -> dict[str, float]:
+        if next(count) == step:
+            os.kill(os.getpid(), what)
+        return original(*arguments)
+
+    monkeypatch.setattr(loop, "step_gradients", interrupted)
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that a run learned and said: state, plan and progress, weights, history; without what the clock decides."""
+    state = read_state(folder)
+    plain = {key: state.meta[key] for key in ("plan", "progress", "step", "optimizer")}
+    plain["progress"] = {key: value for key, value in plain["progress"].items() if key != "seconds"}
+    clock = ("seconds", "pictures_per_second", "data_wait")
+    rows = [{key: value for key, value in row.items() if key not in clock} for row in read_history(folder)]
+    tensors = {f"state {name}": tensor for name, tensor in state.tensors.items()}
+    for file in sorted(folder.glob("*.safetensors")):
+        if not file.name.endswith(".state.safetensors"):
+            tensors |= {f"{file.name} {name}": tensor for name, tensor in load_file(file).items()}
+    return {"plain": plain, "rows": rows, "tensors": tensors}
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Two outcomes are equal, to the bit."""
+    assert one["plain"] == other["plain"]
+    assert one["rows"] == other["rows"]
+    assert list(one["tensors"]) == list(other["tensors"])
+    differ = [name for name, tensor in one["tensors"].items() if not torch.equal(tensor, other["tensors"][name])]
+    assert not differ, f"{len(differ)} of {len(one['tensors'])} tensors differ: {differ[:5]}"

@@ -137,6 +137,7 @@ class TrainLoader:
 
     def _torch_loader(self) -> Any:
         if self._loader is None:
+            import torch
             from torch.utils.data import DataLoader
 
             height, width = self.source.input_size
@@ -150,6 +151,7 @@ class TrainLoader:
                 collate_fn=_identity,
                 worker_init_fn=_start_worker,
                 prefetch_factor=self.prefetch,
+                generator=torch.Generator(),  # else it draws from torch's own numbers, and a run depends on workers
                 persistent_workers=True,
                 # forked workers share the annotations and the cache; elsewhere (macOS, Windows) they are copied
                 multiprocessing_context="fork" if sys.platform == "linux" else None,
