@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from backbones.blocks import ConvNormAct
 from detection.core.errors import BadWeightsError
-from detection.weights.checkpoint import load_tensors
+from detection.weights.checkpoint import PICKLES, load_tensors
 from detection.weights.filling import fill_trivial_norm
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")  # where training scripts put the state dict
@@ -43,11 +44,17 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_tensors(path)
     try:
-        # argparse's Namespace is an empty shell that torchvision's training script leaves in its checkpoints.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            start = file.read(4)
     except OSError as error:
         raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if not start.startswith(PICKLES):
+        raise BadWeightsError(f"{path}: no PyTorch file; fetch it again")
+    try:
+        # argparse's Namespace is an empty shell that torchvision's training script leaves in its checkpoints.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of old pickles is no news to a person
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if any(word in str(error) for word in ("Unsupported", "GLOBAL", "not an allowed")):
             raise BadWeightsError(
@@ -55,7 +62,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
                 "where you trust it, save its state_dict alone"
             ) from None
         raise BadWeightsError(f"{path}: no PyTorch file, or cut short; fetch it again") from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).split("\n")[0]
         raise BadWeightsError(f"{path}: no state dict, or cut short ({reason}); fetch it again") from None
     return _tensors(content, path)
