@@ -1,0 +1,90 @@
+"""Folded batch norms get real statistics from pictures, and the network goes on saying the same."""
+
+import numpy as np
+import pytest
+import torch
+from oracle import pictures, rgb
+from torch import nn
+
+from detection.core.errors import MobileSSDError
+from detection.core.preprocess import stretch
+from detection.ssd.network import Deployable, build
+from detection.weights.importers import import_tflite
+from detection.weights.norms import rebuild_batch_norms
+from detection.zoo import spec_for
+
+
+@pytest.fixture(scope="module")
+def v1(shared):
+    """The published SSD MobileNet V1 (folded) before and after, and pictures that were not used for it."""
+    ssd, card = import_tflite(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
+    assert card.folded_norms
+    files = pictures(shared / "data" / "coco_val500" / "images", 20)
+    pixels = torch.from_numpy(np.stack([stretch(rgb(f), ssd.spec.input.size) for f in files]))
+    with torch.no_grad():
+        x = Deployable(ssd).normalise(pixels)
+        before = ssd(x[16:])
+    assert rebuild_batch_norms(ssd, (x[i : i + 4] for i in range(0, 16, 4))) == 16
+    return ssd, x, before
+
+
+def norms_of(ssd):
+    return [m for m in ssd.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def test_the_function_stays(v1):
+    ssd, x, before = v1
+    with torch.no_grad():
+        after = ssd(x[16:])
+    for old, new in zip(before, after):
+        assert (old - new).abs().max() < 1e-4 * max(1.0, old.abs().max())
+
+
+def test_statistics_are_those_of_the_pictures(v1):
+    """Each norm's input over the pictures it was rebuilt on has exactly the running mean and variance."""
+    ssd, x, _ = v1
+    seen = {}
+    hooks = [n.register_forward_pre_hook(lambda m, i: seen.setdefault(m, []).append(i[0])) for n in norms_of(ssd)]
+    with torch.no_grad():
+        for start in range(0, 16, 4):
+            ssd(x[start : start + 4])
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) == len(norms_of(ssd)) == 27 + 8
+    for norm, inputs in seen.items():
+        values = torch.cat(inputs).double()
+        assert torch.allclose(norm.running_mean.double(), values.mean((0, 2, 3)), rtol=1e-3, atol=1e-3)
+        assert torch.allclose(norm.running_var.double(), values.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-3)
+
+
+def test_training_mode_no_longer_starts_with_a_shock(v1, shared):
+    """With trivial statistics the first step in training mode would say something else entirely."""
+    ssd, x, _ = v1
+    folded, _ = import_tflite(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
+    with torch.no_grad():
+        wanted = folded.eval()(x[:16])[1]
+        shock = (folded.train()(x[:16])[1] - wanted).abs().mean()
+        now = (ssd.train()(x[:16])[1] - wanted).abs().mean()
+        ssd.eval()
+    assert now < shock / 5
+
+
+def test_a_shared_predictor_has_a_norm_for_each_map():
+    torch.manual_seed(0)
+    ssd = build(spec_for("ssd_mobilenet_v2_fpnlite", input_size=64, num_classes=2, channels=16)).eval()
+    x = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        before = ssd(x)
+    rebuild_batch_norms(ssd, [x])
+    with torch.no_grad():
+        for old, new in zip(before, ssd(x)):
+            assert (old - new).abs().max() < 1e-4
+    assert all((norm.running_var != 1).any() for norm in norms_of(ssd.heads))
+
+
+def test_mode_is_kept_and_no_pictures_are_refused():
+    ssd = build(spec_for("ssd_mobilenet_v1", alpha=0.25, input_size=64)).train()
+    rebuild_batch_norms(ssd, [torch.randn(2, 3, 64, 64)])
+    assert ssd.training
+    with pytest.raises(MobileSSDError, match="without pictures"):
+        rebuild_batch_norms(ssd, [])
