@@ -27,9 +27,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("detection.cli.eval", "measure the COCO mAP of weights or of a results file"),
     "train": ("detection.cli.train", "train on your own pictures, or go on with a run"),
     "info": ("detection.cli.info", "show a model's parameters, multiply-adds, anchors and layers"),
+    "tables": ("detection.cli.tables", "print every figure of the papers beside ours, as docs/tables.md"),
     "export": ("detection.cli.export", "write ONNX, OpenVINO, TFLite and other deployable files"),
     "quantize": ("detection.cli.quantize", "make a smaller and faster int8 file, and measure what it costs"),
     "benchmark": ("detection.cli.benchmark", "time a model on this machine, runtime by runtime"),
+    "teach": ("detection.cli.teach", "soft labels for pictures without labels, from a stronger detector"),
     "data": ("detection.cli.data", "check, convert and show data sets"),
 }
 
