@@ -29,6 +29,7 @@ from detection.train.config import LossConfig, TrainConfig
 from detection.train.distributed import World, any_of, total
 from detection.train.ema import EMA
 from detection.train.freeze import train_mode
+from detection.train.frozen_teacher import Teacher
 from detection.train.history import History
 from detection.train.losses import detection_losses, global_positives
 from detection.train.meter import Meter
@@ -37,7 +38,6 @@ from detection.train.schedule import learning_rate, resolve
 from detection.train.speed import autocast
 from detection.train.state import pack, restore_rng, unpack_optimizer, write_state
 from detection.train.targets import build_targets
-from detection.train.teacher import Teacher
 from detection.weights.checkpoint import save_checkpoint
 
 log = logging.getLogger("mobilessd.train")

@@ -25,6 +25,7 @@ from detection.train.config import TrainConfig
 from detection.train.distributed import World, same_on_all, same_weights, world
 from detection.train.ema import EMA
 from detection.train.finish import Keeper, finish
+from detection.train.frozen_teacher import teacher_for
 from detection.train.history import History
 from detection.train.loop import Job, Progress, fit, load, save
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
@@ -33,7 +34,6 @@ from detection.train.origin import fingerprint_of, network_of_state, origin_of, 
 from detection.train.plan import make_plan
 from detection.train.speed import choose_precision
 from detection.train.state import has_state, read_state, sweep
-from detection.train.teacher import teacher_for
 from detection.train.validate import truth_of
 
 log = logging.getLogger("mobilessd.train")
