@@ -1,172 +1,127 @@
-"""Soft labels: a stronger detector looks at pictures plain, mirrored and zoomed, and writes what it sees.
+"""The teacher of a distillation: a frozen network that sees the student's pictures, its columns in the student's order.
 
-The outcome is COCO ground truth whose boxes carry a `score`; `detection.data.soft.add_soft_labels` mixes it with real
-labels. Imports numpy, OpenCV, floors 1 and 4.
+Imports torch, floors 0 to 3, and the runtime's fusing of batch norms.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
+import torch
+from torch import Tensor
 
-from detection.core.boxes import iou_matrix
-from detection.core.errors import BadPictureError, BadWeightsError
-from detection.core.files import write_text
-from detection.core.labels import COCO_80
-from detection.core.preprocess import read_image
-
-log = logging.getLogger("mobilessd.train")
-
-FLOOR = 0.05  # boxes below are noise, also when several views agree
-SAME = 0.55  # IoU from which two views mean one object
-ZOOM = 0.6  # side of a zoomed window; four of them cover the picture and overlap
-SAVE_EVERY = 200
-VIEWS = ("plain", "mirror", "zoom")
-
-# RGB picture -> [n, 6]: label 0..C-1, score, xyxy in fractions of the picture
-Teacher = Callable[[np.ndarray], np.ndarray]
+from detection.core.card import Card
+from detection.core.errors import MobileSSDError
+from detection.core.labels import canonical
+from detection.data.batch import Batch
+from detection.runtimes.torch import fuse
+from detection.ssd.network import SSD, Deployable, anchors_of, build
+from detection.train.config import DistillationConfig
+from detection.train.distill import confidence, distillation_loss
+from detection.train.losses import global_positives
+from detection.train.model import class_sources
+from detection.train.speed import autocast
+from detection.weights.checkpoint import load_checkpoint, load_into
 
 
 @dataclass(frozen=True)
-class View:
-    """A way of looking at a picture: its window `xyxy` in fractions, and whether it is mirrored."""
+class Taught:
+    """What a teacher says of one part of a batch; `normaliser`: its confidence over the whole global batch."""
 
-    window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    mirrored: bool = False
+    teacher: Teacher
+    encodings: Tensor
+    logits: Tensor
+    normaliser: Tensor
 
-    def of(self, picture: np.ndarray) -> np.ndarray:
-        height, width = picture.shape[:2]
-        x1, y1, x2, y2 = (round(v) for v in np.multiply(self.window, [width, height, width, height]))
-        part = picture[y1:y2, x1:x2]
-        return np.ascontiguousarray(part[:, ::-1] if self.mirrored else part)
-
-    def to_picture(self, found: np.ndarray) -> np.ndarray:
-        """Rows of this view in fractions of the picture; boxes that an inner border of a zoom cuts are left out."""
-        boxes = found[:, 2:]
-        if self.mirrored:
-            boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
-        inner = np.array([self.window[0] > 0, self.window[1] > 0, self.window[2] < 1, self.window[3] < 1])
-        cut = (np.column_stack([boxes[:, :2] < 0.02, boxes[:, 2:] > 0.98]) & inner).any(1)
-        corner, size = np.array(self.window[:2]), np.subtract(self.window[2:], self.window[:2])
-        return np.column_stack([found[:, :2], boxes * np.tile(size, 2) + np.tile(corner, 2)])[~cut]
-
-    def holds(self, box: np.ndarray) -> bool:
-        """Whether a box lies wholly inside the window."""
-        near, far = np.array(self.window[:2]) - 1e-3, np.array(self.window[2:]) + 1e-3
-        return bool((box[:2] >= near).all() and (box[2:] <= far).all())
+    def loss(self, encodings: Tensor, logits: Tensor) -> Tensor:
+        """How far the student's raw predictions are from it, divided by the confidence of the whole batch."""
+        own = self.teacher
+        return distillation_loss(
+            encodings,
+            logits,
+            self.encodings,
+            self.logits,
+            own.config,
+            scores=own.student_scores,
+            teacher_scores=own.scores,
+            background=own.background,
+            normaliser=self.normaliser,
+        )
 
 
-def views_named(names: Sequence[str]) -> list[View]:
-    """plain, mirror, zoom -> the views. Raises ValueError for another name."""
-    far = 1 - ZOOM
-    known = {
-        "plain": [View()],
-        "mirror": [View(mirrored=True)],
-        "zoom": [View((x, y, x + ZOOM, y + ZOOM)) for y in (0.0, far) for x in (0.0, far)],
-    }
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"unknown view {unknown[0]!r}; there are {', '.join(known)}")
-    return [view for name in names for view in known[name]]
+@dataclass(frozen=True)
+class Teacher:
+    """network: uint8 pictures in, as the student's. columns: the teacher's column of each of the student's. background:
+    whether its background column is comparable with the student's. scores, student_scores: "sigmoid" or "softmax"."""
+
+    network: Deployable
+    config: DistillationConfig
+    columns: Tensor
+    scores: str
+    student_scores: str
+    background: bool
+    device: str
+
+    @torch.no_grad()
+    def predict(self, batches: list[Batch], precision: str) -> list[Taught]:
+        """What it says of the parts of a global batch (on its device)."""
+        found = []
+        for batch in batches:
+            with autocast(precision, self.device):
+                encodings, logits = self.network(batch.images)
+            found.append((encodings, in_order(logits, self.columns, self.scores)))
+        sure = global_positives(torch.stack([confidence(logits, self.scores).sum() for _, logits in found]).sum())
+        return [Taught(self, encodings, logits, sure) for encodings, logits in found]
 
 
-def look(teacher: Teacher, picture: np.ndarray, views: Sequence[View]) -> np.ndarray:
-    """What a teacher sees in a picture, all views merged: [n, 6] as `Teacher`, best first.
+def teacher_for(
+    config: DistillationConfig, student: SSD, card: Card, class_map: dict[str, str], focal: bool, device: str
+) -> Teacher:
+    """The teacher that a config names, made to fit the student. focal: the student's loss trains no background column.
 
-    Boxes of one class that overlap become one, its place the mean weighted by score. Its score is the sum over the
-    views divided by the views in which it lies whole: what one view of several believes is believed less.
+    Raises MobileSSDError, one line, where it has other anchors or lacks one of the student's classes.
     """
-    seen = [view.to_picture(teacher(view.of(picture))) for view in views]
-    rows = np.concatenate(seen)
-    owner = np.repeat(np.arange(len(views)), [len(part) for part in seen])
-    merged = []
-    for label in np.unique(rows[:, 0]):
-        mine = np.flatnonzero(rows[:, 0] == label)
-        left = mine[np.argsort(-rows[mine, 1], kind="stable")]
-        while len(left):
-            together = iou_matrix(rows[left[:1], 2:], rows[left, 2:])[0] > SAME
-            group, left = left[together], left[~together]
-            best = group[np.unique(owner[group], return_index=True)[1]]  # sorted by score: the best of each view
-            box = np.average(rows[best, 2:], 0, rows[best, 1])
-            able = sum(view.holds(box) for view in views)
-            merged.append([label, rows[best, 1].sum() / max(able, len(best)), *box])
-    found = np.array(merged, np.float32).reshape(-1, 6)
-    found = found[found[:, 1] > FLOOR]
-    return found[np.argsort(-found[:, 1], kind="stable")]
+    from detection.weights.source import open_weights
+
+    assert config.teacher is not None
+    weights = open_weights(config.teacher)
+    if weights.exported:
+        raise MobileSSDError(
+            f"distillation.teacher: {config.teacher} is an exported file; name weights that torch can run"
+        )
+    ssd, theirs = load_checkpoint(weights.path)
+    if ssd.spec.input.size != student.spec.input.size:
+        larger = build(ssd.spec.with_input_size(student.spec.input.size))
+        load_into(larger, ssd.state_dict())
+        ssd = larger
+    own, others = anchors_of(student), anchors_of(ssd)
+    if own.shape != others.shape or abs(own - others).max() > 1e-4 or ssd.spec.variances != student.spec.variances:
+        raise MobileSSDError(
+            f"distillation.teacher: {config.teacher} has {len(others)} anchors that are not the student's {len(own)}; "
+            "choose a teacher of the same layout, or let it write boxes (mobilessd detect) and train with those"
+        )
+    known = {canonical(name) for name in theirs.class_names}
+    renamed = {mine: name for mine, name in class_map.items() if canonical(name) in known}
+    sources = class_sources(card.class_names, theirs.class_names, renamed)
+    if missing := [name for name, source in zip(card.class_names, sources) if source is None]:
+        raise MobileSSDError(
+            f"distillation.teacher: {config.teacher} does not know {', '.join(missing[:6])}; see --class-map"
+        )
+    columns = torch.tensor([0, *(1 + source for source in sources if source is not None)], device=device)
+    network = Deployable(fuse(ssd.eval())).eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    scores, all_known = ssd.spec.scores, len(columns) == 1 + len(theirs.class_names)
+    # A sigmoid background says "none of all my classes": of fewer classes it says nothing that could be taught.
+    background = not focal and (scores == "softmax" or all_known)
+    return Teacher(network, config, columns, scores, student.spec.scores, background, device)
 
 
-def onnx_teacher(path: str | Path, threads: int = 2) -> Teacher:
-    """A detector of the DEIM, D-FINE, RT-DETR family in ONNX form: inputs `images` [1, 3, S, S] (RGB, 0..1, stretched)
-    and `orig_target_sizes`; outputs `labels` 0..79, `boxes` xyxy, `scores`. Raises BadWeightsError for another one."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base
-        raise BadWeightsError(f"{path}: onnxruntime cannot read it ({str(error).splitlines()[0][:120]})") from None
-    inputs, outputs = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
-    if len(inputs) != 2 or not {"labels", "boxes", "scores"} <= set(outputs):
-        raise BadWeightsError(f"{path}: no detector of the DEIM family (inputs {inputs}, outputs {outputs})")
-    size = int(session.get_inputs()[0].shape[-1])
-
-    def teacher(picture: np.ndarray) -> np.ndarray:
-        small = cv2.resize(picture, (size, size)).transpose(2, 0, 1)[None].astype(np.float32) / 255
-        unit = np.ones((1, 2), np.int64)
-        found = session.run(["labels", "boxes", "scores"], {inputs[0]: small, inputs[1]: unit})
-        labels, boxes, scores = (np.asarray(part)[0] for part in found)
-        return np.column_stack([labels, scores, boxes])[scores > FLOOR]
-
-    return teacher
-
-
-def write_soft_labels(
-    teacher: Teacher,
-    pictures: Iterable[str | Path],
-    output: str | Path,
-    views: Sequence[View],
-    names: dict[int, str] = COCO_80,
-) -> int:
-    """Looks at every picture and writes COCO ground truth with scores to `output`, atomically, every so often: a
-    stopped run goes on where it was. names: category id -> name, in the order of the teacher's labels. Returns the
-    number of new pictures."""
-    output = Path(output)
-    data: dict[str, Any] = {
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": i, "name": n} for i, n in names.items()],
-    }
-    if output.exists():
-        data = json.loads(output.read_text(encoding="utf-8"))
-    done, ids = {image["file_name"] for image in data["images"]}, list(names)
-    left = [path for path in map(str, pictures) if path not in done]
-    for number, path in enumerate(left, start=1):
-        try:
-            picture = read_image(path)
-        except BadPictureError as error:
-            log.warning("%s; left out", error)
-            continue
-        height, width = picture.shape[:2]
-        image_id = len(data["images"]) + 1
-        data["images"].append({"id": image_id, "file_name": path, "height": height, "width": width})
-        for label, score, x1, y1, x2, y2 in look(teacher, picture, views).tolist():
-            box = [x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height]
-            row = {
-                "id": len(data["annotations"]) + 1,
-                "image_id": image_id,
-                "category_id": ids[int(label)],
-                "iscrowd": 0,
-            }
-            row |= {"bbox": [round(v, 2) for v in box], "area": round(box[2] * box[3], 1), "score": round(score, 4)}
-            data["annotations"].append(row)
-        if number % SAVE_EVERY == 0 or number == len(left):
-            write_text(output, json.dumps(data))
-            log.info("%d of %d pictures", number, len(left))
-    return len(left)
+def in_order(logits: Tensor, columns: Tensor, scores: str) -> Tensor:
+    """A teacher's logits [N, A, K] with the student's columns. What a softmax gave to the classes that are left out is
+    background to the student."""
+    chosen = logits.float()[..., columns]
+    if scores == "sigmoid" or len(columns) == logits.shape[-1]:
+        return chosen
+    left_out = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    left_out[columns[1:]] = False
+    chosen[..., 0] = logits.float()[..., left_out].logsumexp(-1)
+    return chosen
