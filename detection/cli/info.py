@@ -258,7 +258,7 @@ def _detector_facts(subject: Subject) -> tuple[dict[str, Any], Any]:
     facts = {
         "kind": "detector",
         "input_size": list(spec.input.size),
-        "rule": f"{spec.input.color.upper()}, (x - {_numbers(mean)}) / {_numbers(std)}, {spec.scores} scores",
+        "rule": f"{spec.input.color.upper()}, (x - {numbers(mean)}) / {numbers(std)}, {spec.scores} scores",
         "num_classes": spec.num_classes,
         "class_names": list(card.class_names) if card else [],
         "anchors": sum(h * w * a for (h, w), a in zip(maps, per_cell)),
@@ -279,7 +279,8 @@ def _sums(pairs: Iterable[tuple[str, Any]]) -> dict[str, dict[str, int]]:
     return sums
 
 
-def _numbers(values: tuple[float, ...]) -> str:
+def numbers(values: tuple[float, ...]) -> str:
+    """Mean or deviation of the input, one number where its channels agree."""
     texts = [f"{value:g}" for value in values]
     return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
 
