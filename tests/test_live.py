@@ -1,6 +1,5 @@
-"""Live: the newest frame of a camera, every frame of a file, and the command that shows, records or prints them."""
+"""Live: one network for several sources, their pace and numbers, and the command that shows, records or prints them."""
 
-import http.server
 import os
 import re
 import signal
@@ -10,191 +9,161 @@ import threading
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from live_help import CameraServer, FakeDetector, save_video, wait_until
 
 from detection.cli.main import main
-from detection.core.detections import Detections
-from detection.core.errors import MobileSSDError
 from detection.core.media import Video
-from detection.live.capture import Capture, Captured, Mailbox, camera_number
-from detection.live.overlay import draw_result, put_status
-from detection.live.pipeline import Meter, Result, detect_frames, paced
+from detection.live.capture import Captured, open_capture
+from detection.live.names import name_sources
+from detection.live.overlay import draw_tracked, put_status, stale_picture
+from detection.live.pipeline import Engine, Feed, Pace, Result, Station, Timing, timed
+from detection.live.stats import Stats, percentile
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class FakeDetector:
-    """Finds one dog in the middle of every picture, after `seconds`."""
-
-    def __init__(self, seconds=0.0):
-        self.seconds = seconds
-
-    def __call__(self, image):
-        time.sleep(self.seconds)
-        height, width = image.shape[:2]
-        box = np.array([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], np.float32)
-        return Detections(box, np.array([0.9], np.float32), np.array([0]), ("dog",), (height, width))
-
-    def __str__(self):
-        return "fake weights"
-
-
-def save_video(path, frames=12, fps=20.0, size=(48, 64)):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, size[::-1])
-    for i in range(frames):
-        writer.write(np.full((*size, 3), 20 * i % 250, np.uint8))
-    writer.release()
-    return path
 
 
 def captured(index=0, seconds=0.0, size=(48, 64)):
     return Captured(np.zeros((*size, 3), np.uint8), index, seconds, time.monotonic())
 
 
-# ---------------------------------------------------------------- mailbox and capture
-
-
-def test_a_mailbox_keeps_the_newest_and_counts_the_others():
-    box = Mailbox()
-    for i in range(5):
-        assert box.put(i)
-    assert box.take() == 4 and box.dropped == 4
-    with pytest.raises(TimeoutError):
-        box.take(timeout=0.01)
-
-
-def test_a_mailbox_that_waits_loses_nothing():
-    box, got = Mailbox(), []
-    thread = threading.Thread(target=lambda: [box.put(i, wait=True) for i in range(50)] and box.close())
-    thread.start()
-    while (item := box.take(timeout=5)) is not None:
-        got.append(item)
-    thread.join()
-    assert got == list(range(50)) and box.dropped == 0
-
-
-def test_a_closed_mailbox_gives_what_is_left_and_refuses_more():
-    box = Mailbox()
-    box.put("last")
-    box.close()
-    assert not box.put("late") and not box.put("late", wait=True)
-    assert box.take() == "last" and box.take() is None
-
-
-def test_a_file_shows_every_frame_however_slow_the_network(tmp_path):
-    with Capture(str(save_video(tmp_path / "film.avi"))) as capture:
-        assert not capture.live and capture.fps == 20
-        results = list(detect_frames(capture, FakeDetector(0.01)))
-    assert [result.frame.index for result in results] == list(range(12))
-    assert capture.dropped == 0 and all(len(result.detections) == 1 for result in results)
-    assert all(result.seconds >= 0.01 for result in results)
+def result_of(frame):
+    return Result(frame, FakeDetector()(frame.image), Timing(0.001, 0.02, 0.003))
 
 
 @pytest.fixture
 def camera():
-    """The URL of an endless MJPEG stream of 50 frames a second on this machine; each frame tells its number."""
-    running = threading.Event()
-    running.set()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            number = 0
-            try:
-                while running.is_set():
-                    number += 1
-                    jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), number % 250, np.uint8))[1].tobytes()
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    self.wfile.write(head.encode() + jpeg + b"\r\n")
-                    time.sleep(0.02)
-            except OSError:  # the reader has gone
-                pass
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/stream.mjpg"
-    running.clear()
-    server.shutdown()
-    server.server_close()
+    server = CameraServer(fps=50)
+    yield server
+    server.down()
 
 
-def test_a_live_source_is_never_behind_however_slow_the_network(camera):
-    with Capture(camera) as capture:
-        assert capture.live
-        ages = []
-        for result in detect_frames(capture, FakeDetector(0.15)):
-            ages.append(time.monotonic() - result.frame.arrived - result.seconds)
-            if len(ages) == 6:
-                break
-    assert capture.dropped > 6
-    assert np.median(ages) < 0.15, "the frame was taken fresh, not from a queue"
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("capture")]
+# ---------------------------------------------------------------- one network for several sources
 
 
-@pytest.mark.parametrize("source", ["http://127.0.0.1:9/none", "nowhere.mp4", "97"])
-def test_a_source_that_is_not_there_is_one_clear_line(source):
-    with pytest.raises(MobileSSDError) as caught:
-        Capture(source)
-    assert source in str(caught.value) and "\n" not in str(caught.value)
+def run_all(captures, detector, steps, seconds=20, **options):
+    """Runs captures to their end; `steps[i]` are those of source i."""
+    feeds = [Feed(capture) for capture in captures]
+    engine = Engine(feeds, timed(detector))
+    stations = [Station(feed, step, **options) for feed, step in zip(feeds, steps)]
+    for thread in (*stations, engine):
+        thread.start()
+    wait_until(lambda: not any(station.running for station in stations), seconds, "the end")
+    engine.close()
+    for capture in captures:
+        capture.close()
 
 
-def test_a_source_that_falls_silent_is_told_and_does_not_hang(camera, monkeypatch):
-    monkeypatch.setattr("detection.live.capture.FRAME_TIMEOUT", 0.2)
-    with Capture(camera) as capture:
-        monkeypatch.setattr(capture._box, "put", lambda *_, **__: not capture._box._closed)  # no frame comes through
-        with pytest.raises(MobileSSDError, match="no frame for 0.2 s"):
-            for _ in capture:
-                pass
+def collector(into, seconds=0.0):
+    def step(result):
+        time.sleep(seconds)
+        into.append(result)
+        return result
+
+    return step
 
 
-def test_names_of_cameras(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert camera_number("0") == 0 and camera_number("/dev/video2") == 2
-    assert camera_number("film.mp4") is None and camera_number("rtsp://0") is None and camera_number("") is None
-    Path("7").write_text("a file of this name")
-    assert camera_number("7") is None
+def test_a_file_shows_every_frame_however_slow_the_network(tmp_path):
+    capture = open_capture(name_sources([str(save_video(tmp_path / "film.avi"))])[0])
+    results = []
+    run_all([capture], FakeDetector(0.01), [[collector(results)]])
+    assert [result.frame.index for result in results] == list(range(12))
+    assert all(len(result.detections) == 1 and result.timing.network >= 0.01 for result in results)
+
+
+def test_sources_take_turns_and_a_slow_output_slows_only_its_own(tmp_path):
+    names = name_sources([str(save_video(tmp_path / f"{i}.avi", frames=n)) for i, n in enumerate((40, 40, 4))])
+    captures = [open_capture(name) for name in names]
+    fast, also_fast, slow = [], [], []
+    ends = []
+    steps = [[collector(fast)], [collector(also_fast)], [collector(slow, 0.2)]]
+    for results in steps[:2]:
+        results.append(lambda result: ends.append(time.monotonic()) or result)
+    begin = time.monotonic()
+    run_all(captures, FakeDetector(0.002), steps)
+    assert [len(fast), len(also_fast), len(slow)] == [40, 40, 4]
+    assert max(ends) - begin < 0.75 < time.monotonic() - begin, "the fast ones did not wait for the slow one"
+
+
+def test_a_fault_in_one_source_leaves_the_others_running(tmp_path):
+    captures = [open_capture(name) for name in name_sources([str(save_video(tmp_path / f"{i}.avi")) for i in "ab"])]
+
+    def fault(result):
+        raise ZeroDivisionError("a bug")
+
+    results, done = [], []
+    run_all(captures, FakeDetector(), [[fault], [collector(results)]], done=lambda: done.append(1))
+    assert len(results) == 12 and len(done) == 2
+    assert captures[0].state == "failed" and isinstance(captures[0].error, ZeroDivisionError)
+
+
+def test_the_steps_of_the_detector_are_timed_and_give_its_very_boxes(shared):
+    from detection import Detector
+    from detection.core.preprocess import read_image
+
+    detector = Detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite", threads=1)
+    image = read_image(sorted((shared / "data" / "photos").glob("*.jpg"))[0])
+    detections, network, post = timed(detector)(image)
+    assert np.array_equal(detections.boxes, detector(image).boxes) and len(detections)
+    assert network > post > 0
 
 
 # ---------------------------------------------------------------- pace and numbers
 
 
 def test_a_file_plays_at_its_own_speed():
-    results = [Result(captured(i, i / 10), None, 0.0) for i in range(5)]
-    slept = []
-    assert [result.frame.index for result in paced(results, slept.append)] == list(range(5))
+    slept, pace = [], Pace()
+    for i in range(5):
+        pace.hold(result_of(captured(i, i / 10)), slept.append)
     assert sum(slept) == pytest.approx(0.1 + 0.2 + 0.3 + 0.4, abs=0.05), "each waits for its own time (nobody slept)"
-    begin = time.monotonic()
-    list(paced(results))
+    begin, pace = time.monotonic(), Pace()
+    for i in range(5):
+        held = pace.hold(result_of(captured(i, i / 10)))
     assert 0.38 < time.monotonic() - begin < 0.8
+    assert time.monotonic() - held.frame.arrived < 0.1, "held back on purpose is no delay"
 
 
-def test_the_meter_tells_speed_and_delay():
-    meter = Meter()
-    assert meter.fps == meter.delay == meter.delay_p95 == 0
-    for i in range(6):
+def test_stats_tell_speed_delay_and_drops():
+    stats = Stats()
+    assert stats.fps == 0 and stats.percentiles("total") == (0, 0)
+    for i in (0, 1, 2, 7, 8):
         frame = captured(i)
         time.sleep(0.02)
-        meter.add(frame)
-    assert 20 < meter.fps <= 50 and 0.02 <= meter.delay < 0.06 and meter.delay_p95 >= meter.delay
+        stats.add(result_of(frame), ["dog"])
+    numbers = stats.to_dict()
+    assert 20 < stats.fps <= 50 and stats.dropped == 4 and stats.seen == {"dog": 5}
+    assert 20 <= numbers["total"][0] < 60 and numbers["network"] == [20, 20] and numbers["post"] == [3, 3]
+    assert "4 dropped" in stats.line() and stats.table()[1].split() == "network p50 20.0 ms p95 20.0 ms".split()
+
+
+def test_the_speed_of_a_source_that_is_away_falls_to_zero(monkeypatch):
+    stats = Stats()
+    for i in range(5):
+        stats.add(result_of(captured(i)))
+        time.sleep(0.005)
+    now = time.monotonic()
+    monkeypatch.setattr("detection.live.stats.time.monotonic", lambda: now + 5)
+    assert stats.fps == 0
+
+
+def test_percentiles_are_values_that_occurred():
+    values = [float(i) for i in range(1, 101)]
+    assert percentile(values, 0.5) == 50 and percentile(values, 0.95) == 95 and percentile([7.0], 0.95) == 7
 
 
 def test_numbers_are_written_on_a_copy():
     frame = captured(size=(240, 320))
-    drawn = draw_result(Result(frame, FakeDetector()(frame.image), 0.0), Meter(), live=True, dropped=3)
-    assert not frame.image.any() and drawn[:20, :100].any() and drawn.shape == (240, 320, 3)
+    drawn = draw_tracked(frame.image, FakeDetector()(frame.image))
+    put_status(drawn, ["23.8 fps", "31 ms"])
+    assert not frame.image.any() and drawn[:30, :60].any() and drawn.shape == (240, 320, 3)
+    stale = stale_picture(drawn, "no frame")
+    assert np.ptp(stale[100:].astype(int), axis=2).max() == 0, "grey, so that nobody takes it for now"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 300), (300, 5), (20, 30)])
 def test_numbers_leave_out_pictures_too_small_for_them(size):
-    put_status(np.zeros((*size, 3), np.uint8), "24.0 fps  31 ms")
+    put_status(np.zeros((*size, 3), np.uint8), ["24.0 fps  31 ms"] * 9)
 
 
 # ---------------------------------------------------------------- the command
@@ -214,33 +183,67 @@ def live(monkeypatch, capsys, tmp_path):
     return run
 
 
-def test_without_a_window_it_says_so_and_records(live):
+def test_headless_it_records(live):
     save_video(Path("film.avi"))
-    code, out, err = live("film.avi", "--record", "out.mp4")
+    code, out, err = live("film.avi", "--headless", "--record", "out.mp4")
     assert code == 0 and err == ""
-    assert out.splitlines()[0] == "no window: there is no display; recording to out.mp4"
     assert "12 frames in" in out and "recorded 12 frames to out.mp4" in out
     frames = list(Video("out.mp4"))
     assert len(frames) == 12 and np.ptp(frames[0].image) > 100, "boxes are drawn"
 
 
-def test_without_a_window_and_recording_it_prints(live):
+def test_several_sources_record_to_files_of_their_own(live):
+    save_video(Path("a.avi"))
+    save_video(Path("b.avi"), frames=5)
+    code, out, _ = live("front=a.avi", "b.avi", "--headless", "--record", "out.mp4")
+    assert code == 0 and "front: 12 frames in" in out and "b.avi: 5 frames in" in out
+    assert len(list(Video("out-front.mp4"))) == 12 and len(list(Video("out-b.avi.mp4"))) == 5
+
+
+def test_headless_it_prints(live):
     save_video(Path("film.avi"))
-    code, out, _ = live("film.avi")
-    assert code == 0 and "printing what is seen" in out and re.search(r"0\.0 s .* fps .* ms  dog 0\.90", out)
+    code, out, _ = live("film.avi", "--headless", "--stats", "--speed", "own")
+    assert code == 0 and re.search(r"[0-9.]+ s .* fps, delay .* ms .*dog 0\.90", out)
+    assert re.search(r"network  p50 +[0-9.]+ ms   p95 +[0-9.]+ ms", out)
 
 
 def test_a_stream_ends_after_the_frames_asked_for(live, camera):
-    code, out, _ = live(camera, "--no-window", "--frames", 5, "--record", "out.avi")
-    assert code == 0 and "no window" not in out and "5 frames in" in out and list(Video("out.avi"))
+    code, out, _ = live(camera.url, "--headless", "--frames", 5, "--record", "out.avi")
+    assert code == 0 and " 5 frames in" in out and list(Video("out.avi"))
+    assert not [t.name for t in threading.enumerate() if t.name.startswith(("capture", "pump", "network", "output"))]
 
 
 def test_mistakes_are_one_line(live):
     save_video(Path("film.avi"))
-    for args in (["nowhere.mp4"], ["film.avi", "--record", "film.avi"], ["film.avi", "--record", "x.txt"], ["."]):
-        code, _, err = live(*args)
-        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
+    Path("broken.avi").write_bytes(b"RIFF")
+    for args in (
+        ["nowhere.mp4"],
+        ["broken.avi"],
+        ["97"],
+        ["film.avi", "--record", "film.avi"],
+        ["film.avi", "--record", "x.txt"],
+        ["x=film.avi", "x=film.avi"],
+        ["film.avi", "--window"],
+        ["film.avi", "--camera-size", "big"],
+    ):
+        code, _, err = live("--headless", *args) if "--window" not in args else live(*args)
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, args
     assert len(list(Video("film.avi"))) == 12
+
+
+def test_a_source_that_breaks_later_is_reported_and_the_others_go_on(live, monkeypatch):
+    save_video(Path("good.avi"))
+    save_video(Path("bad.avi"), size=(30, 30))
+    whole = FakeDetector.__call__
+
+    def stumbles(self, image):
+        if image.shape[0] == 30:
+            raise ZeroDivisionError("a bug")
+        return whole(self, image)
+
+    monkeypatch.setattr(FakeDetector, "__call__", stumbles)
+    code, out, err = live("good.avi", "bad.avi", "--headless")
+    assert code == 1 and "good.avi: 12 frames" in out and "bad.avi" in err and "ZeroDivisionError" in err
 
 
 class FakeWindow:
@@ -253,6 +256,10 @@ class FakeWindow:
         FakeWindow.shown.append(image)
         return len(FakeWindow.shown) < 4  # then q
 
+    def idle(self):
+        time.sleep(0.005)
+        return True
+
     def close(self):
         pass
 
@@ -260,20 +267,35 @@ class FakeWindow:
 def test_q_ends_it(live, monkeypatch):
     monkeypatch.setattr("detection.live.window.window_problem", lambda: None)
     monkeypatch.setattr("detection.live.window.Window", FakeWindow)
-    save_video(Path("film.avi"), fps=50)
+    save_video(Path("film.avi"), fps=20, frames=40)
     code, out, _ = live("film.avi")
-    assert code == 0 and len(FakeWindow.shown) == 4 and "4 frames in" in out
+    assert code == 0 and len(FakeWindow.shown) == 4
+    assert int(re.search(r"film.avi: (\d+) frames in", out)[1]) < 15
+
+
+def test_a_lost_camera_is_shown_as_stale(live, monkeypatch, camera):
+    monkeypatch.setattr("detection.live.window.window_problem", lambda: None)
+    monkeypatch.setattr("detection.live.window.Window", FakeWindow)
+    monkeypatch.setattr(FakeWindow, "show", lambda self, image: FakeWindow.shown.append(image) or True)
+    threading.Timer(1.5, lambda: setattr(camera, "mode", "hang")).start()
+    monkeypatch.setattr("detection.live.capture.STALE_AFTER", 0.3)
+
+    begin = time.monotonic()
+    monkeypatch.setattr(FakeWindow, "idle", lambda self: time.sleep(0.005) or time.monotonic() - begin < 4)
+    code, _, _ = live(camera.url)
+    last = FakeWindow.shown[-1].astype(int)
+    assert code == 0 and (last[24:] == last[24:, :, :1]).all(), "grey: not silently frozen"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_playable_recording(camera, shared, tmp_path, which):
     weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
-    command = [sys.executable, ROOT / "tools" / "live_demo.py", camera, "--no-window", "--weights", weights]
+    command = [sys.executable, ROOT / "tools" / "live_demo.py", camera.url, "--headless", "--weights", weights]
     command += ["--record", tmp_path / "out.mp4", "--threads", 1]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()  # the detector is ready
-    assert " fps " in process.stdout.readline()
+    assert " fps" in process.stdout.readline()
     time.sleep(0.7)
     process.send_signal(which)
     out, err = process.communicate(timeout=30)

@@ -11,7 +11,8 @@ import pytest
 
 from detection.core.errors import MobileSSDError
 from detection.core.media import Video
-from detection.live.recorder import Recorder
+from detection.live.outputs import Recording
+from detection.live.recorder import Recorder, RecordingStopped
 from detection.live.window import window_problem
 
 # ---------------------------------------------------------------- recorder
@@ -62,6 +63,54 @@ def test_what_cannot_be_recorded_is_one_clear_line(tmp_path):
     for name in ("out.gif", "out", "dir.mp4"):
         with pytest.raises(MobileSSDError, match=name):
             Recorder(tmp_path / name, 10)
+
+
+def test_a_full_disk_ends_the_recording_and_keeps_it(tmp_path, monkeypatch):
+    free = [10**12]
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr("detection.live.recorder.shutil.disk_usage", lambda _: usage(10**12, 0, free[0]))
+    monkeypatch.setattr("detection.live.recorder.CHECK_EVERY", 0.0)
+    said = []
+    recording = Recording(tmp_path / "out.mp4", lambda: 10, lambda: True, None, said.append)
+    for i in range(9):
+        free[0] = 10**12 if i < 5 else 10**6
+        recording.write(np.zeros((48, 64, 3), np.uint8), i / 10)
+    assert not recording.running and len(list(Video(tmp_path / "out.mp4"))) == 5
+    assert said == [
+        f"{tmp_path / 'out.mp4'}: recording stopped, only 1 MB are free on its disk; the 5 frames until then are kept"
+    ]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a small disk of its own")
+def test_a_really_full_disk(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", small], capture_output=True).returncode:
+        pytest.skip("may not mount a disk here")
+    try:
+        rng, recorder = np.random.default_rng(0), Recorder(small / "out.mp4", 10, reserve=1 << 20)
+        with pytest.raises(RecordingStopped, match="are free"):
+            for _ in range(400):
+                recorder.write(rng.integers(0, 255, (240, 320, 3), np.uint8))
+                recorder._checked = 0.0
+        assert 5 < len(list(Video(small / "out.mp4"))) == recorder.frames
+        full = Recorder(small / "more.mp4", 10, reserve=0)  # as if others filled it in the same second
+        for _ in range(200):
+            full.write(rng.integers(0, 255, (240, 320, 3), np.uint8))
+        with pytest.raises(MobileSSDError, match="more.mp4"):
+            full.close()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_long_recording_is_cut_into_files(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("detection.live.outputs.time.strftime", lambda _: f"part{len(said)}")
+    recording = Recording(tmp_path / "out.avi", lambda: 10, lambda: True, 1e-9, said.append)
+    for i in range(3):
+        recording.write(np.zeros((48, 64, 3), np.uint8), i / 10)
+    recording.close()
+    assert [len(list(Video(tmp_path / f"out-part{i}.avi"))) for i in range(3)] == [1, 1, 1] and len(said) == 3
 
 
 # ---------------------------------------------------------------- window

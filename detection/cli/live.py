@@ -1,107 +1,115 @@
-"""`mobilessd live`: a webcam, a stream or a video with its objects, in a window, in a recording, or in words."""
+"""`mobilessd live`: cameras, streams and videos with their objects, in a window, in a recording, or in words."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import os
+import re
 import signal
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from dataclasses import fields
 
-from detection.cli.common import add_detector_arguments, in_words, open_detector, positive_int
+from detection.cli.common import add_detector_arguments, open_detector, positive_int
 from detection.core.errors import MobileSSDError
 
 EPILOG = """examples:
   mobilessd live                          the first webcam; q or Escape ends
   mobilessd live 1 --classes person,dog   the second webcam
-  mobilessd live film.mp4 --record out.mp4
-  mobilessd live rtsp://camera/stream --no-window
+  mobilessd live door=rtsp://10.0.0.7/main yard=0 --record seen.mp4
+  mobilessd live film.mp4 --headless --record out.mp4
 
 A live source always shows its newest frame, a file shows every frame."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd live`."""
-    parser.add_argument("source", nargs="?", default="0", help="webcam number, video file or URL (default: 0)")
-    parser.add_argument("--record", metavar="FILE", help="write what is shown to a video (.mp4, .avi)")
-    parser.add_argument("--no-window", action="store_true", help="open no window even where one can be")
-    parser.add_argument("--speed", choices=("own", "max"), help="of a file (default: own in a window, else max)")
-    parser.add_argument("--frames", type=positive_int, metavar="N", help="stop after N frames")
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help="webcam number, URL, video file, pictures folder; NAME=SOURCE gives it a name (default: 0)",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--window", dest="show", action="store_const", const="window", help="a window, or an error")
+    where.add_argument("--headless", dest="show", action="store_const", const="none", help="neither window nor page")
+    parser.add_argument("--record", metavar="FILE", help="write what is shown to a video (.mp4, .mkv, .avi)")
+    parser.add_argument("--record-minutes", type=minutes, metavar="M", help="begin a new file after M minutes")
+    parser.add_argument("--speed", choices=("own", "max"), help="of files (default: own where shown, else max)")
+    parser.add_argument("--loop", action="store_true", help="files begin again at their end")
+    parser.add_argument("--frames", type=positive_int, metavar="N", help="stop after N frames of each source")
+    parser.add_argument("--stats", action="store_true", help="p50 and p95 of capture, network, post-processing, total")
+    parser.add_argument("--keep-trying", action="store_true", help="start even if no camera can be opened yet")
+    parser.add_argument("--camera-size", type=size, metavar="WxH", help="ask webcams for this size")
     add_detector_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs until the source ends, or somebody ends it; see the parser for `args`."""
-    from detection.live.capture import Capture
-    from detection.live.overlay import draw_result, status_line
-    from detection.live.pipeline import Meter, detect_frames, paced
-    from detection.live.recorder import Recorder
-    from detection.live.window import Window, window_problem
+    """Runs until the sources end, or somebody ends it; see the parser for `args`."""
+    from detection.live import app
+    from detection.live.options import LiveOptions
 
-    problem = "--no-window was given" if args.no_window else window_problem()
-    if problem and not args.no_window:
+    args.sources = args.sources or ["0"]
+    _check(args)
+    args.show = _where(args)
+    options = LiveOptions(**{field.name: getattr(args, field.name) for field in fields(LiveOptions)})
+    with _until_signal() as stop:
+        return app.run(options, lambda: open_detector(args), stop, lambda line: print(line, flush=True))
+
+
+def _check(args: argparse.Namespace) -> None:
+    for source in args.sources if args.record else ():
+        if os.path.exists(source) and os.path.realpath(args.record) == os.path.realpath(source):
+            raise MobileSSDError(f"{args.record}: is the video to be watched: record to another file")
+
+
+def _where(args: argparse.Namespace) -> str:
+    """Where to show it: as asked for, else in a window where there can be one."""
+    from detection.live import window
+
+    if args.show == "none":
+        return "none"
+    problem = window.window_problem()
+    if problem and args.show == "window":
+        raise MobileSSDError(f"no window: {problem}; leave --window away")
+    if problem:
         print(f"no window: {problem}; {f'recording to {args.record}' if args.record else 'printing what is seen'}")
-    if args.record and os.path.exists(args.source) and os.path.realpath(args.record) == os.path.realpath(args.source):
-        raise MobileSSDError(f"{args.record}: is the video to be watched: record to another file")
-    with ExitStack() as stack:
-        stack.enter_context(_terminated_like_interrupted())
-        capture = stack.enter_context(Capture(args.source))
-        detector = open_detector(args)
-        print(detector, flush=True)
-        recorder = None
-        if args.record:
-            recorder = Recorder(args.record, capture.fps)
-            stack.callback(lambda: recorder.frames and print(f"recorded {recorder.frames} frames to {args.record}"))
-            stack.enter_context(recorder)
-        window = None
-        if not problem:
-            window = Window(f"mobilessd: {args.source}")
-            stack.callback(window.close)
-        results = detect_frames(capture, detector)
-        if not capture.live and (args.speed or ("own" if window else "max")) == "own":
-            results = paced(results)
-        meter, last_words = Meter(), 0.0
-        try:
-            for result in results:
-                drawn = draw_result(result, meter, capture.live, capture.dropped)
-                if recorder:
-                    recorder.write(drawn, result.frame.time if capture.live else None)
-                go_on = window.show(drawn) if window else True
-                meter.add(result.frame)
-                if not window and time.monotonic() - last_words >= 1:
-                    last_words = time.monotonic()
-                    numbers = status_line(meter, capture.live, capture.dropped)
-                    print(f"{result.frame.time:7.1f} s  {numbers}  {in_words(result.detections)}", flush=True)
-                if not go_on or meter.count == args.frames:
-                    break
-        except KeyboardInterrupt:
-            print("stopped")
-        _sum_up(meter, capture.dropped)
-    return 0
-
-
-def _sum_up(meter, dropped: int) -> None:
-    took = max(time.monotonic() - meter.started, 1e-9)
-    words = f"{meter.count} frames in {took:.1f} s ({meter.count / took:.1f} fps), "
-    words += f"delay {meter.delay * 1000:.0f} ms, 95 of 100 below {meter.delay_p95 * 1000:.0f} ms"
-    print(words + (f", {dropped} dropped for newer ones" if dropped else ""))
+    return "none" if problem else "window"
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Within it SIGTERM ends like Ctrl-C, so that a recording is closed and playable."""
+def _until_signal() -> Iterator[threading.Event]:
+    """Gives an event that SIGTERM and Ctrl-C set, so that recordings are closed; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def handle(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may ask for signals
-        yield
+        yield stop
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {which: signal.signal(which, handle) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def minutes(text: str) -> float:
+    """argparse type: a number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < 1e6:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes")
+
+
+def size(text: str) -> tuple[int, int]:
+    """argparse type: 1280x720."""
+    match = re.fullmatch(r"([0-9]{2,5})[xX]([0-9]{2,5})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 1280x720")
+    return int(match[1]), int(match[2])

@@ -1,33 +1,45 @@
-"""Numbers written on the picture: speed, delay, dropped frames. OpenCV through `detection.core.drawing`."""
+"""Boxes, lines, zones and numbers drawn on the picture. OpenCV through `detection.core.drawing`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
-from detection.core.drawing import Area, draw_detections, fit_text, put_text
-from detection.live.pipeline import Meter, Result
+from detection.core.detections import Detections
+from detection.core.drawing import Area, class_color, draw_boxes, fit_text, put_text
 
 DARK = (24, 24, 28)
+WARNING = (255, 196, 0)
 
 
-def draw_result(result: Result, meter: Meter, live: bool, dropped: int = 0) -> np.ndarray:
-    """A copy of the frame, uint8 RGB, with boxes and a line of numbers in its upper left corner."""
-    canvas = draw_detections(result.frame.image, result.detections)
-    put_status(canvas, status_line(meter, live, dropped))
-    return canvas
+def draw_tracked(image: np.ndarray, detections: Detections) -> np.ndarray:
+    """A copy of the frame, uint8 RGB, with boxes, names, scores, and the numbers of what is being tracked."""
+    tracks = detections.track_ids if detections.track_ids is not None else np.full(len(detections), -1)
+    texts = [
+        f"{name} #{track} {score:.2f}" if track >= 0 else f"{name} {score:.2f}"
+        for name, track, score in zip(detections.names, tracks, detections.scores)
+    ]
+    colors = [class_color(int(class_id)) for class_id in detections.class_ids]
+    return draw_boxes(image, detections.boxes, colors, texts)
 
 
-def status_line(meter: Meter, live: bool, dropped: int = 0) -> str:
-    """`23.8 fps  31 ms` and, for live sources, how many frames were passed over because newer ones had come."""
-    text = f"{meter.fps:.1f} fps  {meter.delay * 1000:.0f} ms"
-    return f"{text}  {dropped} dropped" if live and dropped else text
-
-
-def put_status(canvas: np.ndarray, text: str) -> None:
-    """Writes `text` into the upper left corner, if there is room for it. Changes `canvas`."""
+def put_status(canvas: np.ndarray, lines: Sequence[str], color: tuple[int, int, int] = DARK) -> None:
+    """Writes lines into the upper left corner, as far as there is room for them. Changes `canvas`."""
     height, width = canvas.shape[:2]
-    size, scale = fit_text(text, max(10, round(math.sqrt(height * width) * 0.02)), width)
-    if scale and size[1] <= height:
-        put_text(canvas, text, Area(0, 0, *size), scale, DARK)
+    top = 0
+    for text in lines:
+        size, scale = fit_text(text, max(10, round(math.sqrt(height * width) * 0.02)), width)
+        if not scale or top + size[1] > height:
+            return
+        put_text(canvas, text, Area(0, top, size[0], top + size[1]), scale, color)
+        top += size[1]
+
+
+def stale_picture(image: np.ndarray, message: str) -> np.ndarray:
+    """A copy of a last frame that nobody can take for what is there now: grey, dark, and with the reason on it."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) // 2
+    put_status(grey, [message], WARNING)
+    return grey

@@ -1,86 +1,204 @@
-"""Frames in, frames with detections out, and how long that took. Standard library and the floors below."""
+"""Frames in, frames with detections out: one network for all sources, taking turns, each at its newest frame.
+
+A source whose last result has not been taken yet is passed over, so that slow drawing, recording or sending slows only
+the source it belongs to, and a frame is never detected in vain. Standard library and the floors below.
+"""
 
 from __future__ import annotations
 
-import statistics
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from detection.core.detections import Detections
-from detection.live.capture import Captured
+from detection.live.capture import Capture, Captured
+from detection.live.mailbox import Mailbox
 
-Detect = Callable[[np.ndarray], Detections]
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. waited: from the camera until the network began; network: with its resizing; post: post-processing."""
+
+    waited: float
+    network: float
+    post: float
 
 
 @dataclass(frozen=True)
 class Result:
-    """A frame and what was found in it. seconds: what the network and its pre- and post-processing took."""
+    """A frame and what was found in it."""
 
     frame: Captured
     detections: Detections
-    seconds: float
+    timing: Timing
 
 
-class Meter:
-    """Speed and delay over the last `window` results.
-
-    fps: results a second. delay: seconds from a frame's arrival to now, the median; delay_p95: 95 of 100 were faster.
-    """
-
-    def __init__(self, window: int = 60) -> None:
-        self.count = 0
-        self.started = time.monotonic()
-        self._ends: deque[float] = deque(maxlen=window)
-        self._delays: deque[float] = deque(maxlen=window)
-
-    def add(self, frame: Captured) -> None:
-        """To be called when `frame` has been shown, recorded or printed."""
-        now = time.monotonic()
-        self.count += 1
-        self._ends.append(now)
-        self._delays.append(now - frame.arrived)
-
-    @property
-    def fps(self) -> float:
-        if len(self._ends) < 2 or self._ends[-1] == self._ends[0]:
-            return 0.0
-        return (len(self._ends) - 1) / (self._ends[-1] - self._ends[0])
-
-    @property
-    def delay(self) -> float:
-        return statistics.median(self._delays) if self._delays else 0.0
-
-    @property
-    def delay_p95(self) -> float:
-        return sorted(self._delays)[int(0.95 * (len(self._delays) - 1))] if self._delays else 0.0
+Detect = Callable[[np.ndarray], tuple[Detections, float, float]]
 
 
-def detect_frames(frames: Iterable[Captured], detect: Detect) -> Iterator[Result]:
-    """Runs `detect` on each frame, in order, one at a time. The frames' own thread reads on meanwhile."""
-    for frame in frames:
+def timed(detector: Any) -> Detect:
+    """A function: uint8 RGB picture -> (detections, seconds of the network, seconds of post-processing). It runs the
+    very steps of `detector(picture)`; of a plain function, everything counts as the network."""
+    if not hasattr(detector, "prepare"):
+
+        def whole(image: np.ndarray) -> tuple[Detections, float, float]:
+            begin = time.perf_counter()
+            return detector(image), time.perf_counter() - begin, 0.0
+
+        return whole
+
+    def stepwise(image: np.ndarray) -> tuple[Detections, float, float]:
         begin = time.perf_counter()
-        detections = detect(frame.image)
-        yield Result(frame, detections, time.perf_counter() - begin)
+        encodings, logits = detector.runtime(detector.prepare([image]))
+        middle = time.perf_counter()
+        detections = detector.finish(encodings[0], logits[0], image.shape[:2])
+        return detections, middle - begin, time.perf_counter() - middle
+
+    return stepwise
 
 
-def paced(results: Iterable[Result], sleep: Callable[[float], None] = time.sleep) -> Iterator[Result]:
-    """Holds each result back until its time in the video has come, so that a file plays at its own speed.
+class Feed:
+    """A source on its way through the network: frames come out of `capture.box`, results go into `results`."""
 
-    Where detection is slower than the video, it plays slower, and does not hurry afterwards.
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+        self.results: Mailbox[Result] = Mailbox()
+
+    @property
+    def ready(self) -> bool:
+        return self.capture.box.full and not self.results.full
+
+
+class Engine:
+    """The thread with the network. beat: `time.monotonic()` of its last sign of life.
+
+    An exception while detecting in a frame ends that source, not the others.
     """
-    start: float | None = None
-    for result in results:
+
+    def __init__(self, feeds: Sequence[Feed], detect: Detect) -> None:
+        self.feeds = list(feeds)
+        self.beat = time.monotonic()
+        self._detect = detect
+        self._wake = threading.Event()
+        self._closing = False
+        for feed in self.feeds:
+            feed.capture.box.watch = self._wake.set
+            feed.results.watch = self._wake.set
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops after the frame at hand; closes all results."""
+        self._closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+        for feed in self.feeds:
+            feed.results.close()
+
+    def _run(self) -> None:
+        turn, open_feeds = 0, list(self.feeds)
+        while open_feeds and not self._closing:
+            self.beat = time.monotonic()
+            self._wake.clear()
+            for feed in [feed for feed in open_feeds if feed.capture.box.over]:
+                feed.results.close()
+                open_feeds.remove(feed)
+            # The one whose turn is longest ago comes first, so that a fast source cannot starve a slow one.
+            order = [open_feeds[(turn + k) % len(open_feeds)] for k in range(len(open_feeds))]
+            feed = next((feed for feed in order if feed.ready), None)
+            if feed is None:
+                self._wake.wait(0.5)
+                continue
+            turn = open_feeds.index(feed) + 1
+            self._serve(feed)
+
+    def _serve(self, feed: Feed) -> None:
+        frame = feed.capture.box.take(0)
+        if frame is None:
+            return
         now = time.monotonic()
-        start = now - result.frame.time if start is None else start
-        wait = start + result.frame.time - now
-        if wait > 0:
-            sleep(wait)
-            frame = replace(result.frame, arrived=result.frame.arrived + wait)  # held back on purpose is no delay
-            yield replace(result, frame=frame)
-        else:
-            start -= wait
-            yield result
+        if not feed.capture.live:
+            frame = replace(frame, arrived=now)  # what waited for us in a file has not grown old
+        try:
+            detections, network, post = self._detect(frame.image)
+        except Exception as error:
+            feed.capture.fail(error)
+            feed.results.close()
+            return
+        feed.results.put(Result(frame, detections, Timing(now - frame.arrived, network, post)))
+
+
+class Station:
+    """The thread that does what is to be done with the results of one source, in order: track, draw, record, send.
+
+    steps: each gets a result and gives it on, changed or not. own_speed: holds each frame of a file back until its
+    time has come. most: ends after so many results. An exception in a step ends this source; `done` is called at the end in any case.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        steps: Sequence[Callable[[Result], Result]],
+        own_speed: bool = False,
+        most: int | None = None,
+        done: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.feed = feed
+        self._steps, self._most, self._done = steps, most, done
+        self._pace = Pace() if own_speed else None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"output {feed.capture.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Finishes the result at hand and ends."""
+        self._closing.set()
+        self.feed.results.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        count = 0
+        try:
+            while count != self._most and (result := self.feed.results.take()) is not None:
+                count += 1
+                if self._pace and not self.feed.capture.live:
+                    result = self._pace.hold(result, self._closing.wait)
+                for step in self._steps:
+                    result = step(result)
+        except Exception as error:
+            self.feed.results.close()
+            self.feed.capture.fail(error)
+        finally:
+            self._done()
+
+
+class Pace:
+    """A file's own speed. Where detection is slower than the video, it plays slower, and does not hurry afterwards."""
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+
+    def hold(self, result: Result, sleep: Callable[[float], object] = time.sleep) -> Result:
+        """Returns when the frame's time has come. The time that it was held back on purpose is no delay."""
+        now = time.monotonic()
+        self._start = now - result.frame.time if self._start is None else self._start
+        wait = self._start + result.frame.time - now
+        if wait <= 0:
+            self._start -= wait
+            return result
+        sleep(wait)
+        return replace(result, frame=replace(result.frame, arrived=result.frame.arrived + wait))

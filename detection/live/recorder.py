@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time as clock
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,7 +15,14 @@ from detection.core.errors import MobileSSDError
 from detection.core.files import atomic_write
 
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+RESERVE = 64 << 20  # bytes that stay free: the index at a file's end and everybody else need room as well
+CHECK_EVERY = 1.0  # seconds
+SILENT = 30.0  # seconds of frames after which a file that has not grown is not being written
 LONGEST_GAP = 5.0  # seconds; a source that was away for an hour does not fill an hour with one frame
+
+
+class RecordingStopped(MobileSSDError):
+    """The disk is full. The file has been closed, and holds what was recorded until then."""
 
 
 class Recorder:
@@ -22,11 +31,12 @@ class Recorder:
 
     The file appears under its name when the recorder is closed, also after an exception or Ctrl-C: what was recorded is
     kept. Without a frame no file appears. Raises MobileSSDError, one line, for another ending or where nothing can be
-    written.
+    written; RecordingStopped from `write` when less than `reserve` bytes are free.
     """
 
-    def __init__(self, path: str | os.PathLike, fps: float) -> None:
+    def __init__(self, path: str | os.PathLike, fps: float, reserve: int = RESERVE) -> None:
         self.path = Path(path)
+        self._reserve = reserve
         self.fps = fps
         self.frames = 0
         codec = CODECS.get(self.path.suffix.lower())
@@ -39,6 +49,9 @@ class Recorder:
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._lost = 0.0  # seconds of gaps that were left out
+        self._temporary = self.path
+        self._checked = 0.0
+        self._grown = (0, 0.0)  # size of the file, and when it was seen to have grown
 
     def __enter__(self) -> Recorder:
         return self
@@ -52,6 +65,7 @@ class Recorder:
         time: seconds since the start, for sources whose frames come unevenly: the frame is repeated, or left out, so
         that the video plays at the speed at which things happened. None: every frame comes once.
         """
+        self._check_disk()
         writer = self._writer or self._open(max(image.shape[1], 2), max(image.shape[0], 2))
         if (image.shape[1], image.shape[0]) != self._size:
             image = cv2.resize(image, self._size)
@@ -67,11 +81,42 @@ class Recorder:
             self.frames += 1
 
     def close(self) -> None:
-        """Finishes the file; a second call does nothing."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        """Finishes the file; a second call does nothing. Raises MobileSSDError if what is there does not play."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        # OpenCV tells nobody that a write failed.
+        broken = MobileSSDError(f"{self.path}: the recording could not be written whole (disk full?) and is lost")
+        if not cv2.VideoCapture(os.fspath(self._temporary)).grab():
+            self._files.__exit__(type(broken), broken, None)
+            raise broken
+        try:
             self._files.close()
+        except OSError as error:
+            raise MobileSSDError(f"{self.path}: the recording is lost: {error.strerror or error}") from None
+
+    def _check_disk(self) -> None:
+        now = clock.monotonic()
+        if now - self._checked < CHECK_EVERY:
+            return
+        self._checked = now
+        folder = next(folder for folder in self.path.absolute().parents if folder.exists())
+        free = shutil.disk_usage(folder).free
+        if free < self._reserve:
+            self._stop(f"only {free / 1e6:.0f} MB are free on its disk")
+        if self._writer is not None:
+            size = self._temporary.stat().st_size
+            if size > self._grown[0]:
+                self._grown = size, now
+            elif now - self._grown[1] > SILENT:
+                self._stop("nothing more reaches the disk")
+
+    def _stop(self, why: str) -> None:
+        frames = self.frames
+        self.close()
+        kept = f"the {frames} frames until then are kept" if frames else "nothing was recorded"
+        raise RecordingStopped(f"{self.path}: recording stopped, {why}; {kept}")
 
     def _open(self, width: int, height: int) -> cv2.VideoWriter:
         temporary = self._files.enter_context(atomic_write(self.path))
@@ -80,5 +125,6 @@ class Recorder:
             error = MobileSSDError(f"{self.path}: this OpenCV cannot write such a video: try a name that ends in .avi")
             self._files.__exit__(type(error), error, None)
             raise error
-        self._writer, self._size = writer, (width, height)
+        self._writer, self._size, self._temporary = writer, (width, height), temporary
+        self._grown = 0, clock.monotonic()
         return writer

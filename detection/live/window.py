@@ -48,7 +48,11 @@ class Window:
             cv2.resizeWindow(self.title, round(width * scale), round(height * scale))
             self._sized = True
         cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        key = cv2.waitKey(1) & 0xFF
+        return self.idle(1)
+
+    def idle(self, milliseconds: int = 5) -> bool:
+        """Lets the window live while there is nothing new to show. False: the person wants to stop."""
+        key = cv2.waitKey(milliseconds) & 0xFF
         return key not in (ord("q"), ord("Q"), 27) and cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
 
     def close(self) -> None:

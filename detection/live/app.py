@@ -1,0 +1,214 @@
+"""`mobilessd live` put together: sources, network, outputs, and the one thread that waits for the end.
+
+Threads: one reads each source (and for cameras and streams a process beside it), one runs the network, one for each
+source draws, records and sends; the caller's own thread shows the windows and waits.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from detection.core.errors import MobileSSDError
+from detection.live.capture import FAILED, Capture, open_capture, wait_for_sources
+from detection.live.mailbox import Mailbox
+from detection.live.names import name_sources
+from detection.live.options import LiveOptions
+from detection.live.outputs import Picture, Recording, Say, path_of_source
+from detection.live.overlay import stale_picture
+from detection.live.pipeline import Engine, Feed, Result, Station, timed
+from detection.live.stats import Stats
+
+
+class Channel:
+    """A source with all that belongs to it."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture, self.name = capture, capture.name
+        self.feed = Feed(capture)
+        self.stats = Stats()
+        self.newest: Result | None = None
+        self.drawn: Mailbox[np.ndarray] | None = None
+        self.steps: list[Callable[[Result], Result]] = []
+        self.closers: list[Callable[[], object]] = []
+        self.station: Station | None = None
+
+    def note(self, score: float) -> Callable[[Result], Result]:
+        """The last step: keeps the numbers."""
+
+        def step(result: Result) -> Result:
+            self.newest = result
+            self.stats.add(result, result.detections.above(score).names)
+            return result
+
+        return step
+
+    def done(self) -> None:
+        for close in self.closers:
+            close()
+
+
+def run(options: LiveOptions, open_detector: Callable[[], Any], stop: threading.Event, say: Say = print) -> int:
+    """Runs until the sources end, `frames` are done, a window is closed or `stop` is set. Returns the exit code.
+
+    open_detector: called once the sources are being opened, as both take their time. say: gets lines for people.
+    Raises MobileSSDError, one line, for what is wrong from the start, and where no source is left.
+    """
+    with ExitStack() as stack:
+        captures = []
+        for name in name_sources(options.sources):
+            capture = open_capture(name, options.loop, options.camera_size, tell=say)
+            captures.append(stack.enter_context(capture))
+        detector = open_detector()
+        say(str(detector))
+        if not options.keep_trying:
+            wait_for_sources(captures, stop.is_set)
+        channels = [Channel(capture) for capture in captures]
+        engine = Engine([channel.feed for channel in channels], timed(detector))
+        stack.callback(engine.close)
+        own_speed = (options.speed or ("max" if options.show == "none" else "own")) == "own"
+        for channel in channels:
+            _add_steps(channel, options, shown_score(detector), len(channels) > 1, say)
+            channel.station = Station(channel.feed, channel.steps, own_speed, options.frames, channel.done)
+            channel.station.start()
+            stack.callback(channel.station.close)
+        engine.start()
+        _wait(channels, options, stop, say)
+    for channel in channels:
+        say(_summary(channel))
+        if options.stats:
+            for row in channel.stats.table():
+                say(f"  {row}")
+    return _exit_code(channels)
+
+
+def shown_score(detector: Any) -> float:
+    """The score from which on boxes are drawn and counted."""
+    return detector.settings.score if hasattr(detector, "settings") else 0.0
+
+
+def _add_steps(channel: Channel, options: LiveOptions, score: float, several: bool, say: Say) -> None:
+    capture, recording = channel.capture, None
+    if options.record:
+        path = path_of_source(options.record, capture.source.key, several)
+        recording = Recording(path, lambda: capture.fps, lambda: not capture.live, options.record_minutes, say)
+        channel.closers.append(recording.close)
+    if options.show == "window":
+        channel.drawn = Mailbox()
+    channel.steps.append(Picture(channel.stats, score, recording, channel.drawn, options.stats))
+    channel.steps.append(channel.note(score))
+
+
+def _wait(channels: list[Channel], options: LiveOptions, stop: threading.Event, say: Say) -> None:
+    windows = _Windows(channels) if options.show == "window" else None
+    told, complained, looked = 0.0, set[str](), time.monotonic()
+    try:
+        while not stop.is_set() and any(channel.station.running for channel in channels if channel.station):
+            if windows and not windows.turn():
+                break
+            if not windows:
+                stop.wait(0.1)
+            now = time.monotonic()
+            if now - looked < 0.2:
+                continue
+            looked = now
+            _complain(channels, complained)
+            if not windows and now - told >= (1 if options.show == "none" else 10):
+                told = now
+                for channel in channels:
+                    if line := _status(channel, len(channels) > 1, options):
+                        say(line)
+    finally:
+        _complain(channels, complained)
+        if windows:
+            windows.close()
+
+
+def _status(channel: Channel, several: bool, options: LiveOptions) -> str:
+    from detection.cli.common import in_words
+
+    result, capture = channel.newest, channel.capture
+    if result is None or options.show != "none" and not options.stats:
+        return ""
+    name = f"{channel.name}  " if several else ""
+    if capture.stale:
+        return f"{result.frame.time:7.1f} s  {name}{capture.message or 'no frame'}, picture is {capture.age:.0f} s old"
+    seen = in_words(result.detections)
+    if options.stats:
+        stages = (f"{stage} {p50 * 1e3:.0f}/{p95 * 1e3:.0f}" for stage, (p50, p95) in channel.stats.stages())
+        seen = f"{' '.join(stages)} ms  {seen}"
+    return f"{result.frame.time:7.1f} s  {name}{channel.stats.line()}  {seen}"
+
+
+def _summary(channel: Channel) -> str:
+    stats = channel.stats
+    took = max(time.monotonic() - stats.started, 1e-9)
+    p50, p95 = stats.percentiles("total")
+    words = f"{channel.name}: {stats.results} frames in {took:.1f} s ({stats.results / took:.1f} fps), "
+    words += f"delay {p50 * 1000:.0f} ms, 95 of 100 below {p95 * 1000:.0f} ms"
+    return words + (f", {stats.dropped} dropped for newer ones" if stats.dropped else "")
+
+
+def _complain(channels: list[Channel], already: set[str]) -> None:
+    """Says, once for each, why sources have ended for good."""
+    for capture in (channel.capture for channel in channels):
+        if capture.state != FAILED or capture.name in already:
+            continue
+        already.add(capture.name)
+        if isinstance(capture.error, MobileSSDError):
+            print(f"error: {capture.error}", file=sys.stderr)
+        elif capture.error:
+            print(f"error: {capture.name} ended by a fault of the program:", file=sys.stderr)
+            traceback.print_exception(capture.error)
+
+
+def _exit_code(channels: list[Channel]) -> int:
+    errors = [channel.capture.error for channel in channels if channel.capture.error]
+    return 0 if not errors else 2 if all(isinstance(error, MobileSSDError) for error in errors) else 1
+
+
+class _Windows:
+    """A window for each source, all of them served by the one thread that may."""
+
+    def __init__(self, channels: list[Channel]) -> None:
+        from detection.live.window import Window
+
+        self._channels = channels
+        self._windows = [Window(f"mobilessd: {channel.name}") for channel in channels]
+        self._last: list[np.ndarray | None] = [None] * len(channels)
+        self._dimmed = [0.0] * len(channels)
+
+    def turn(self) -> bool:
+        """Shows what is new. False: the person wants to stop."""
+        shown = False
+        for index, (channel, window) in enumerate(zip(self._channels, self._windows)):
+            assert channel.drawn is not None
+            if channel.drawn.full:
+                self._last[index] = image = channel.drawn.take(0)
+            elif channel.capture.stale and time.monotonic() - self._dimmed[index] > 0.5:
+                self._dimmed[index] = time.monotonic()
+                image = self._stale(index)
+            else:
+                continue
+            if image is not None:
+                shown = True
+                if not window.show(image):
+                    return False
+        return shown or self._windows[0].idle()
+
+    def _stale(self, index: int) -> np.ndarray | None:
+        last, capture = self._last[index], self._channels[index].capture
+        if last is None:
+            return None
+        return stale_picture(last, f"{capture.message or 'no frame'}, picture is {capture.age or 0:.0f} s old")
+
+    def close(self) -> None:
+        for window in self._windows:
+            window.close()

@@ -1,0 +1,26 @@
+"""What a person asked `mobilessd live` for, in one place. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """sources: cameras' numbers, URLs, files, folders, each as SOURCE or NAME=SOURCE.
+    show: "window", "page" or "none".  record: a video of what is shown; record_minutes: a new file after so many.
+    speed: of files, "own" or "max"; None: own where somebody watches.  loop: files begin again at their end.
+    frames: stop after so many of each source.  stats: print the delays of each stage.
+    keep_trying: also wait for cameras of which none can be opened at the start.  camera_size: (width, height).
+    """
+
+    sources: list[str] = field(default_factory=list)
+    show: str = "none"
+    record: str | None = None
+    record_minutes: float | None = None
+    speed: str | None = None
+    loop: bool = False
+    frames: int | None = None
+    stats: bool = False
+    keep_trying: bool = False
+    camera_size: tuple[int, int] | None = None

@@ -1,0 +1,252 @@
+"""Live sources: the newest frame of a camera, every frame of a file, and cameras that fail in every way they know."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from live_help import CameraServer, save_video, wait_until
+
+from detection.core.errors import MobileSSDError
+from detection.live import capture as capture_module
+from detection.live.capture import LOST, FileCapture, StreamCapture, open_capture, wait_for_sources
+from detection.live.mailbox import Mailbox
+from detection.live.names import camera_number, name_sources, without_secrets
+
+
+def named(address):
+    return name_sources([str(address)])[0]
+
+
+# ---------------------------------------------------------------- mailbox
+
+
+def test_a_mailbox_keeps_the_newest_and_counts_the_others():
+    box = Mailbox()
+    for i in range(5):
+        assert box.put(i)
+    assert box.take() == 4 and box.dropped == 4
+    with pytest.raises(TimeoutError):
+        box.take(timeout=0.01)
+
+
+def test_a_mailbox_that_waits_loses_nothing():
+    box, got = Mailbox(), []
+    thread = threading.Thread(target=lambda: [box.put(i, wait=True) for i in range(50)] and box.close())
+    thread.start()
+    while (item := box.take(timeout=5)) is not None:
+        got.append(item)
+    thread.join()
+    assert got == list(range(50)) and box.dropped == 0
+
+
+def test_a_closed_mailbox_gives_what_is_left_and_refuses_more():
+    box = Mailbox()
+    box.put("last")
+    box.close()
+    assert not box.put("late") and not box.put("late", wait=True)
+    assert box.take() == "last" and box.take() is None and box.over
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_names_of_cameras(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert camera_number("0") == 0 and camera_number("/dev/video2") == 2
+    assert camera_number("film.mp4") is None and camera_number("rtsp://0") is None and camera_number("") is None
+    Path("7").write_text("a file of this name")
+    assert camera_number("7") is None
+
+
+def test_sources_have_short_names_that_differ():
+    found = name_sources(["0", "a/film.mp4", "b/film.mp4", "door=rtsp://u:secret@10.0.0.7:554/x?key=abc", "shots/"])
+    assert [one.name for one in found] == ["camera 0", "film.mp4", "film.mp4 (2)", "door", "shots"]
+    assert [one.key for one in found] == ["camera-0", "film.mp4", "film.mp4-2", "door", "shots"]
+    assert found[3].address == "rtsp://u:secret@10.0.0.7:554/x?key=abc" and found[3].live and not found[1].live
+    with pytest.raises(MobileSSDError, match="door"):
+        name_sources(["door=0", "door=1"])
+
+
+def test_no_name_tells_a_password():
+    assert without_secrets("rtsp://u:secret@10.0.0.7:554/x?key=abc") == "rtsp://10.0.0.7:554/x"
+    assert named("http://u:secret@cam/x?token=abc").name == "cam/x"
+    assert "secret" not in without_secrets("rtsp://u:secret@[broken:port/x")
+
+
+def test_a_name_with_an_equals_sign_can_be_a_file(tmp_path):
+    save_video(tmp_path / "a=b.avi")
+    assert named(tmp_path / "a=b.avi").address.endswith("a=b.avi")
+
+
+# ---------------------------------------------------------------- files and folders
+
+
+def test_a_file_gives_every_frame_however_slowly_they_are_taken(tmp_path):
+    with open_capture(named(save_video(tmp_path / "film.avi"))) as capture:
+        frames = []
+        for frame in capture:
+            time.sleep(0.01)
+            frames.append(frame)
+        assert not capture.live and capture.fps == 20 and capture.state == "ended" and not capture.stale
+    assert [frame.index for frame in frames] == list(range(12))
+    assert frames[11].time == pytest.approx(11 / 20, abs=0.02)
+
+
+def test_a_file_that_loops_goes_on_with_its_time(tmp_path):
+    with FileCapture(named(save_video(tmp_path / "film.avi", frames=4)), loop=True) as capture:
+        frames = [frame for frame, _ in zip(capture, range(10))]
+    assert [frame.index for frame in frames] == list(range(10))
+    assert np.diff([frame.time for frame in frames]) == pytest.approx(np.full(9, 1 / 20), abs=0.01)
+
+
+def test_a_folder_gives_its_pictures_and_leaves_broken_ones_out(tmp_path):
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((10 + i, 20, 3), 50, np.uint8))
+    (tmp_path / "1.png").write_bytes(b"broken")
+    with open_capture(named(tmp_path)) as capture:
+        assert [(frame.image.shape[0], frame.time) for frame in capture] == [(10, 0.0), (12, 1.0)]
+
+
+def test_what_is_not_there_is_one_clear_line(tmp_path):
+    with pytest.raises(MobileSSDError, match="nowhere.mp4"):
+        open_capture(named("nowhere.mp4"))
+    (tmp_path / "broken.avi").write_bytes(b"RIFF" * 100)
+    with open_capture(named(tmp_path / "broken.avi")) as capture, pytest.raises(MobileSSDError, match="broken.avi"):
+        wait_for_sources([capture])
+
+
+# ---------------------------------------------------------------- cameras and streams
+
+
+@pytest.fixture
+def camera():
+    server = CameraServer(fps=50)
+    yield server
+    server.down()
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def watched(camera, said):
+    """A stream that is given up after 1 s of silence, and a list of the moments at which its frames were taken."""
+    with StreamCapture(named(camera.url), deadline=1.0, tell=said.append) as capture:
+        taken = []
+        thread = threading.Thread(target=lambda: taken.extend(time.monotonic() for _ in capture), daemon=True)
+        thread.start()
+        wait_until(lambda: len(taken) > 3, 20, "the first frames")
+        yield capture, taken
+    thread.join(5)
+
+
+def test_a_live_source_is_never_behind_however_slowly_it_is_taken(camera):
+    with open_capture(named(camera.url)) as capture:
+        assert capture.settled(20) and capture.live
+        ages, indices = [], []
+        for frame in capture:
+            ages.append(time.monotonic() - frame.arrived)
+            indices.append(frame.index)
+            time.sleep(0.15)
+            if len(ages) == 6:
+                break
+    assert np.median(ages) < 0.1, "taken fresh, not from a queue"
+    assert indices[-1] - indices[0] > 15, "gaps show what was dropped"
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith(("capture", "pump"))]
+
+
+def test_cameras_that_cannot_be_opened_are_one_clear_line():
+    addresses = ["http://u:secret@127.0.0.1:9/none", "97"]
+    captures = [open_capture(named(address)) for address in addresses]
+    try:
+        with pytest.raises(MobileSSDError) as caught:
+            wait_for_sources(captures)
+    finally:
+        for capture in captures:
+            capture.close()
+    text = str(caught.value)
+    assert "127.0.0.1:9/none" in text and "camera 97" in text and "\n" not in text and "secret" not in text
+
+
+@pytest.mark.parametrize("mode", ["hang", "garbage", "half", "drip"])
+def test_a_camera_that_comes_back_is_watched_again(camera, watched, said, mode):
+    capture, taken = watched
+    camera.mode = mode
+    if mode != "half":  # of half a picture the decoder makes what it can
+        wait_until(lambda: capture.state == LOST and capture.stale, 5, "noticing")
+        assert capture.reconnects and capture.message
+    time.sleep(1)
+    count = len(taken)
+    camera.mode = "run"
+    assert wait_until(lambda: len(taken) > count + 3, 10, "frames after the return") < 10
+    assert capture.state == "live" and not capture.stale
+    if mode != "half":
+        assert "trying again" in said[0] and said[-1].endswith("is back")
+
+
+def test_a_refused_connection_is_tried_again(camera, watched):
+    capture, taken = watched
+    camera.down()
+    wait_until(lambda: capture.state == LOST, 5, "noticing")
+    time.sleep(2)
+    count = len(taken)
+    camera.up()
+    assert wait_until(lambda: len(taken) > count, 10, "frames after the return") < 10
+
+
+def test_a_reader_that_is_killed_is_replaced(watched, camera):
+    capture, taken = watched
+    before = camera.connections
+    pid = int(subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()[-1])
+    os.kill(pid, signal.SIGSTOP)  # as if it hung within a driver, where nothing else ends it
+    count = len(taken)
+    wait_until(lambda: camera.connections > before and len(taken) > count + 20, 15, "another reader")
+
+
+def test_readers_end_with_their_program(camera):
+    code = (
+        "import sys, time; from detection.live.capture import StreamCapture; from detection.live.names import *\n"
+        f"capture = StreamCapture(name_sources(['{camera.url}'])[0]); next(iter(capture)); print('on', flush=True)\n"
+        "time.sleep(60)"
+    )
+    root = Path(__file__).resolve().parents[1]
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root, text=True)
+    assert program.stdout.readline() == "on\n"
+    children = subprocess.run(["pgrep", "-P", str(program.pid)], capture_output=True, text=True).stdout.split()
+    assert children
+    program.kill()
+    program.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 5, "the reader's end")
+
+
+def test_a_far_file_is_a_file(tmp_path):
+    """A URL with an end loses no frame."""
+    import http.server
+
+    save_video(tmp_path / "film.avi", frames=30)
+    handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: handler(*args, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with open_capture(named(f"http://127.0.0.1:{server.server_port}/film.avi")) as capture:
+        indices = []
+        for frame in capture:
+            indices.append(frame.index)
+            time.sleep(0.005)
+    server.shutdown()
+    server.server_close()
+    assert indices == list(range(30)) and not capture.live and capture.state == "ended"
+
+
+def test_a_first_opening_may_take_longer_than_later_ones():
+    assert capture_module.OPEN_TIMEOUT > capture_module.REOPEN_TIMEOUT
+    assert capture_module.REOPEN_TIMEOUT + capture_module.LONGEST_PAUSE < 10
