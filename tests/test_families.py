@@ -161,13 +161,17 @@ def test_forward_at_odd_sizes_fits_the_anchors(name):
 @pytest.mark.parametrize("alpha", [0.25, 1.4])
 def test_any_width_and_any_batch(name, alpha):
     torch.manual_seed(0)
-    ssd = build(spec_for(name, alpha=alpha, num_classes=2, input_size=64)).eval()
+    ssd = build(spec_for(name, alpha=alpha, num_classes=2, input_size=64))
     x = torch.randn(5, 3, 64, 64)
+    for norm in [m for m in ssd.modules() if isinstance(m, torch.nn.BatchNorm2d)]:
+        norm.momentum = 1.0  # statistics of this batch: else nothing reaches the heads of an untrained network
     with torch.no_grad():
-        whole = ssd(x)
+        ssd.train()(x)
+        whole = ssd.eval()(x)
+        assert whole[1].std() > 1e-2
         for batch in (1, 2):
             for part, all_of_it in zip(ssd(x[:batch]), whole):
-                assert (part - all_of_it[:batch]).abs().max() < 1e-4
+                assert (part - all_of_it[:batch]).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("name", list_models())

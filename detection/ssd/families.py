@@ -176,7 +176,7 @@ def _mobilenet(body: str, options: Options, heads: HeadSpec, usual_extras: str, 
         raise MobileSSDError(
             "stride8 goes with the layouts tensorflow and torchvision (others have no anchors), and without taps"
         )
-    taps = USUAL_TAPS[body]
+    taps: tuple[str, ...] = USUAL_TAPS[body]
     if layout == "mmdet" and body == "mobilenet_v2":
         taps = ("block12", "top")
     taps = tuple(options.taps or ((STRIDE_8[body], *taps) if options.stride8 else taps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from detection.core.anchors import AnchorSpec, Size
@@ -85,7 +86,7 @@ def _vgg(
     )
 
 
-def _vgg_anchors(base: int, sizes: dict[str, tuple[int, ...]], data: str, steps: tuple[int, ...]) -> AnchorSpec:
+def _vgg_anchors(base: int, sizes: Mapping[str, tuple[int, ...]], data: str, steps: tuple[int, ...]) -> AnchorSpec:
     known("data", data, tuple(sizes))
     ratios = RATIOS_300 if base == 300 else ((2,), *[(2, 3)] * 4, (2,), (2,))
     edges = sizes[data]

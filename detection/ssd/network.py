@@ -75,7 +75,7 @@ def build(spec: SSDSpec) -> SSD:
 
 
 def feature_maps(ssd: SSD, input_size: Size | None = None) -> tuple[Size, ...]:
-    """(height, width) of each map at an input size, asked of the network itself on the meta device (nothing computed)."""
+    """(height, width) of each map at an input size, asked of the network itself without computing anything."""
     height, width = input_size or ssd.spec.input.size
     parameters = {name: p.detach().to("meta") for name, p in ssd.named_parameters()}
     buffers = {name: b.detach().to("meta") for name, b in ssd.named_buffers()}
@@ -141,7 +141,9 @@ def _prefixed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def initialise(ssd: SSD) -> None:
-    """Extras and heads from a truncated normal of 0.03 (TF-OD's configs), biases 0, class biases as the spec says.
+    """Extras and heads from a truncated normal of 0.03 (TF-OD's configs), or Xavier's uniform where they have no norms
+    (Caffe, pytorch-ssd); biases 0, class biases as the spec says. A pyramid's layers, of which many have no norm behind
+    them, from He's normal, its last ones from a normal of 0.01 (RetinaNet).
 
     A focal loss wants class biases of -log((1 - pi) / pi), -4.6 at pi = 0.01, so that it does not start among thousands
     of confident mistakes (Lin et al. 2017, section 3.3).
@@ -149,8 +151,16 @@ def initialise(ssd: SSD) -> None:
     added = [part for part in (ssd.extras, ssd.pyramid, ssd.heads) if part is not None]
     for module in [module for part in added for module in part.modules()]:
         if isinstance(module, nn.Conv2d):
-            nn.init.trunc_normal_(module.weight, std=0.03, a=-0.06, b=0.06)
+            if ssd.pyramid is not None:
+                nn.init.kaiming_normal_(module.weight)
+            elif ssd.spec.extras_norm:
+                nn.init.trunc_normal_(module.weight, std=0.03, a=-0.06, b=0.06)
+            else:
+                nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for head in ssd.heads:
+        if ssd.pyramid is not None:
+            nn.init.normal_(last_convolution(head.box).weight, std=0.01)
+            nn.init.normal_(last_convolution(head.score).weight, std=0.01)
         nn.init.constant_(last_convolution(head.score).bias, ssd.spec.heads.class_bias)

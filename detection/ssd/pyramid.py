@@ -17,8 +17,8 @@ from detection.ssd.spec import PyramidSpec, SSDSpec
 class Pyramid(nn.Module):
     """The body's maps, finest first -> `channels`-wide maps, finest first, `coarse` more than came in.
 
-    `.laterals` 1x1 to the pyramid's width; from coarse to fine each map takes in the doubled coarser one and is smoothed
-    by `.smooth`; `.coarse` make the further maps from the coarsest, which itself is neither smoothed nor activated.
+    `.laterals` 1x1 to the pyramid's width; from coarse to fine each map takes in the doubled coarser one and is
+    smoothed by `.smooth`; `.coarse` make the further maps from the coarsest, which itself is neither smoothed nor activated.
     """
 
     def __init__(self, channels: list[int], spec: SSDSpec) -> None:
@@ -42,7 +42,7 @@ class Pyramid(nn.Module):
 
 
 class SharedHeads(nn.Module):
-    """One predictor for all maps: `.tower` of convolutions, `.norms[map][layer]` for each map its own, `.box`, `.score`.
+    """One predictor for all maps: `.tower` of convolutions, `.norms[map][layer]` of each map, `.box`, `.score`.
 
     Maps [N, C, h, w] -> for each map encodings [N, h*w*a, 4] and logits [N, h*w*a, K].
     """

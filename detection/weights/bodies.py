@@ -5,7 +5,7 @@ Imports backbones' bricks and numpy; shared by the importers of detectors and of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -30,7 +30,7 @@ class Body:
     convolutions: int
 
 
-def recognise(shapes: list[Shape], taps: dict[str, tuple[str, ...]]) -> Body | None:
+def recognise(shapes: list[Shape], taps: Mapping[str, tuple[str, ...]]) -> Body | None:
     """The body whose convolutions [out, in / groups, kh, kw] the list starts with, or None.
 
     taps: for each body looked for, what is built of it (the last tap decides where the body ends).

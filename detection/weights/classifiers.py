@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def import_tflite_classifier(
     no part of the state dict), so that close calls end as they do there; False: real numbers throughout.
     Raises BadWeightsError, one line, for a detector or another network.
     """
-    model = read_model(path)
+    model = read_model(Path(path))
     if model.post is not None:
         raise BadWeightsError(f"{path}: a detector (it holds TFLite_Detection_PostProcess), not a classifier")
     convolutions = [node.convolution for node in model.nodes if node.convolution is not None]

@@ -6,7 +6,7 @@ the tensors, names from a labels.txt beside the file (its first line BACKGROUND)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -57,7 +57,7 @@ def _spec_of(state: State, file: str) -> SSDSpec:
     last = next((f"{HEADER}{end}" for end in (".weight", ".2.weight", ".3.weight") if f"{HEADER}{end}" in state), None)
     if alpha is None or last is None or state[last].shape[0] % PER_CELL:
         raise BadWeightsError(f"{file}: an SSD of pytorch-ssd of no known kind (mb1-ssd, mb1-ssd-lite, mb2-ssd-lite)")
-    family = ssd_mobilenet_v1
+    family: Callable[..., SSDSpec] = ssd_mobilenet_v1
     if "base_net.1.conv.0.weight" in state:
         family = ssdlite_mobilenet_v2
     elif last != f"{HEADER}.weight":
