@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import threading
@@ -158,14 +159,17 @@ def convert(ssd: Any) -> Any:
     openvino = library()
     import torch
 
+    from detection.runtimes.torch import fuse
     from detection.ssd.network import Deployable
 
+    network = Deployable(fuse(copy.deepcopy(ssd).eval())).eval()
     height, width = ssd.spec.input.size
     example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-    with warnings.catch_warnings():  # OpenVINO traces the module, which torch calls deprecated
+    with warnings.catch_warnings(), torch.no_grad():  # torch calls tracing deprecated
         warnings.simplefilter("ignore")
+        traced = torch.jit.trace(network, example, check_trace=False)  # the check runs it all again
         model = openvino.convert_model(
-            Deployable(ssd).eval(), example_input=example, input=[([-1, height, width, 3], openvino.Type.u8)]
+            traced, example_input=example, input=[([-1, height, width, 3], openvino.Type.u8)]
         )
     for output, name in zip(model.outputs, OUTPUTS):
         output.get_tensor().set_names({name})

@@ -1,0 +1,88 @@
+"""`mobilessd export`: weights -> a file that runs without torch, compared with its source before it is written."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from detection.cli.common import fraction, positive_int
+from detection.core.errors import MobileSSDError
+
+EPILOG = """examples:
+  mobilessd export model.safetensors --output model.onnx
+  mobilessd export ssdlite_mobilenet_v2.coco --format openvino --output ssdlite.xml --precision float16
+  mobilessd export model.safetensors --output model.onnx --nms --data instances.json --images pictures/
+  mobilessd export model.int8.onnx --bundle camera/
+
+A file that is further from its source than rounding explains is not written, and the exit code is 2. --bundle takes
+weights or an exported file, int8 ones too: a folder with the model and one script that needs numpy, OpenCV and a
+runtime."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `mobilessd export`."""
+    parser.add_argument("weights", metavar="WEIGHTS", help="weights file or model name")
+    parser.add_argument("--output", metavar="FILE", help="what to write: FILE.onnx or FILE.xml (its .bin beside it)")
+    parser.add_argument("--format", choices=("onnx", "openvino"), help="default: by the name of the output")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of the stored weights (default: float32)",
+    )
+    parser.add_argument("--bundle", metavar="DIR", help="write a folder that detects on a camera by itself")
+    inside = parser.add_argument_group("boxes out of the graph itself")
+    inside.add_argument("--nms", action="store_true", help="put decoding and NMS into the graph")
+    inside.add_argument("--score", type=fraction, metavar="S", help="its lowest score (default: the card's, else 0.3)")
+    inside.add_argument("--iou", type=fraction, default=0.6, metavar="I", help="its NMS overlap (default: 0.6)")
+    inside.add_argument("--max-det", type=positive_int, default=100, metavar="N", help="its most boxes (default: 100)")
+    check = parser.add_argument_group("the comparison with the source")
+    check.add_argument("--images", metavar="DIR", help="pictures to compare on (default: drawn by chance)")
+    check.add_argument("--data", metavar="GT", help="COCO ground truth of these pictures: compares AP, too")
+    check.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports, says how far the file is from its source; see the parser for `args`."""
+    if not args.output and not args.bundle:
+        raise MobileSSDError("nothing to write: give --output FILE.onnx, --output FILE.xml or --bundle DIR")
+    if args.output:
+        _export(args)
+    if args.bundle:
+        from detection.export.bundle import write_bundle
+
+        script = write_bundle(args.output or args.weights, Path(args.bundle), args.threads)
+        print(f"{args.bundle}: copy it to where it is needed, and there: python {script.name} --help")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> None:
+    from detection.core.postprocess import PostSettings
+    from detection.export.staging import megabytes
+    from detection.export.write import FORMATS, Wish, export
+    from detection.weights.source import open_weights
+
+    output = Path(args.output)
+    form = args.format or next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
+    if form is None:
+        raise MobileSSDError(f"{output}: which format? --format onnx or openvino, or a name that ends in .onnx or .xml")
+    if output.suffix != FORMATS[form]:
+        raise MobileSSDError(f"{output}: a file of format {form} is called {output.stem}{FORMATS[form]}")
+    truth = images = None
+    if args.data:
+        from detection.evaluate.truth import find_images, read_truth
+
+        truth = read_truth(args.data)
+        images = find_images(truth, args.images)
+    source = open_weights(args.weights)
+    settings = None
+    if args.nms:
+        score = args.score if args.score is not None else source.card.score_threshold
+        score = 0.3 if score is None else score
+        settings = PostSettings(score, args.iou, args.max_det, activation=source.card.spec.get("scores", "sigmoid"))
+    wish = Wish(output, form, args.precision, settings)
+    comparison = export(
+        source, wish, images or (Path(args.images) if args.images else None), truth, images, args.threads
+    )
+    what = f"{form}, {args.precision} weights" + (f", NMS above {settings.score:g}" if settings else "")
+    print("\n".join([f"{output}: {what}, {megabytes(output)}", *comparison.lines(args.precision)]))

@@ -1,0 +1,54 @@
+"""A folder that detects by itself: model, card, anchors, and one script that needs numpy, OpenCV and a runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from detection.core.anchors import anchors_for
+from detection.core.errors import MobileSSDError
+from detection.ssd.spec import SSDSpec
+from detection.weights.source import open_weights
+
+SCRIPT = Path(__file__).with_name("bundle_detect.py")
+PARTS = ("model.onnx", "model.xml", "model.bin", "card.json", "anchors.npy", "detect.py")
+
+
+def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None = None) -> Path:
+    """Writes the folder and returns its script. Weights that are no exported file yet become ONNX, compared with their
+    source. An older bundle in the folder is replaced; MobileSSDError where the folder holds anything else."""
+    if folder.is_file():
+        raise MobileSSDError(f"{folder}: is a file; a bundle is a folder")
+    if folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.name not in PARTS)):
+        raise MobileSSDError(f"{folder}: holds other files ({others[0]}); name a new folder for the bundle")
+    source = open_weights(weights)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundling-") as temporary:
+        place = Path(temporary) / "bundle"
+        place.mkdir()
+        if source.exported:
+            shutil.copyfile(source.path, place / f"model{source.path.suffix}")
+            if source.path.suffix == ".xml":
+                shutil.copyfile(source.path.with_suffix(".bin"), place / "model.bin")
+        else:
+            from detection.export.write import Wish, export
+
+            export(source, Wish(place / "model.onnx", "onnx"), threads=threads)
+        card = source.card
+        spec = SSDSpec.from_dict(card.spec)
+        np.save(place / "anchors.npy", anchors_for(spec.anchors, card.feature_maps, spec.input.size))
+        text = json.dumps(asdict(card) | {"training_images": []}, ensure_ascii=False, indent=1)
+        (place / "card.json").write_text(text + "\n", encoding="utf-8")
+        shutil.copyfile(SCRIPT, place / "detect.py")
+        if folder.is_dir():
+            for name in PARTS:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+        os.replace(place, folder)
+    return folder / "detect.py"

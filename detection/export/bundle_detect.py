@@ -1,0 +1,175 @@
+"""Detects objects on a camera, in a video or in pictures, with what lies beside this file.
+
+    python detect.py                       the first camera, in a window (q ends it)
+    python detect.py 1 --no-window         the second camera, found objects in the terminal
+    python detect.py street.jpg            a picture; the drawn one is written beside it
+    python detect.py film.mp4 --output drawn.mp4
+
+Needs numpy and opencv-python, and onnxruntime (model.onnx) or openvino (model.xml):
+
+    pip install numpy opencv-python onnxruntime
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a missing camera is told in one line, below
+import cv2  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+
+
+class Detector:
+    """Picture in, boxes out: `Detector()(bgr) -> [(name, score, (x1, y1, x2, y2)), ...]`, the best first."""
+
+    def __init__(self, folder=HERE, score=None, iou=0.6, most=100, threads=None):
+        self.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        self.anchors = np.load(folder / "anchors.npy")  # [A, 4]: centre x, y, width, height, in fractions
+        self.spec = self.card["spec"]
+        self.height, self.width = self.spec["input"]["size"]
+        self.score = score if score is not None else self.card.get("score_threshold") or 0.3
+        self.iou, self.most = iou, most
+        self.network = open_network(folder, threads)
+
+    def __call__(self, bgr):
+        height, width = bgr.shape[:2]
+        small = cv2.resize(bgr, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        encodings, logits = self.network(np.ascontiguousarray(small[None, ..., ::-1]))
+        scores = self.activate(logits[0])[:, 1:]  # the first column is the background
+        anchors, classes = np.nonzero(scores > self.score)
+        values = scores[anchors, classes]
+        order = np.argsort(-values, kind="stable")[:1000]
+        boxes = self.decode(encodings[0][anchors[order]], self.anchors[anchors[order]])
+        kept = suppress(boxes, classes[order], self.iou)[: self.most]
+        boxes = (boxes * np.float32([width, height, width, height]))[kept]
+        names = self.card["class_names"]
+        return [(names[c], float(s), tuple(b)) for c, s, b in zip(classes[order][kept], values[order][kept], boxes)]
+
+    def activate(self, logits):
+        if self.spec["scores"] == "sigmoid":
+            return 1 / (1 + np.exp(-logits))
+        power = np.exp(logits - logits.max(1, keepdims=True))
+        return power / power.sum(1, keepdims=True)
+
+    def decode(self, encodings, anchors):
+        """Encodings [n, 4] and their anchors -> boxes x1, y1, x2, y2 [n, 4] in fractions of the picture."""
+        variances = np.float32(self.spec["variances"])
+        growth = encodings[:, 2:] * variances[2:]
+        if self.spec.get("max_log") is not None:
+            growth = growth.clip(max=self.spec["max_log"])
+        half = np.exp(growth) * anchors[:, 2:] / 2
+        middle = encodings[:, :2] * variances[:2] * anchors[:, 2:] + anchors[:, :2]
+        return np.concatenate([middle - half, middle + half], 1).clip(0, 1)
+
+
+def suppress(boxes, classes, iou):
+    """Of boxes by falling score: the indices of those that no better box of their class overlaps by more than `iou`."""
+    kept, left = [], np.arange(len(boxes))
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        sides = np.minimum(boxes[best, 2:], boxes[left, 2:]) - np.maximum(boxes[best, :2], boxes[left, :2])
+        inter = sides.clip(0).prod(1)
+        rival = (classes[left] == classes[best]) & (inter > iou * (areas[best] + areas[left] - inter))
+        left = left[~rival]
+    return np.array(kept, dtype=int)
+
+
+def open_network(folder, threads=None):
+    """A function: uint8 RGB [1, h, w, 3] -> encodings [1, A, 4], logits [1, A, classes + 1]."""
+    if (folder / "model.onnx").exists():
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda picture: session.run(["encodings", "logits"], {name: picture})
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(folder / "model.xml")
+    model.reshape([1, *model.input().partial_shape.get_min_shape()[1:]])
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def run(picture):
+        answer = compiled([picture])
+        return answer["encodings"], answer["logits"]
+
+    return run
+
+
+def draw(bgr, found):
+    """Draws on the picture itself."""
+    for name, score, box in found:
+        x1, y1, x2, y2 = (int(round(float(v))) for v in box)
+        cv2.rectangle(bgr, (x1, y1), (x2, y2), (60, 220, 60), 2)
+        cv2.putText(bgr, f"{name} {score:.2f}", (x1 + 3, y1 + 17), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (60, 220, 60), 2)
+    return bgr
+
+
+def words(found):
+    return ", ".join(f"{name} {score:.2f}" for name, score, _ in found) or "nothing"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "source", nargs="?", default="0", help="number of a camera, picture, video or stream (default: 0)"
+    )
+    parser.add_argument("--score", type=float, help="lowest score to show")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--output", help="file to write: a picture, or a video (.mp4)")
+    parser.add_argument("--no-window", action="store_true", help="say what is found instead of showing it")
+    args = parser.parse_args()
+    detector = Detector(score=args.score, threads=args.threads)
+    picture = None if args.source.isdecimal() else cv2.imread(args.source)
+    if picture is not None:
+        found = detector(picture)
+        output = args.output or str(Path(args.source).with_suffix("")) + ".detected.jpg"
+        cv2.imwrite(output, draw(picture, found))
+        print(f"{words(found)}\ndrawn in {output}")
+        return 0
+    video = cv2.VideoCapture(int(args.source) if args.source.isdecimal() else args.source)
+    if not video.isOpened():
+        print(f"error: {args.source}: no such camera, and no file that OpenCV can read", file=sys.stderr)
+        return 2
+    video.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, where the driver can
+    recorder, rate = None, 0.0
+    while True:
+        there, frame = video.read()
+        if not there:
+            break
+        start = time.perf_counter()
+        found = detector(frame)
+        rate = 0.9 * rate + 0.1 / (time.perf_counter() - start) if rate else 1 / (time.perf_counter() - start)
+        drawn = draw(frame, found)
+        if args.output:
+            if recorder is None:
+                fps = video.get(cv2.CAP_PROP_FPS) or 25
+                code = cv2.VideoWriter_fourcc(*"mp4v")
+                recorder = cv2.VideoWriter(args.output, code, fps, (frame.shape[1], frame.shape[0]))
+            recorder.write(drawn)
+        if args.no_window or args.output:
+            print(f"{words(found)}  ({rate:.0f} pictures/s)", flush=True)
+        else:
+            cv2.imshow("q ends", drawn)
+            if cv2.waitKey(1) & 255 in (ord("q"), 27):
+                break
+    if recorder is not None:
+        recorder.release()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Whether an exported file says what its source says: raw outputs, detections, and AP where there is ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from detection.core.detections import Detections
+from detection.core.errors import MobileSSDError
+from detection.detector import Detector
+from detection.evaluate.truth import GroundTruth
+
+# How far raw outputs may be apart (of the value itself, where that is above 1), the share of detections that may have
+# no counterpart, and the loss of AP: of the arithmetic's rounding, and of weights rounded to 11 bits.
+TOLERANCES = {"float32": 1e-4, "float16": 0.25}
+UNMATCHED = {"float32": 0.01, "float16": 0.1}
+AP_LOSS = {"float32": 0.001, "float16": 0.003}
+PICTURES = 8
+SURE = 0.05  # weaker detections are not looked for: the 100th best of a picture is often as good as the 101st
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """encodings, logits: the largest difference of raw outputs. pictures: how many were looked at. detections: of the
+    source with a score of at least 0.05; unmatched: of these, the ones that the file does not have; pixels: the largest
+    distance of box corners of the others. ap, source_ap: COCO AP of both, None without ground truth."""
+
+    encodings: float
+    logits: float
+    pictures: int
+    detections: int
+    unmatched: int
+    pixels: float
+    ap: float | None = None
+    source_ap: float | None = None
+    images: int = 0
+
+    def lines(self, precision: str) -> list[str]:
+        """What to tell a person."""
+        same = f"{self.detections - self.unmatched} of {self.detections} detections are the same"
+        if self.detections > self.unmatched:
+            same += f", corners within {self.pixels:.2g} pixels"
+        said = [
+            f"compared with the source on {self.pictures} pictures: encodings within {self.encodings:.1e}, "
+            f"logits within {self.logits:.1e} (allowed: {TOLERANCES[precision]:g})",
+            same,
+        ]
+        if self.ap is not None:
+            said.append(f"AP {self.ap:.4f}, source {self.source_ap:.4f}, on {self.images} pictures")
+        return said
+
+    def check(self, name: str, precision: str) -> None:
+        """MobileSSDError where the two are further apart than `precision` explains."""
+        limit = TOLERANCES[precision]
+        words = None
+        if not max(self.encodings, self.logits) <= limit:
+            words = f"raw outputs differ by {max(self.encodings, self.logits):.2g}, more than {limit:g}"
+        elif self.unmatched > UNMATCHED[precision] * self.detections:
+            words = f"{self.unmatched} of {self.detections} detections differ"
+        elif self.ap is not None and self.source_ap is not None and self.source_ap - self.ap > AP_LOSS[precision]:
+            words = f"AP is {self.ap:.4f}, of the source {self.source_ap:.4f}"
+        if words:
+            raise MobileSSDError(f"{name}: not written: the exported network is not its source: {words}")
+
+
+def compare(source: Detector, exported: Detector, pictures: Sequence[np.ndarray]) -> Comparison:
+    """Both on the same pictures, uint8 RGB of any sizes: in one batch, and the first two alone."""
+    batch = source.prepare(pictures)
+    theirs = source.runtime(batch)
+    ours = exported.runtime(batch)
+    worst = [difference(a, b) for a, b in zip(ours, theirs, strict=True)]
+    for k in range(min(2, len(batch))):
+        alone = exported.runtime(batch[k : k + 1])
+        worst = [max(w, difference(a[0], b[k])) for w, a, b in zip(worst, alone, theirs, strict=True)]
+    count = unmatched = 0
+    pixels = 0.0
+    for k, picture in enumerate(pictures):
+        wanted = source.finish(theirs[0][k], theirs[1][k], picture.shape[:2])
+        found = exported.finish(ours[0][k], ours[1][k], picture.shape[:2])
+        sure, missing, distance = match(wanted, found)
+        count, unmatched, pixels = count + sure, unmatched + missing, max(pixels, distance)
+    return Comparison(worst[0], worst[1], len(batch), count, unmatched, pixels)
+
+
+def with_ap(
+    comparison: Comparison, source: Detector, exported: Detector, truth: GroundTruth, images: Path
+) -> Comparison:
+    """The same with the AP of both on all pictures of `truth`."""
+    values = [average_precision(detector, truth, images) for detector in (exported, source)]
+    return replace(comparison, ap=values[0], source_ap=values[1], images=len(truth.image_ids))
+
+
+def average_precision(detector: Detector, truth: GroundTruth, images: Path) -> float:
+    """COCO AP as `mobilessd eval` measures it; the detector's own floor decides which weak boxes count."""
+    from detection.evaluate.categories import match_categories
+    from detection.evaluate.coco import evaluate
+    from detection.evaluate.run import detect_all
+
+    card = detector.card
+    results, _ = detect_all(detector, truth, images, match_categories(card.class_names, card.category_ids, truth))
+    return evaluate(truth, results).AP
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest |a - b|, of the value itself where that is above 1; infinite where shapes or finiteness differ."""
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return float("inf")
+    return float((np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)).max(initial=0))
+
+
+def match(wanted: Detections, found: Detections, limit: float = 0.01) -> tuple[int, int, float]:
+    """How many of `wanted` are sure, how many of these have no counterpart in `found` (same class, corners within
+    `limit` of the picture's longer side), and the largest distance of corners of the others, in pixels."""
+    wanted = wanted.above(SURE)
+    reach = limit * max(wanted.image_size)
+    missing, worst = 0, 0.0
+    for box, kind in zip(wanted.boxes, wanted.class_ids):
+        rivals = found.boxes[found.class_ids == kind]
+        distance = float(np.abs(rivals - box).max(1).min()) if len(rivals) else float("inf")
+        if distance > reach:
+            missing += 1
+        else:
+            worst = max(worst, distance)
+    return len(wanted), missing, worst
+
+
+def sample_pictures(folder: Path | None, number: int = PICTURES) -> list[np.ndarray]:
+    """Pictures to compare on: of a folder, spread over it, or drawn by chance (always the same) in odd sizes."""
+    from detection.core.media import find_sources
+    from detection.core.preprocess import read_image
+
+    if folder is not None:
+        files = [source.path for source in find_sources([str(folder)], recursive=True) if not source.video]
+        if not files:
+            raise MobileSSDError(f"{folder}: holds no pictures to compare on")
+        step = max(len(files) // number, 1)
+        return [read_image(file) for file in files[::step][:number]]
+    import cv2
+
+    chance = np.random.default_rng(0)
+    drawn = []
+    for k in range(number):
+        height, width = 97 + 61 * k, 433 - 37 * k
+        coarse = chance.integers(0, 256, (7 + k, 9, 3), np.uint8)
+        drawn.append(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+    return drawn

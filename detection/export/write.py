@@ -1,0 +1,137 @@
+"""Exporting: weights -> an ONNX or OpenVINO file with its card, compared with its source before it appears.
+
+Needs torch; what it writes does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.core.card import Card
+from detection.core.errors import MissingPackageError, MobileSSDError
+from detection.core.postprocess import PostSettings
+from detection.detector import Detector
+from detection.evaluate.truth import GroundTruth
+from detection.export.compare import Comparison, compare, match, sample_pictures, with_ap
+from detection.export.staging import staged
+from detection.runtimes import installed, open_runtime
+from detection.weights.source import Weights, open_weights
+
+FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
+PRECISIONS = ("float32", "float16")
+READERS = {"onnx": "onnxruntime", "openvino": "openvino"}  # what the file is checked with
+NEEDED = {"onnx": ("torch", "onnx", "onnxruntime"), "openvino": ("torch", "openvino")}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to write. output: the file. format: onnx or openvino. precision: of the stored weights: float32 or float16;
+    the arithmetic stays float32. nms: put decoding and suppression into the graph, by these rules."""
+
+    output: Path
+    format: str
+    precision: str = "float32"
+    nms: PostSettings | None = None
+
+
+def export(
+    source: Weights,
+    wish: Wish,
+    pictures: Path | None = None,
+    truth: GroundTruth | None = None,
+    images: Path | None = None,
+    threads: int | None = None,
+) -> Comparison:
+    """Writes `wish.output`, if it says what `source` says: on pictures of the folder `pictures` (None: drawn ones), and
+    in AP on `truth` with its `images`, where given. Raises MobileSSDError, and leaves no file, where it does not."""
+    if source.exported:
+        raise MobileSSDError(f"{source.path}: an exported file already; export from the weights it was made of")
+    for package in NEEDED[wish.format] + (("onnx",) if wish.nms else ()):
+        if not installed(package):
+            raise MissingPackageError(f"exporting to {wish.format} needs {package}: pip install {package}")
+    samples = sample_pictures(pictures)
+    card = replace(source.card, precision=wish.precision)
+    with staged(wish.output) as path:
+        _write(source, wish, path, card)
+        written = open_weights(path)
+        reference = detector_of(source, open_runtime(source, "torch", "cpu", threads=threads))
+        exported = detector_of(written, open_runtime(written, READERS[wish.format], threads=threads))
+        comparison = compare(reference, exported, samples)
+        if wish.nms is not None:
+            _check_nms(path, wish, exported, samples)
+        if truth is not None and images is not None:
+            comparison = with_ap(comparison, reference, exported, truth, images)
+        comparison.check(str(wish.output), wish.precision)
+    return comparison
+
+
+def detector_of(weights: Weights, runtime: Any) -> Detector:
+    """A detector by the rules of the protocol of record: floor 0.01, IoU 0.6, 100 boxes."""
+    return Detector.of(weights.card, runtime, weights.source, score=0.01, iou=0.6, max_detections=100)
+
+
+def _write(source: Weights, wish: Wish, path: Path, card: Card) -> None:
+    from detection.weights.checkpoint import load_checkpoint
+
+    ssd, _ = load_checkpoint(source.path)
+    half = wish.precision == "float16"
+    if wish.format == "onnx" or wish.nms is not None:
+        from detection.runtimes import onnx_graph
+
+        model = onnx_graph.convert(ssd)
+        if wish.nms is not None:
+            from detection.export.onnx_nms import add_nms
+            from detection.ssd.network import anchors_of
+
+            add_nms(model, anchors_of(ssd), ssd.spec.coder, wish.nms)
+        if half:
+            onnx_graph.halve(model)
+        if wish.format == "onnx":
+            onnx_graph.save(model, path, card)
+            return
+    from detection.runtimes import openvino
+
+    if wish.nms is None:
+        graph = openvino.convert(ssd)
+    else:
+        temporary = path.with_suffix(".onnx")
+        onnx_graph.save(model, temporary, card)
+        graph = openvino.library().convert_model(temporary)
+    openvino.save(graph, path, card.to_json(), half)
+
+
+def _check_nms(path: Path, wish: Wish, exported: Detector, samples: list[np.ndarray]) -> None:
+    """The detections that come out of the graph are those of our post-processing on its own raw outputs."""
+    settings = wish.nms
+    assert settings is not None
+    rules = {"score": settings.score, "iou": settings.iou, "max_detections": settings.max_detections}
+    ours = Detector.of(exported.card, exported.runtime, **rules)
+    batch = ours.prepare(samples)
+    wanted = [ours.finish(e, s, (1000, 1000)) for e, s in zip(*ours.runtime(batch))]
+    boxes, scores, classes, count = _graph_outputs(path, wish.format, batch)
+    total = missing = 0
+    for k, one in enumerate(wanted):
+        n = int(count[k])
+        found = replace(one, boxes=boxes[k, :n] * 1000, scores=scores[k, :n], class_ids=classes[k, :n])
+        sure, lost, _ = match(one, found)
+        total, missing = total + sure, missing + lost
+    if missing > 0.01 * total:
+        raise MobileSSDError(f"{wish.output}: not written: {missing} of {total} detections of its NMS differ")
+
+
+def _graph_outputs(path: Path, format: str, batch: np.ndarray) -> list[np.ndarray]:
+    from detection.export.onnx_nms import OUTPUTS
+
+    if format == "onnx":
+        from detection.runtimes.onnxruntime import open_session
+
+        return open_session(path, 1).run(list(OUTPUTS), {"pictures": batch})
+    from detection.runtimes.openvino import library
+
+    model = library().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    answer = model([batch])
+    return [answer[name] for name in OUTPUTS]
