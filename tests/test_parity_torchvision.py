@@ -16,7 +16,7 @@ from torch import nn
 
 from detection.core.boxes import to_xyxy
 from detection.core.postprocess import PostSettings, postprocess
-from detection.ssd.network import anchors_of, build
+from detection.ssd.network import Deployable, anchors_of, build
 from detection.weights.classifiers import IMAGENET, load_backbone
 from detection.weights.torchvision import import_torchvision_state
 from detection.zoo import load, spec_for
@@ -182,3 +182,21 @@ def test_bodies_of_classifiers_give_the_same_features(shared, tmp_path, name, de
         first, last = ssd.backbone(y[:2])
         assert (first - tap(model.features, y[:2])).abs().max() < tolerance
         assert (last - model.features(y[:2])).abs().max() < tolerance
+
+
+def test_vgg_s_body_in_a_detector_that_wants_bgr_and_other_means(shared, tmp_path):
+    layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
+    torch.save({f"features.{name}": tensor for name, tensor in layers.state_dict().items()}, tmp_path / "vgg16.pth")
+    ssd = build(spec_for("ssd300_vgg16", num_classes=2)).eval()
+    report = load_backbone(ssd, tmp_path / "vgg16.pth")
+    assert ssd.spec.input.color == "bgr" and {name.split(".")[0] for name in report.missing} == {
+        "conv4_3_norm",
+        "fc6",
+        "fc7",
+    }
+    x = real_pictures(shared, 1, 64)
+    mean, std = (torch.tensor(v)[:, None, None] / 255 for v in (IMAGENET.mean, IMAGENET.std))
+    with torch.no_grad():
+        ours = ssd.backbone.conv1_1(Deployable(ssd).normalise((x * 255).round().permute(0, 2, 3, 1).to(torch.uint8)))
+        theirs = layers[:2]((x - mean) / std)
+    assert (ours - theirs)[..., 1:-1, 1:-1].abs().max() < 1e-4

@@ -18,7 +18,7 @@ class Pyramid(nn.Module):
     """The body's maps, finest first -> `channels`-wide maps, finest first, `coarse` more than came in.
 
     `.laterals` 1x1 to the pyramid's width; from coarse to fine each map takes in the doubled coarser one and is
-    smoothed by `.smooth`; `.coarse` make the further maps from the coarsest, which itself is neither smoothed nor activated.
+    smoothed by `.smooth`; `.coarse` make the further maps from the coarsest, which is neither smoothed nor activated.
     """
 
     def __init__(self, channels: list[int], spec: SSDSpec) -> None:
