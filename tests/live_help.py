@@ -1,4 +1,4 @@
-"""What several tests of live need: a detector without a network, small videos, and a camera server that can misbehave."""
+"""What several tests of live need: a detector without a network, small videos, a camera that misbehaves."""
 
 import contextlib
 import socket

@@ -14,10 +14,11 @@ import pytest
 from live_help import CameraServer, save_video, wait_until
 
 from detection.core.errors import MobileSSDError
-from detection.live import capture as capture_module
-from detection.live.capture import LOST, FileCapture, StreamCapture, open_capture, wait_for_sources
+from detection.live import streams
+from detection.live.capture import LOST, FileCapture
 from detection.live.mailbox import Mailbox
 from detection.live.names import camera_number, name_sources, without_secrets
+from detection.live.streams import StreamCapture, open_capture, wait_for_sources
 
 
 def named(address):
@@ -215,7 +216,7 @@ def test_a_reader_that_is_killed_is_replaced(watched, camera):
 
 def test_readers_end_with_their_program(camera):
     code = (
-        "import sys, time; from detection.live.capture import StreamCapture; from detection.live.names import *\n"
+        "import sys, time; from detection.live.streams import StreamCapture; from detection.live.names import *\n"
         f"capture = StreamCapture(name_sources(['{camera.url}'])[0]); next(iter(capture)); print('on', flush=True)\n"
         "time.sleep(60)"
     )
@@ -248,5 +249,5 @@ def test_a_far_file_is_a_file(tmp_path):
 
 
 def test_a_first_opening_may_take_longer_than_later_ones():
-    assert capture_module.OPEN_TIMEOUT > capture_module.REOPEN_TIMEOUT
-    assert capture_module.REOPEN_TIMEOUT + capture_module.LONGEST_PAUSE < 10
+    assert streams.OPEN_TIMEOUT > streams.REOPEN_TIMEOUT
+    assert streams.REOPEN_TIMEOUT + streams.LONGEST_PAUSE < 10

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from detection.core.errors import MobileSSDError
-from detection.live.capture import FAILED, Capture, open_capture, wait_for_sources
+from detection.live.capture import FAILED, Capture
 from detection.live.mailbox import Mailbox
 from detection.live.names import name_sources
 from detection.live.options import LiveOptions
@@ -25,6 +25,7 @@ from detection.live.outputs import Picture, Recording, Say, path_of_source
 from detection.live.overlay import stale_picture
 from detection.live.pipeline import Engine, Feed, Result, Station, timed
 from detection.live.stats import Stats
+from detection.live.streams import open_capture, wait_for_sources
 
 
 class Channel:

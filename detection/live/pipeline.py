@@ -112,12 +112,12 @@ class Engine:
                 open_feeds.remove(feed)
             # The one whose turn is longest ago comes first, so that a fast source cannot starve a slow one.
             order = [open_feeds[(turn + k) % len(open_feeds)] for k in range(len(open_feeds))]
-            feed = next((feed for feed in order if feed.ready), None)
-            if feed is None:
+            ready = next((feed for feed in order if feed.ready), None)
+            if ready is None:
                 self._wake.wait(0.5)
                 continue
-            turn = open_feeds.index(feed) + 1
-            self._serve(feed)
+            turn = open_feeds.index(ready) + 1
+            self._serve(ready)
 
     def _serve(self, feed: Feed) -> None:
         frame = feed.capture.box.take(0)
@@ -139,7 +139,8 @@ class Station:
     """The thread that does what is to be done with the results of one source, in order: track, draw, record, send.
 
     steps: each gets a result and gives it on, changed or not. own_speed: holds each frame of a file back until its
-    time has come. most: ends after so many results. An exception in a step ends this source; `done` is called at the end in any case.
+    time has come. most: ends after so many results. An exception in a step ends this source; `done` is called at the
+    end in any case.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ When the parent goes away, so does the process. Imports OpenCV and numpy; run as
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 HELLO, FRAME, ERROR, END = b"H", b"F", b"E", b"Z"
 _HEAD = struct.Struct("<cIIQdQ")  # kind, height, width, index, arrived, length of what follows
@@ -33,7 +34,7 @@ class Message(NamedTuple):
     kind: bytes
     height: int
     width: int
-    index: int
+    number: int
     arrived: float
     payload: bytearray
 
@@ -56,14 +57,12 @@ def start_reader(address: str, size: tuple[int, int] | None = None) -> subproces
         start_new_session=True,  # Ctrl-C is for the parent, which then ends its readers
     )
     assert process.stdin
-    try:
+    with contextlib.suppress(OSError):  # it died at once; whoever reads its output will see
         process.stdin.write(json.dumps({"address": address, "size": size}).encode() + b"\n")
-    except OSError:  # it died at once; whoever reads its output will see
-        pass
     return process
 
 
-def read_message(stream: BinaryIO) -> Message | None:
+def read_message(stream: IO[bytes]) -> Message | None:
     """The next message; None where the process has ended."""
     head = _read(stream, _HEAD.size)
     if head is None:
@@ -73,7 +72,7 @@ def read_message(stream: BinaryIO) -> Message | None:
     return None if payload is None else Message(kind, height, width, index, arrived, payload)
 
 
-def _read(stream: BinaryIO, length: int) -> bytearray | None:
+def _read(stream: IO[bytes], length: int) -> bytearray | None:
     data = bytearray(length)
     view, have = memoryview(data), 0
     while have < length:

@@ -1,0 +1,170 @@
+"""Cameras and streams: always their newest frame, from a process that can be killed, for as long as the program runs.
+
+A live source never makes anybody wait for an old picture: the frame in its mailbox is always the newest. It is read by
+a process of its own (reader.py); when no frame comes for `deadline` seconds the process is killed and another one
+tries, after growing pauses. numpy and the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import IO
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from detection.core.errors import MobileSSDError
+from detection.live.capture import FAILED, LIVE, LOST, Capture, Captured, FileCapture
+from detection.live.names import SourceName, camera_number
+from detection.live.reader import ERROR, FRAME, HELLO, read_message, start_reader
+
+OPEN_TIMEOUT = 20.0  # seconds until the first frame of a stream that has never been open
+REOPEN_TIMEOUT = 5.0  # of one that has been, or twice what it then took: half-open connections wait for ever
+FRAME_TIMEOUT = 10.0  # seconds without a frame after which a live source counts as lost
+LONGEST_PAUSE = 3.0  # seconds between two tries; with the above, a source that is back is seen within 10 s
+STEADY = 10.0  # seconds of frames after which the pauses begin small again
+
+
+class StreamCapture(Capture):
+    """A camera or URL, read by a process that is watched.
+
+    deadline: seconds without a frame after which it is closed and opened again. size: (width, height) to ask a camera
+    for. tell: called with a line for people when it is lost, and when it is back.
+    """
+
+    def __init__(
+        self,
+        source: SourceName,
+        deadline: float = FRAME_TIMEOUT,
+        size: tuple[int, int] | None = None,
+        tell: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        self.deadline, self._size, self._tell = deadline, size, tell
+        self._first: float | None = None
+        self._index = -1
+        self._opening: float | None = None  # seconds that it took to open
+        super().__init__(source, live=True)
+
+    def _read(self) -> None:
+        pause = 0.0
+        while not self._closing.is_set():
+            began = time.monotonic()
+            frames_before = self._index
+            problem = "does not answer" if pause and not _answers(self.source.address) else self._watch_reader()
+            if problem is None or self._closing.is_set():
+                return
+            self._lost(problem)
+            steady = self._index > frames_before and self.arrived - began > STEADY
+            pause = 0.5 if steady or not pause else min(2 * pause, LONGEST_PAUSE)
+            self._closing.wait(pause * random.uniform(0.8, 1.0))
+
+    def _lost(self, problem: str) -> None:
+        if self.state == LIVE:
+            self._tell(f"{self.name}: {problem}; trying again")
+        self._become(LOST, problem)
+        self.reconnects += 1
+        self._settled.set()
+
+    def _watch_reader(self) -> str | None:
+        """Runs one reader until it ends or is overdue. What went wrong; None at the end of what has an end."""
+        began = time.monotonic()
+        self._due = began + (OPEN_TIMEOUT if self._opening is None else max(REOPEN_TIMEOUT, 2 * self._opening))
+        process = start_reader(self.source.address, self._size)
+        outcome: list[str | None] = ["the reader stopped (a crash of the decoder?)"]
+        assert process.stdout
+        arguments = process.stdout, outcome, began
+        pump = threading.Thread(target=self._pump, args=arguments, name=f"pump {self.name}", daemon=True)
+        pump.start()
+        try:
+            while pump.is_alive():
+                if self._closing.is_set():
+                    break
+                waiting = self.live or not self.box.full  # somebody far away may wait for us, if it has an end
+                if waiting and time.monotonic() > self._due:
+                    return f"no frame for {self.deadline:g} s" if self.state == LIVE else "does not answer"
+                pump.join(0.1)
+        finally:
+            process.kill()
+            process.wait()
+            pump.join()
+            for pipe in (process.stdin, process.stdout):
+                if pipe:
+                    pipe.close()
+        return outcome[0]
+
+    def _pump(self, stream: IO[bytes], outcome: list[str | None], began: float) -> None:
+        base, back = self._index + 1, self.state == LOST
+        while (message := read_message(stream)) is not None:
+            if message.kind == HELLO:
+                said = json.loads(message.payload)
+                self.fps = said["fps"] or self.fps
+                self.live = not said["count"]
+            elif message.kind == FRAME:
+                image = np.frombuffer(message.payload, np.uint8).reshape(message.height, message.width, 3)
+                self._first = message.arrived if self._first is None else self._first
+                since = message.arrived - self._first if self.live else message.number / self.fps
+                self._index = base + message.number
+                if message.number == 0:
+                    self._opening = message.arrived - began
+                if back:
+                    self._tell(f"{self.name}: is back")
+                    back = False
+                if not self._deliver(Captured(image, self._index, since, message.arrived), wait=not self.live):
+                    return
+                self._due = time.monotonic() + self.deadline
+            elif message.kind == ERROR:
+                outcome[0] = message.payload.decode("utf-8", "replace")
+            else:
+                outcome[0] = None
+                return
+
+
+def open_capture(
+    source: SourceName,
+    loop: bool = False,
+    size: tuple[int, int] | None = None,
+    deadline: float = FRAME_TIMEOUT,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Capture:
+    """Begins to read what a person named. Files that are not there raise MobileSSDError at once; cameras and streams
+    say so in `state` and `message`, and are tried again."""
+    if source.live:
+        return StreamCapture(source, deadline, size, tell)
+    return FileCapture(source, loop)
+
+
+def wait_for_sources(captures: list[Capture], closing: Callable[[], bool] = lambda: False) -> None:
+    """Waits until each is open or has failed once. Raises the error of a file, or MobileSSDError if not one of them can
+    be opened."""
+    for capture in captures:
+        while not capture.settled(0.1) and not closing():
+            pass
+        if capture.error:
+            raise capture.error
+    if captures and all(capture.state in (LOST, FAILED) for capture in captures):
+        raise MobileSSDError("; ".join(f"{capture.name}: {capture.message}" for capture in captures))
+
+
+def _answers(address: str) -> bool:
+    """Whether there is anything at an address: much cheaper than starting a reader in vain, for weeks."""
+    if (number := camera_number(address)) is not None:
+        return not sys.platform.startswith("linux") or os.path.exists(f"/dev/video{number}")
+    try:
+        parts = urlsplit(address)
+        port = parts.port or {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935}[parts.scheme]
+        if not parts.hostname or any(os.environ.get(key) for key in ("http_proxy", "https_proxy")):
+            return True
+    except (KeyError, ValueError):
+        return True
+    try:
+        socket.create_connection((parts.hostname, port), timeout=3).close()
+        return True
+    except OSError:
+        return False
