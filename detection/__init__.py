@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from detection.core.detections import Detections
     from detection.detector import Detector
     from detection.weights.checkpoint import load_checkpoint as load
-    from detection.zoo import list_models
+    from detection.zoo import list_architectures, list_models, list_weights
 
 __version__ = "0.1.0"
-__all__ = ["Detections", "Detector", "list_models", "load"]
+__all__ = ["Detections", "Detector", "list_architectures", "list_models", "list_weights", "load"]
 
 _WHERE = {
     "Detector": ("detection.detector", "Detector"),
     "Detections": ("detection.core.detections", "Detections"),
+    "list_architectures": ("detection.zoo", "list_architectures"),
     "list_models": ("detection.zoo", "list_models"),
+    "list_weights": ("detection.zoo", "list_weights"),
     "load": ("detection.zoo", "load"),
 }
 

@@ -24,7 +24,13 @@ DEFAULT = "ssdlite_mobilenet_v2.coco"
 
 
 def list_models() -> tuple[str, ...]:
-    """The detectors that `spec_for` knows. Those with published weights, and their recipes: `list_weights`."""
+    """Every name that may stand where a model is asked for: the architectures of detectors, which can be trained and
+    counted (`list_architectures`), then the names with published weights (`list_weights`), which also detect."""
+    return (*list_architectures(), *list_weights())
+
+
+def list_architectures() -> tuple[str, ...]:
+    """The detectors that `spec_for` builds by a bare name."""
     from detection.ssd.families import FAMILIES
 
     return tuple(FAMILIES)

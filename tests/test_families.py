@@ -14,7 +14,7 @@ from detection.core.anchors import AnchorSpec
 from detection.core.errors import MobileSSDError
 from detection.ssd.network import anchors_of, build, feature_maps
 from detection.ssd.spec import SSDSpec
-from detection.zoo import list_models, spec_for
+from detection.zoo import list_architectures, list_models, list_weights, spec_for
 
 
 def on_meta(name, **options):
@@ -145,7 +145,7 @@ def test_anchors_of_the_frameworks_start_where_theirs_do():
 SMALL = {"ssd300_vgg16": (300, 300), "ssd512_vgg16": (512, 512)}
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_architectures())
 def test_forward_at_odd_sizes_fits_the_anchors(name):
     """On the meta device for VGG, whose sizes are fixed by its unpadded extras."""
     for size in (SMALL[name],) if name in SMALL else ((97, 131), (160, 96)):
@@ -157,7 +157,7 @@ def test_forward_at_odd_sizes_fits_the_anchors(name):
         assert encodings.shape == (2, len(anchors), 4) and logits.shape == (2, len(anchors), 4)
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if "vgg" not in name])
+@pytest.mark.parametrize("name", [name for name in list_architectures() if "vgg" not in name])
 @pytest.mark.parametrize("alpha", [0.25, 1.4])
 def test_any_width_and_any_batch(name, alpha):
     torch.manual_seed(0)
@@ -174,7 +174,7 @@ def test_any_width_and_any_batch(name, alpha):
                 assert (part - all_of_it[:batch]).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_architectures())
 def test_a_spec_is_plain_data_that_comes_back(name):
     import yaml
 
@@ -188,7 +188,7 @@ def test_a_spec_is_plain_data_that_comes_back(name):
     assert np.array_equal(anchors_of(one), anchors_of(other))
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if "vgg" not in name and "fpn" not in name])
+@pytest.mark.parametrize("name", [name for name in list_architectures() if "vgg" not in name and "fpn" not in name])
 def test_a_finer_map_for_small_objects(name):
     for layout, first in (("tensorflow", 4), ("torchvision", 6)):
         ssd = on_meta(name, stride8=True, layout=layout, input_size=320)
@@ -243,3 +243,9 @@ def test_a_name_with_a_recipe_is_the_network_of_those_weights():
     spec = spec_for("ssd_mobilenet_v1_075.coco")
     assert spec.backbone_options["alpha"] == 0.75 and spec.num_classes == 90
     assert spec_for("ssd_mobilenet_v1_075.coco", num_classes=3).num_classes == 3
+
+
+def test_the_list_of_models_is_the_architectures_then_the_names_with_weights():
+    assert list_models() == (*list_architectures(), *list_weights())
+    assert "ssdlite_mobilenet_v2" in list_architectures() and "ssdlite_mobilenet_v2.coco" in list_weights()
+    assert all(spec_for(name).num_classes == 80 for name in list_architectures())

@@ -125,13 +125,45 @@ def test_the_text_shows_maps_parts_kinds_and_on_request_layers(info):
 
 
 def test_the_list_has_every_name(info):
-    from detection.weights.records import list_weights
-    from detection.zoo import list_models
+    from detection import list_models
 
     code, out, _ = info("--list")
-    assert code == 0 and all(name in out for name in (*list_weights(), *list_models(), "mobilenet_v1_fullconv"))
+    assert code == 0 and all(name in out for name in (*list_models(), "mobilenet_v1_fullconv"))
     rows = json.loads(info("--list", "--json")[1])
-    assert {row["name"] for row in rows} >= {*list_weights(), *list_models()}
+    assert {row["name"] for row in rows} >= set(list_models())
+
+
+def test_anchors_are_compared_with_a_data_set_and_with_other_forms_of_the_network(info, tmp_path):
+    from data_sets import coco
+
+    # At 300 pixels the first box is a square of 150, which anchors fit; the second is of 15 x 20, which none can match.
+    data = coco(tmp_path, [(1, 1, [20, 15, 40, 30]), (2, 2, [10, 10, 4, 4])])
+    code, out, _ = info("ssdlite_mobilenet_v2", "--input-size", 512, "--anchors", data)
+    assert code == 0 and "anchors at 512 x 512: 50.0% of the boxes have no anchor" in out and "with stride8" in out
+    code, out, _ = info("ssdlite_mobilenet_v2.coco", "--anchors", data, "--json")
+    found = json.loads(out)["reach"]
+    assert [(row["name"], row["reached"]) for row in found["by_class"]] == [("dog", 0), ("cat", 1)]
+    forms = {one["name"]: one for one in found["alternatives"]}
+    assert forms["as it is"]["anchors"] == 1917 and forms["as it is"]["reached"] == 0.5
+    assert forms["with stride8"]["reached"] == 1.0, "its smallest anchor has 15 pixels"
+
+
+def test_a_network_without_a_further_tap_is_compared_at_other_sizes_only(info, tmp_path):
+    from data_sets import coco
+
+    out = info("ssd300_vgg16", "--anchors", coco(tmp_path, [(1, 1, [20, 15, 40, 30])]))[1]
+    assert "input 512" in out and "stride8" not in out
+
+
+@pytest.mark.parametrize("boxes, model, reason", [
+    ([], "ssdlite_mobilenet_v2", "no box to learn from"),
+    ([(1, 1, [20, 15, 40, 30])], "mobilenet_v2", "needs a detector"),
+])  # fmt: skip
+def test_no_boxes_or_no_anchors_is_one_line(info, tmp_path, boxes, model, reason):
+    from data_sets import coco
+
+    code, out, err = info(model, "--anchors", coco(tmp_path, boxes))
+    assert code == 2 and out == "" and err.startswith("error: ") and reason in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,25 @@ def positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def width(text: str) -> float:
+    """argparse type: a width multiplier, above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 16:  # also refuses nan
+        raise argparse.ArgumentTypeError(f"a width multiplier is a number above 0 (at most 16), not {text!r}")
+    return value
+
+
+def input_size(text: str) -> tuple[int, int]:
+    """argparse type: S or HEIGHTxWIDTH, in pixels."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and 0 < int(side) <= 16384 for side in sides):
+        raise argparse.ArgumentTypeError(f"an input size is S or HEIGHTxWIDTH in pixels (1 to 16384), not {text!r}")
+    return int(sides[0]), int(sides[-1])
 
 
 def name_list(text: str) -> list[str]:

@@ -59,9 +59,9 @@ def _anchors_of(model: str):
     """(anchors [A, 4], (height, width)) of a weights file, a zoo name with weights, or the name of an architecture."""
     from detection.core.anchors import anchors_for
     from detection.ssd.spec import SSDSpec
-    from detection.zoo import list_models, spec_for
+    from detection.zoo import list_architectures, spec_for
 
-    if model in list_models():
+    if model in list_architectures():
         from detection.ssd.network import anchors_of, build
 
         spec = spec_for(model)

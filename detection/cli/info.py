@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import math
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.cli.common import positive_int
+from detection.cli.common import input_size, positive_int, width
 from detection.cli.info_text import format_listing, format_report
 from detection.core.errors import BadWeightsError, MissingPackageError, MobileSSDError
 
@@ -31,6 +30,7 @@ EPILOG = """examples:
   mobilessd info ssdlite_mobilenet_v2 --width-mult 0.5 --input-size 224 --num-classes 3
   mobilessd info mobilenet_v2 --layers
   mobilessd info detect.tflite --json
+  mobilessd info ssdlite_mobilenet_v2 --anchors data.yaml
 
 Parameters are weights and biases of convolutions and linear layers, gamma and beta of batch norms; multiply-adds are
 those of convolutions and linear layers, for one picture."""
@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", metavar="L", help="whose network: tensorflow, torchvision, mmdet, qfgaohao, caffe")
     parser.add_argument("--no-norm", action="store_true", help="count without the batch norms' parameters")
     parser.add_argument("--layers", action="store_true", help="show every layer")
+    parser.add_argument("--anchors", metavar="DATASET", help="also: which boxes of a data set its anchors can match")
+    parser.add_argument("--split", metavar="S", help="of that data set (default: train)")
+    parser.add_argument("--images", metavar="DIR", help="the pictures of a COCO .json")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -69,11 +72,18 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.model:
         raise MobileSSDError("which model? `mobilessd info MODEL`, or `mobilessd info --list` for all names")
+    subject = find(args)
     try:
-        report = describe(find(args), norms=not args.no_norm)
+        report = describe(subject, norms=not args.no_norm)
     except ValueError as error:  # the bodies' own complaints: an input too small, an unknown option
         raise MobileSSDError(f"{args.model}: {error}") from None
-    print(json.dumps(report, indent=2) if args.json else format_report(report, args.layers))
+    text = "" if args.json else format_report(report, args.layers)
+    if args.anchors:
+        from detection.cli.info_anchors import reach
+
+        found = reach(subject, args.anchors, args.split, args.images)
+        report, text = report | {"reach": found.to_dict()}, "\n".join([text, "", *found.lines()])
+    print(json.dumps(report, indent=2) if args.json else text)
     return 0
 
 
@@ -166,25 +176,6 @@ def listing() -> Iterable[dict[str, Any]]:
             "metrics": [dict(metric) for metric in record.metrics],
         }
         yield row | {"in_cache": record.task == "detector" and converted_path(record).exists()}
-
-
-def width(text: str) -> float:
-    """argparse type: a width multiplier, above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 16:  # also refuses nan
-        raise argparse.ArgumentTypeError(f"a width multiplier is a number above 0 (at most 16), not {text!r}")
-    return value
-
-
-def input_size(text: str) -> tuple[int, int]:
-    """argparse type: S or HEIGHTxWIDTH, in pixels."""
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and 0 < int(side) <= 16384 for side in sides):
-        raise argparse.ArgumentTypeError(f"an input size is S or HEIGHTxWIDTH in pixels (1 to 16384), not {text!r}")
-    return int(sides[0]), int(sides[-1])
 
 
 def _weights_file(args: argparse.Namespace, path: str) -> Subject:
