@@ -17,12 +17,13 @@ import numpy as np
 from detection.cli.common import add_detector_arguments, describe_runtime, open_detector, positive_int
 from detection.core.errors import BadDataError, MobileSSDError
 from detection.core.files import write_text
+from detection.core.ids import read_ids
 from detection.evaluate import report
 from detection.evaluate.categories import match_categories, normalised
 from detection.evaluate.coco import ENGINES, CocoNumbers, choose_engine, evaluate
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
 from detection.evaluate.thresholds import best_thresholds, store_threshold
-from detection.evaluate.truth import GroundTruth, find_images, load_json, read_truth
+from detection.evaluate.truth import GroundTruth, find_images, read_truth
 
 EVALUATION_SCORE = 0.01  # the floor of the protocol of record: COCO's curve needs the weak ones too
 SHOWN_PROBLEMS = 10
@@ -141,18 +142,7 @@ def read_image_ids(path: str, truth: GroundTruth) -> list[int]:
 
     Ids that `truth` does not have are counted in a note. BadDataError if none is left.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadDataError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise BadDataError(f"{path}: not a text file of picture ids") from None
-    if text.lstrip()[:1] in ("[", "{"):
-        data = load_json(path)
-        groups = [group for group in data.values() if isinstance(group, list)] if isinstance(data, dict) else [data]
-        named = {str(identity) for group in groups for identity in group}
-    else:
-        named = set(text.replace(",", " ").split())
+    named = read_ids(path)
     found = [index for index, identity in enumerate(truth.image_ids) if str(identity) in named]
     if not found:
         raise BadDataError(f"{path}: none of its {len(named)} ids is a picture of {truth.path}")

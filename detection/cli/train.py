@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError("nothing to train on: give --data PATH, or --resume with the --output of a run")
     if args.resume and not args.output:
         raise MobileSSDError("--resume needs the folder of the run: --output DIR")
-    from detection.train.run import Request, train
+    from detection.train.request import Request
+    from detection.train.run import train
 
     output = Path(args.output) if args.output else next_folder(Path("runs") / "train")
     request = Request(
@@ -93,6 +94,11 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         val_images=args.val_images,
         select=args.select,
+        select_ids=args.select_ids,
+        extra=args.extra,
+        soft=args.soft,
+        keep_soft=args.keep_soft,
+        ignore_soft=args.ignore_soft,
         classes=args.classes,
         class_map=class_map(args.class_map),
         unknown=args.unknown,

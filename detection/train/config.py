@@ -19,7 +19,10 @@ from detection.data.augment import PRESETS, Augmentation
 from detection.train import strict
 from detection.train.limits import check
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_HERE = Path(__file__).resolve().parent
+# The recipes: beside the packages in a checkout, within this one when installed (setup.py puts them there).
+CONFIGS = next((folder for folder in (_HERE / "configs", _HERE.parents[1] / "configs") if folder.is_dir()), _HERE)
+FINETUNE = "finetune"  # the recipe that needs no file: it is TrainConfig's own defaults
 Unit = Literal["steps", "epochs", "pictures"]
 Scheme = Literal["default", "normal", "truncated_normal", "xavier"]
 
@@ -233,7 +236,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     The file's batch stays `recipe_batch`, so that another batch rescales lr and steps. Raises MobileSSDError, one line.
     """
     path = config_path(path)
-    data = strict.read_yaml(path)
+    data = {} if str(path) == FINETUNE else strict.read_yaml(path)
     if data.get("recipe_batch") is None:
         data["recipe_batch"] = data.get("batch", TrainConfig.batch)
     for key, value in (overrides or {}).items():
@@ -244,12 +247,15 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 
 def config_path(name: str | Path) -> Path:
-    """A file, or the file of a bare name in configs/. Raises MobileSSDError with the nearest name."""
+    """A file, or the file of a bare name in configs/; "finetune" itself where that folder is missing. Raises
+    MobileSSDError with the names there are."""
     path = Path(name).expanduser()
     if path.exists() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
     if (own := CONFIGS / f"{path}.yaml").exists():
         return own
+    if str(name) == FINETUNE:
+        return path
     raise MobileSSDError(f"no config {str(name)!r}; there are {', '.join(list_configs())}, or a path to a YAML file")
 
 

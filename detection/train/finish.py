@@ -17,7 +17,7 @@ from detection.train.validate import PROTOCOL, Validation, truth_of, validate
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
-    from detection.train.run import Data
+    from detection.train.request import Data
 
 log = logging.getLogger("mobilessd.train")
 BEST, LAST_WEIGHTS = "best.safetensors", "last.safetensors"

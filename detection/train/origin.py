@@ -18,9 +18,25 @@ from detection.train.model import Prepared, set_momentum
 from detection.train.state import RunState
 
 if TYPE_CHECKING:
-    from detection.train.run import Request
+    from detection.train.request import Request
 
-DATA_FIELDS = ("data", "val", "split", "format", "images", "val_images", "select", "classes", "class_map", "unknown")
+DATA_FIELDS = (
+    "data",
+    "val",
+    "split",
+    "format",
+    "images",
+    "val_images",
+    "select",
+    "select_ids",
+    "extra",
+    "soft",
+    "keep_soft",
+    "ignore_soft",
+    "classes",
+    "class_map",
+    "unknown",
+)
 
 
 def resumed(request: Request, state: RunState) -> Request:

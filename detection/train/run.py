@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,8 @@ import torch
 
 from detection.core.errors import BadDataError, MobileSSDError
 from detection.core.files import write_text
-from detection.data.check import Report, check
 from detection.data.dataset import DetectionData
 from detection.data.loader import TrainLoader
-from detection.data.open import open_pair
 from detection.runtimes.torch import choose_device
 from detection.ssd.network import anchors_of
 from detection.train.config import TrainConfig
@@ -32,48 +30,12 @@ from detection.train.model import Prepared, from_scratch, from_weights, set_mome
 from detection.train.optim import build_optimizer
 from detection.train.origin import fingerprint_of, network_of_state, origin_of, resumed
 from detection.train.plan import make_plan
+from detection.train.request import Data, Request, open_parts
 from detection.train.speed import choose_precision
 from detection.train.state import has_state, read_state, sweep
 from detection.train.validate import truth_of
 
 log = logging.getLogger("mobilessd.train")
-
-
-@dataclass
-class Request:
-    """What a person asks for. data: a path that `open_data` knows ("" for a resumed run: the one it began with, as for
-    all that says what the data are). val: a split or path; None: found by looking.
-    select: the share of the training pictures that chooses the best weights; None: the validation data do where there
-    are any, else 0.15. time_budget: seconds. class_map: data's class -> weights' class. unknown: classes that the data
-    do not annotate."""
-
-    data: str
-    config: TrainConfig
-    output: Path
-    val: str | None = None
-    split: str | None = None
-    format: str = "auto"
-    images: str | None = None
-    val_images: str | None = None
-    select: float | None = None
-    classes: list[str] | None = None
-    class_map: dict[str, str] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-    device: str = "auto"
-    threads: int | None = None
-    time_budget: float | None = None
-    resume: bool = False
-    quiet: bool = False
-
-
-@dataclass
-class Data:
-    """The three parts: trained on, choosing the best weights, and scored once at the end (None where there is none)."""
-
-    train: DetectionData
-    select: DetectionData | None
-    final: DetectionData | None
-    report: Report
 
 
 def train(request: Request) -> Path:
@@ -144,32 +106,6 @@ def train(request: Request) -> Path:
         if here.first:
             finish(job, progress, keeper, data)
         return folder
-
-
-def open_parts(request: Request) -> Data:
-    """Reads, checks and repairs the data, and says which part does what."""
-    data, val = open_pair(
-        request.data, request.split, request.val, request.format, request.classes, request.images, request.val_images
-    )
-    if request.unknown:
-        data = data.declare_unknown(request.unknown)
-    report = check(data, val, content=len(data) <= 20_000)
-    data, val = report.data, report.val
-    shared = {name for how in ("same file", "same content") for name in report.shared.get(how, ())}
-    if val is not None and len(shared) >= len(val):
-        raise BadDataError(f"{request.data}: every validation picture is in training; give another set with --val")
-    if request.select is None:
-        if val is not None:
-            return Data(data, val, None, report)
-        share = 0.15
-    else:
-        share = request.select
-    if share == 0:
-        return Data(data, None, val, report)
-    if len(data) * share < 1:
-        raise BadDataError(f"{data.origin}: {len(data)} pictures are too few to keep {share:.0%} back; use --select 0")
-    rest, held = data.split(share, request.config.seed)
-    return Data(rest, held, val, report)
 
 
 def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, str]) -> Prepared:

@@ -1,0 +1,121 @@
+"""What a person asks of a training, and the data that it means: which pictures teach, which choose, which score.
+
+Imports floors 1 to 3 and numpy.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from detection.core.errors import BadDataError
+from detection.core.ids import read_ids
+from detection.data.check import Report, check
+from detection.data.dataset import DetectionData, concatenate
+from detection.data.open import open_data, open_pair
+from detection.data.soft import add_soft_labels, unlabelled
+from detection.train.config import TrainConfig
+
+
+@dataclass
+class Request:
+    """What a person asks for. data: a path that `open_data` knows ("" for a resumed run: the one it began with, as for
+    all that says what the data are). val: a split or path; None: found by looking.
+    extra: further data sets or folders of pictures to train on; classes that they do not annotate are unknown there.
+    soft: COCO files of a teacher (`mobilessd teach`): boxes of score `keep_soft` and more are targets where nothing is
+    annotated, down to `ignore_soft` regions of which nothing is known.
+    select: the share of the training pictures that chooses the best weights; None: the validation data do where there
+    are any, else 0.15. select_ids: a file with the ids of the pictures that choose, in the place of a share.
+    time_budget: seconds. class_map: data's class -> weights' class. unknown: classes that the data do not annotate."""
+
+    data: str
+    config: TrainConfig
+    output: Path
+    val: str | None = None
+    split: str | None = None
+    format: str = "auto"
+    images: str | None = None
+    val_images: str | None = None
+    extra: list[str] = field(default_factory=list)
+    soft: list[str] = field(default_factory=list)
+    keep_soft: float = 0.5
+    ignore_soft: float = 0.25
+    select: float | None = None
+    select_ids: str | None = None
+    classes: list[str] | None = None
+    class_map: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    device: str = "auto"
+    threads: int | None = None
+    time_budget: float | None = None
+    resume: bool = False
+    quiet: bool = False
+
+
+@dataclass
+class Data:
+    """The three parts: trained on, choosing the best weights, and scored once at the end (None where there is none)."""
+
+    train: DetectionData
+    select: DetectionData | None
+    final: DetectionData | None
+    report: Report
+
+
+def open_parts(request: Request) -> Data:
+    """Reads, checks and repairs the data, and says which part does what. Raises BadDataError, one line."""
+    data, val = open_pair(
+        request.data, request.split, request.val, request.format, request.classes, request.images, request.val_images
+    )
+    if request.unknown:
+        data = data.declare_unknown(request.unknown)
+    report = check(data, val, content=len(data) <= 20_000)
+    data, val = report.data, report.val
+    shared = {name for how in ("same file", "same content") for name in report.shared.get(how, ())}
+    if val is not None and len(shared) >= len(val):
+        raise BadDataError(f"{request.data}: every validation picture is in training; give another set with --val")
+    rest, held = _hold_back(data, request, val is not None)
+    rest = with_extras(rest, request)
+    if held is None and request.select is None and request.select_ids is None:
+        return Data(rest, val, None, report)
+    return Data(rest, held, val, report)
+
+
+def _hold_back(data: DetectionData, request: Request, has_val: bool) -> tuple[DetectionData, DetectionData | None]:
+    """(the rest, the pictures that choose the best weights), before anything is mixed in."""
+    if request.select_ids is not None:
+        named = read_ids(request.select_ids)
+        chosen = np.array([str(identity) in named for identity in data.image_ids])
+        if not chosen.any() or chosen.all():
+            raise BadDataError(
+                f"{request.select_ids}: names {'all' if chosen.any() else 'none'} of the {len(data)} pictures"
+            )
+        return data.subset(~chosen), data.subset(chosen)
+    if request.select is None and has_val:
+        return data, None
+    share = 0.15 if request.select is None else request.select
+    if share == 0:
+        return data, None
+    if len(data) * share < 1:
+        raise BadDataError(f"{data.origin}: {len(data)} pictures are too few to keep {share:.0%} back; use --select 0")
+    return data.split(share, request.config.seed)
+
+
+def with_extras(data: DetectionData, request: Request) -> DetectionData:
+    """The training pictures with further data sets, folders of pictures without labels, and a teacher's boxes."""
+    parts = [data]
+    for path in request.extra:
+        try:
+            parts.append(check(open_data(path, "all"), content=False).data)
+        except BadDataError:
+            if not os.path.isdir(path):
+                raise
+            parts.append(unlabelled(path, data.class_names))
+    if len(parts) > 1:
+        data = concatenate(*parts, class_names=data.class_names)
+    for path in request.soft:
+        data = add_soft_labels(data, open_data(path), request.keep_soft, request.ignore_soft)
+    return data
