@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ import train_runs as runs  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from detection.core.errors import MobileSSDError  # noqa: E402
-from detection.train import finish, loop, plan  # noqa: E402
+from detection.train import finish, plan  # noqa: E402
 from detection.train.history import read_history  # noqa: E402
 from detection.train.run import train  # noqa: E402
 from detection.train.state import LAST, has_state, read_state  # noqa: E402
