@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 
@@ -63,6 +64,21 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 
+
+class BuildWithRecipes(build_py):
+    """Puts the recipes of configs/ inside the package, where `detection.train.config` finds them once it is installed.
+
+    An editable installation reads them from the checkout."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            folder = Path(self.build_lib) / "detection" / "train" / "configs"
+            self.mkpath(str(folder))
+            for recipe in sorted((HERE / "configs").glob("*.yaml")):
+                self.copy_file(str(recipe), str(folder))
+
+
 setup(
     name="mobilessd",
     version=version(),
@@ -71,7 +87,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
-    package_data={"detection": ["weights/*.safetensors", "live/*.html", "live/*.js", "live/*.css", "train/*.html"]},
+    package_data={
+        "detection": ["weights/*.safetensors", "live/*.html", "live/*.js", "live/*.css", "train/*.html"],
+    },
+    cmdclass={"build_py": BuildWithRecipes},
     python_requires=">=3.10",
     install_requires=BASE,
     extras_require=EXTRAS,

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -219,3 +221,23 @@ class TestStrictness:
         changed = TrainConfig.from_dict({"augmentation": {"preset": "liu", "mosaic": 0.5}}).augmentation
         assert changed == dataclasses.replace(PRESETS["liu"], mosaic=0.5)
         assert TrainConfig.from_dict({"augmentation": {"mosaic": 0.5}}).augmentation == Augmentation(mosaic=0.5)
+
+
+class TestInstalled:
+    def test_a_wheel_carries_every_recipe(self, tmp_path):
+        """They lie in configs/ here and within the package there, where `CONFIGS` looks first."""
+        root = CONFIGS.parent
+        command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", tmp_path]
+        subprocess.run(command, cwd=root, check=True, capture_output=True)
+        built = {path.stem for path in (tmp_path / "detection" / "train" / "configs").glob("*.yaml")}
+        assert built == set(list_configs())
+        ask = "import detection.train.config as c; print(c.CONFIGS); print(*c.list_configs())"
+        done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True)
+        assert done.stdout.split() == [str(tmp_path / "detection" / "train" / "configs"), *list_configs()]
+
+    def test_finetuning_needs_no_folder_of_recipes(self, tmp_path, monkeypatch):
+        expected = load_config("finetune", {"epochs": 3})
+        monkeypatch.setattr("detection.train.config.CONFIGS", tmp_path)
+        assert load_config("finetune", {"epochs": 3}) == expected
+        with pytest.raises(MobileSSDError, match="no config 'ssdlite_mobilenet_v2_coco'"):
+            load_config("ssdlite_mobilenet_v2_coco")

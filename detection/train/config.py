@@ -236,7 +236,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     The file's batch stays `recipe_batch`, so that another batch rescales lr and steps. Raises MobileSSDError, one line.
     """
     path = config_path(path)
-    data = {} if str(path) == FINETUNE else strict.read_yaml(path)
+    data = {} if str(path) == FINETUNE and not path.is_file() else strict.read_yaml(path)
     if data.get("recipe_batch") is None:
         data["recipe_batch"] = data.get("batch", TrainConfig.batch)
     for key, value in (overrides or {}).items():
@@ -250,13 +250,13 @@ def config_path(name: str | Path) -> Path:
     """A file, or the file of a bare name in configs/; "finetune" itself where that folder is missing. Raises
     MobileSSDError with the names there are."""
     path = Path(name).expanduser()
-    if path.exists() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
     if (own := CONFIGS / f"{path}.yaml").exists():
         return own
     if str(name) == FINETUNE:
         return path
-    raise MobileSSDError(f"no config {str(name)!r}; there are {', '.join(list_configs())}, or a path to a YAML file")
+    raise MobileSSDError(f"no config {str(name)!r}; there are {', '.join(list_configs()) or FINETUNE}, or a path to a YAML file")
 
 
 def list_configs() -> tuple[str, ...]:
