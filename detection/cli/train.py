@@ -36,6 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--val-images", metavar="DIR", help="the pictures of a COCO validation file")
     text = "keep back this share of the training pictures to choose the best weights; validation is then scored once"
     add("--select", type=fraction, metavar="SHARE", help=text)
+    add("--select-ids", metavar="FILE", help="keep back the pictures whose ids this file lists, in place of a share")
+    text = "train on this data set or folder of pictures too; classes that it lacks are unknown there, not background"
+    add("--extra", action="append", default=[], metavar="PATH", help=text)
+    text = "add the boxes that a teacher wrote (mobilessd teach) where nothing is annotated"
+    add("--soft", action="append", default=[], metavar="JSON", help=text)
+    add("--keep-soft", type=fraction, default=0.5, metavar="SCORE", help="a teacher's boxes from here on are targets")
+    text = "from here to --keep-soft they are regions of which nothing is known"
+    add("--ignore-soft", type=fraction, default=0.25, metavar="SCORE", help=text)
     add("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
     text = "classes that the data do not annotate: never background"
     add("--unknown", type=name_list, metavar="A,B", default=[], help=text)
