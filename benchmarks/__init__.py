@@ -1,0 +1,1 @@
+"""Measurements that stand beside the project: see README.md. Nothing of the project imports them."""

@@ -1,0 +1,128 @@
+"""From JPEG files to the twelve COCO numbers: our evaluation beside two plain loops, wall time of whole processes.
+
+    python benchmarks/evaluate_wall.py --weights detect.tflite --annotations A.json --images DIR [--rounds 3]
+
+Candidates: `tools/eval_coco.py`; a loop over LiteRT's raw tensors with the same post-processing (score floor 0.01,
+class-wise NMS at IoU 0.6, 100 boxes); a loop over torchvision's ssdlite320_mobilenet_v3_large with random weights and
+its own post-processing. All end in pycocotools. Each is a process of its own on the same cores with the same threads,
+taken in turns; the clock runs from the start of the process to its end, imports included.
+
+Wanted: ours at most 0.9 x the LiteRT loop, and at most a third of the torchvision loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.harness import CANDIDATES, ROOT, Candidate, Series, describe, machine, side_by_side, table
+
+WANTED = {"litert": 0.9, "torchvision": 1 / 3}
+NOTES = """wall: from the start of the process to its end, imports included. cpu: seconds of all threads, median.
+ours and litert: one uncounted round first, in which a published file is converted into the cache (once for ever) and
+the pictures enter the system's file cache: what is counted is a warm start. {conversion}
+litert: raw tensors need an interpreter that keeps all tensors (experimental_preserve_all_tensors), as the parity oracle
+has it; XNNPACK, on by default, works in it. torchvision: random weights, so that every class reaches its floor and it
+returns its full 300 boxes a picture: its post-processing and its pycocotools are dearer than with trained weights."""
+
+
+def main() -> int:
+    args = parse()
+    wanted = args.candidates.split(",")
+    on = machine(args.threads)
+    said = report(side_by_side(candidates(args, wanted), args.rounds, args.threads), on, args)
+    print(said["text"])
+    if args.json:
+        Path(args.json).write_text(json.dumps({k: v for k, v in said.items() if k != "text"}, indent=1) + "\n")
+    return 0 if all(row.get("met", True) for row in said["candidates"]) else 1
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", required=True, metavar="W", help="a .tflite SSD, so that LiteRT runs it as well")
+    parser.add_argument("--annotations", required=True, metavar="A.json")
+    parser.add_argument("--images", required=True, metavar="DIR")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="float32", help="of ours (default: float32, the precision of record)")
+    parser.add_argument("--engine", default="pycocotools", help="of ours: pycocotools or faster")
+    parser.add_argument("--candidates", default="ours,litert,torchvision", help="which of them, with commas")
+    parser.add_argument("--json", metavar="OUT")
+    args = parser.parse_args()
+    for name in ("weights", "annotations", "images"):  # the candidates run in the root of the project
+        setattr(args, name, str(Path(getattr(args, name)).resolve()))
+    return args
+
+
+def candidates(args: argparse.Namespace, wanted: list[str]) -> list[Candidate]:
+    data, threads = (args.annotations, args.images), ("--threads", str(args.threads))
+    ours = ("--weights", args.weights, "--annotations", data[0], "--images", data[1], "--json", "OUT", *threads)
+    rules = (
+        "--precision",
+        args.precision,
+        "--engine",
+        args.engine,
+        "--score",
+        "0.01",
+        "--iou",
+        "0.6",
+        "--max-det",
+        "100",
+    )
+    every = {
+        "ours": Candidate("ours", (str(ROOT / "tools" / "eval_coco.py"), *ours, *rules)),
+        "litert": Candidate("litert", (str(CANDIDATES / "litert_loop.py"), args.weights, *data, "OUT", *threads)),
+        "torchvision": Candidate(
+            "torchvision", (str(CANDIDATES / "torchvision_loop.py"), *data, "OUT", *threads), warm_up=False
+        ),
+    }
+    if unknown := [name for name in wanted if name not in every]:
+        raise SystemExit(f"error: no candidate {', '.join(unknown)}; there are {', '.join(every)}")
+    return [every[name] for name in wanted]
+
+
+def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
+    """The table and its honest footnotes (`text`), and everything as plain data."""
+    ours = next((one for one in series if one.candidate.name == "ours"), None)
+    head = ("candidate", "median s", "best s", "cpu s", "MiB", "AP", "ours is", "wanted", "")
+    rows, data = [head], []
+    for one in series:
+        name, said = one.candidate.name, one.runs[-1].said
+        row = {
+            "name": name,
+            "wall_median": one.median,
+            "wall_best": one.best,
+            "wall": [run.wall for run in one.runs],
+            "cpu_median": one.cpu,
+            "peak_mib": one.peak,
+            "AP": said["AP"],
+            "images": said["images"],
+            "warm_up_wall": one.warm_up.wall if one.warm_up else None,
+        }
+        words = [name, f"{one.median:.2f}", f"{one.best:.2f}", f"{one.cpu:.1f}", f"{one.peak:.0f}", f"{said['AP']:.3f}"]
+        if ours is not None and name in WANTED:
+            row["ratio_median"], row["ratio_best"] = ours.median / one.median, ours.best / one.best
+            row["wanted"], row["met"] = WANTED[name], ours.median <= WANTED[name] * one.median
+            words += [f"{row['ratio_median']:.2f} x", f"<= {WANTED[name]:.2f} x", "met" if row["met"] else "MISSED"]
+        rows.append((*words, *[""] * (len(head) - len(words))))
+        data.append(row)
+    conversion = f"The uncounted run of ours took {ours.warm_up.wall:.1f} s." if ours and ours.warm_up else ""
+    runtime = ours.runs[-1].said.get("protocol", {}).get("runtime", "") if ours else ""
+    text = [
+        describe(on),
+        f"{args.annotations}: {data[0]['images']} pictures, {args.rounds} rounds, in turns",
+        f"ours: {runtime or args.precision}, evaluation by {args.engine}; litert: the file's own precision",
+        "",
+        table(rows),
+        "",
+        NOTES.format(conversion=conversion),
+    ]
+    return {"machine": on, "rounds": args.rounds, "ours": runtime, "candidates": data, "text": "\n".join(text)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
