@@ -12,8 +12,10 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,20 @@ import train_runs as runs  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from detection.core.errors import MobileSSDError  # noqa: E402
-from detection.train import finish, plan  # noqa: E402
+from detection.data.open import open_data  # noqa: E402
+from detection.train import finish, loop, plan  # noqa: E402
+from detection.train.distributed import world  # noqa: E402
 from detection.train.history import read_history  # noqa: E402
 from detection.train.run import train  # noqa: E402
 from detection.train.state import LAST, has_state, read_state  # noqa: E402
+from detection.train.validate import truth_of, validate  # noqa: E402
+from detection.weights.checkpoint import load_checkpoint  # noqa: E402
 
 finish._report = lambda *_: None  # the plots take longer than the training
 
 
 def fork(work: Callable[[], None], **environment: str) -> int:
-    """A child that does `work` and exits 0, 2 with a line on stderr for MobileSSDError, or 1; its process id."""
+    """A child that does `work` and exits as the command does; its process id."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -47,7 +53,12 @@ def fork(work: Callable[[], None], **environment: str) -> int:
     except MobileSSDError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = 2
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 
@@ -124,6 +135,93 @@ def step_of(output: Path) -> int:
     return read_state(output).meta["step"]
 
 
+# --- two processes -------------------------------------------------------------------------------------------------
+
+PAIR = {
+    "steps": 20,
+    "batch": 4,
+    "accumulate": 2,
+    "norms": "frozen",
+    "evaluate_every": 10,
+    "log_every": 1,
+    "optimizer": {"kind": "sgd", "lr": 0.01},
+}
+
+
+def worlds(data: Path, folder: Path) -> dict[str, Any]:
+    """One process and two of the same global batch; two of which one is killed, and the resumed run; two scoring."""
+    found: dict[str, Any] = {}
+    begin = train(runs.request(data, folder / "begin", steps=30, evaluate_every=0, optimizer__lr=0.01))
+    start = {"model": None, "options": {}, "weights": str(begin / "best.safetensors")}
+    train(runs.request(data, folder / "one", **PAIR, **start))
+    found["two"] = pair(lambda: train(runs.request(data, folder / "two", **PAIR, **start)))
+
+    def broken() -> None:
+        if os.environ["RANK"] == "1":
+            die_at_step(7)
+        train(runs.request(data, folder / "broken", **PAIR, **start))
+
+    plan.SAVE_EVERY = 4
+    found["broken"] = pair(broken, stderr=folder / "broken.txt")
+    found["broken_step"] = step_of(folder / "broken")
+
+    def stopped() -> None:
+        if os.environ["RANK"] == "1":  # only one of them hears of it, as on two machines
+            runs.interrupt_at(Patch(), 5)
+        train(runs.request(data, folder / "broken", resume=True, **PAIR, **start))
+
+    found["stopped"] = pair(stopped)
+    found["stopped_step"] = step_of(folder / "broken")
+    found["resumed"] = pair(lambda: train(runs.request(data, folder / "broken", resume=True, **PAIR, **start)))
+    score(data, folder / "begin", folder / "score one.json")
+    found["scored"] = pair(lambda: score(data, folder / "begin", folder / "score two.json"))
+    return found
+
+
+class Patch:
+    """pytest's monkeypatch for a process that ends anyway."""
+
+    setattr = staticmethod(setattr)
+
+
+def die_at_step(step: int) -> None:
+    original, count = loop.step_gradients, iter(range(1, 10**6))
+
+    def dying(*arguments: Any) -> dict[str, float]:
+        if next(count) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments)
+
+    loop.step_gradients = dying
+
+
+def pair(work: Callable[[], Any], stderr: Path | None = None) -> list[int]:
+    """Does `work` in two processes that know of each other as torchrun's do; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def loud() -> None:
+        if stderr is not None:
+            os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        work()
+
+    children = []
+    for rank in range(2):
+        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        children.append(fork(loud, **ranks, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)))
+    return [ended(child) for child in children]
+
+
+def score(data: Path, run: Path, file: Path) -> None:
+    """The twelve numbers of a run's weights on its training pictures, written by the first process."""
+    with world("cpu") as here:
+        ssd, card = load_checkpoint(run / "best.safetensors")
+        found = validate(ssd, card, truth_of(open_data(data, "train")), "cpu", here)
+        if here.first:
+            file.write_text(json.dumps(found.numbers.twelve()))
+
+
 if __name__ == "__main__":
-    found = {"killed": killed}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    found = {"killed": killed, "worlds": worlds}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
     print(json.dumps(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     handler.setFormatter(logging.Formatter("%(message)s"))
     own = logging.getLogger("mobilessd")  # ours alone: other libraries' news are not the run's
     own.handlers, own.propagate = [handler], False
-    own.setLevel(logging.INFO)
+    own.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)  # one process tells the news
     if not args.data and not args.resume:
         raise MobileSSDError("nothing to train on: give --data PATH, or --resume with the --output of a run")
     if args.resume and not args.output:

@@ -146,9 +146,9 @@ def fit(job: Job, plan: Plan, progress: Progress, evaluate: Callable[[Job, Progr
             if job.world.first and (progress.step % plan.save_every == 0 or last or stop or enough):
                 save(job, plan, progress)
             if stop:
-                log.warning(
-                    "stopped at step %d of %d; go on with --resume --output %s", progress.step, plan.steps, job.folder
-                )
+                if job.world.first:
+                    where = (progress.step, plan.steps, job.folder)
+                    log.warning("stopped at step %d of %d; go on with --resume --output %s", *where)
                 raise KeyboardInterrupt
             if enough and not last:
                 log.info("no better AP for %d evaluations: stopping at step %d", progress.waited, progress.step)
