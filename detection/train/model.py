@@ -62,8 +62,9 @@ def from_weights(
     said = [f"weights: {path} ({ssd.spec.backbone}, {spec.input.size[1]}x{spec.input.size[0]} pixels)"]
     if not same:
         said.append(_class_line(class_names, old_names, sources))
+    folded = card.folded_norms  # which the new card will not be: they are rebuilt before the first step
     card.source = f"fine-tuned from {card.name or path}"
-    return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, card.folded_norms)
+    return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, folded)
 
 
 def from_scratch(
