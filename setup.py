@@ -46,8 +46,9 @@ EXTRAS = {
     "eval": EVAL,
     # albumentations 2.0.x is MIT; its successor of the same module name is AGPL, so the pin must stay.
     "train": [*TORCH, *TFLITE, *EVAL, "albumentations>=2.0,<2.1", "matplotlib>=3.7"],
-    "live": ["starlette>=0.37", "uvicorn>=0.29"],
-    "track": ["supervision>=0.20"],
+    "live": ["starlette>=0.37", "uvicorn>=0.29", "websockets>=12"],
+    # ByteTrack moved from supervision, which has none since 0.31, to trackers.
+    "track": ["trackers>=2.6,<3"],
     "export": [*TORCH, *RUNTIME, "onnx>=1.16", "onnxruntime>=1.18", "nncf>=2.13", "ai-edge-litert>=1.0.1"],
     "dev": [
         "pytest>=8",
@@ -88,7 +89,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
     package_data={
-        "detection": ["weights/*.safetensors", "live/*.html", "live/*.js", "live/*.css", "train/*.html"],
+        "detection": ["weights/*.safetensors", "live/page/*", "train/*.html"],
     },
     cmdclass={"build_py": BuildWithRecipes},
     python_requires=">=3.10",

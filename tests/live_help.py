@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ class FakeDetector:
     """Finds one dog in the middle of every picture, after `seconds`."""
 
     class_names = ("dog", "cat")
+    card = SimpleNamespace(category_ids=(18, 17), licence="CC0", attribution="nobody")
 
     def __init__(self, seconds=0.0):
         self.seconds = seconds

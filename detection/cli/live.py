@@ -1,4 +1,4 @@
-"""`mobilessd live`: cameras, streams and videos with their objects, in a window, in a recording, or in words."""
+"""`mobilessd live`: cameras, streams and videos with their objects, in a window, on a web page, or recorded."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ EPILOG = """examples:
   mobilessd live 1 --classes person,dog   the second webcam
   mobilessd live door=rtsp://10.0.0.7/main yard=0 --record seen.mp4
   mobilessd live film.mp4 --headless --record out.mp4
+  mobilessd live 0 --page --host 0.0.0.0  a web page for other machines, which need the token it prints
 
 A live source always shows its newest frame, a file shows every frame."""
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--window", dest="show", action="store_const", const="window", help="a window, or an error")
+    where.add_argument("--page", dest="show", action="store_const", const="page", help="a web page (default: a window)")
     where.add_argument("--headless", dest="show", action="store_const", const="none", help="neither window nor page")
     parser.add_argument("--record", metavar="FILE", help="write what is shown to a video (.mp4, .mkv, .avi)")
     parser.add_argument("--record-minutes", type=minutes, metavar="M", help="begin a new file after M minutes")
@@ -42,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stats", action="store_true", help="p50 and p95 of capture, network, post-processing, total")
     parser.add_argument("--keep-trying", action="store_true", help="start even if no camera can be opened yet")
     parser.add_argument("--camera-size", type=size, metavar="WxH", help="ask webcams for this size")
+    page = parser.add_argument_group("web page (where there is no window, or with --page)")
+    page.add_argument("--host", default="127.0.0.1", help="listen here (default: 127.0.0.1, this machine alone)")
+    page.add_argument("--port", type=port, default=8080, help="0 for any that is free (default: 8080)")
+    page.add_argument("--token", help="what visitors must show (default: none on this machine, else made up)")
+    page.add_argument("--cert", metavar="PEM", help="with --key: serve https, so that phones may use their cameras")
+    page.add_argument("--key", metavar="PEM", help="the key of --cert")
+    page.add_argument("--no-source", action="store_true", help="no camera of its own, only those of visitors")
     add_detector_arguments(parser)
 
 
@@ -49,9 +58,11 @@ def run(args: argparse.Namespace) -> int:
     """Runs until the sources end, or somebody ends it; see the parser for `args`."""
     from detection.live import app
     from detection.live.options import LiveOptions
+    from detection.live.server import PageOptions
 
-    args.sources = args.sources or ["0"]
+    args.page = PageOptions(args.host, args.port, args.token or os.environ.get("MOBILESSD_TOKEN"), args.cert, args.key)
     _check(args)
+    args.sources = [] if args.no_source else args.sources or ["0"]
     args.show = _where(args)
     options = LiveOptions(**{field.name: getattr(args, field.name) for field in fields(LiveOptions)})
     with _until_signal() as stop:
@@ -62,20 +73,43 @@ def _check(args: argparse.Namespace) -> None:
     for source in args.sources if args.record else ():
         if os.path.exists(source) and os.path.realpath(args.record) == os.path.realpath(source):
             raise MobileSSDError(f"{args.record}: is the video to be watched: record to another file")
+    if args.no_source and args.sources:
+        raise MobileSSDError(f"--no-source and {args.sources[0]} do not go together")
+    if bool(args.cert) != bool(args.key):
+        raise MobileSSDError("--cert and --key go together: the certificate and its key")
+    for path in filter(None, (args.cert, args.key)):
+        if not os.path.isfile(path):
+            raise MobileSSDError(f"{path}: no such file: name a PEM file")
 
 
 def _where(args: argparse.Namespace) -> str:
-    """Where to show it: as asked for, else in a window where there can be one."""
-    from detection.live import window
+    """Where to show it: as asked for, else in a window where there can be one, else on the page.
+
+    Files that are to be recorded without a window need nobody to look on.
+    """
+    from detection.live import server, window
 
     if args.show == "none":
         return "none"
+    if args.show == "page" or args.no_source:
+        server.need_packages()
+        return "page"
     problem = window.window_problem()
     if problem and args.show == "window":
         raise MobileSSDError(f"no window: {problem}; leave --window away")
-    if problem:
-        print(f"no window: {problem}; {f'recording to {args.record}' if args.record else 'printing what is seen'}")
-    return "none" if problem else "window"
+    if not problem:
+        return "window"
+    files = all(os.path.exists(source) for source in args.sources) and bool(args.sources)
+    if args.record and files:
+        print(f"no window: {problem}; recording to {args.record}")
+        return "none"
+    try:
+        server.need_packages()
+    except MobileSSDError as error:
+        print(f"no window: {problem}; no page: {error}")
+        return "none"
+    print(f"no window: {problem}; serving a page")
+    return "page"
 
 
 @contextlib.contextmanager
@@ -97,6 +131,13 @@ def _until_signal() -> Iterator[threading.Event]:
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
+
+
+def port(text: str) -> int:
+    """argparse type: 0 to 65535."""
+    if text.isdecimal() and int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
 
 
 def minutes(text: str) -> float:

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,11 @@ from detection.live.options import LiveOptions
 from detection.live.outputs import Picture, Recording, Say, path_of_source
 from detection.live.overlay import stale_picture
 from detection.live.pipeline import Engine, Feed, Result, Station, timed
+from detection.live.server import PageServer
 from detection.live.stats import Stats
 from detection.live.streams import open_capture, wait_for_sources
+
+FLOOR = 0.1  # the lowest score that the page's slider reaches
 
 
 class Channel:
@@ -72,15 +76,24 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: threading.
         if not options.keep_trying:
             wait_for_sources(captures, stop.is_set)
         channels = [Channel(capture) for capture in captures]
+        score, floor = _lower_floor(detector, options)
         engine = Engine([channel.feed for channel in channels], timed(detector))
         stack.callback(engine.close)
+        page = None
+        if options.show == "page":
+            page = PageServer(options.page, channels, detector, score, floor, engine)
+            stack.callback(page.close)
         own_speed = (options.speed or ("max" if options.show == "none" else "own")) == "own"
         for channel in channels:
-            _add_steps(channel, options, shown_score(detector), len(channels) > 1, say)
+            _add_steps(channel, options, score, len(channels) > 1, say)
+            if page:
+                channel.steps.insert(-1, page.views[channel.capture.source.key])
             channel.station = Station(channel.feed, channel.steps, own_speed, options.frames, channel.done)
             channel.station.start()
             stack.callback(channel.station.close)
         engine.start()
+        if page:
+            say(f"watch it at {page.url}")
         _wait(channels, options, stop, say)
     for channel in channels:
         say(_summary(channel))
@@ -90,9 +103,16 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: threading.
     return _exit_code(channels)
 
 
-def shown_score(detector: Any) -> float:
-    """The score from which on boxes are drawn and counted."""
-    return detector.settings.score if hasattr(detector, "settings") else 0.0
+def _lower_floor(detector: Any, options: LiveOptions) -> tuple[float, float]:
+    """(score, floor). score: from which on boxes are drawn, recorded and counted. floor: what the detector gives; lower
+    where somebody else chooses: the page's slider."""
+    if not hasattr(detector, "settings"):
+        return 0.0, 0.0
+    score = floor = detector.settings.score
+    if options.show == "page":
+        floor = min(score, FLOOR)
+        detector.settings = replace(detector.settings, score=floor)
+    return score, floor
 
 
 def _add_steps(channel: Channel, options: LiveOptions, score: float, several: bool, say: Say) -> None:
@@ -111,7 +131,9 @@ def _wait(channels: list[Channel], options: LiveOptions, stop: threading.Event, 
     windows = _Windows(channels) if options.show == "window" else None
     told, complained, looked = 0.0, set[str](), time.monotonic()
     try:
-        while not stop.is_set() and any(channel.station.running for channel in channels if channel.station):
+        # The page stays when files have come to their end: somebody may want to look, or use it for other pictures.
+        stay = options.show == "page" and options.frames is None
+        while not stop.is_set() and (stay or any(channel.station.running for channel in channels if channel.station)):
             if windows and not windows.turn():
                 break
             if not windows:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from detection.live.server import PageOptions
+
 
 @dataclass(frozen=True)
 class LiveOptions:
@@ -12,6 +14,7 @@ class LiveOptions:
     speed: of files, "own" or "max"; None: own where somebody watches.  loop: files begin again at their end.
     frames: stop after so many of each source.  stats: print the delays of each stage.
     keep_trying: also wait for cameras of which none can be opened at the start.  camera_size: (width, height).
+    page: where the web page is served, if `show` is "page".
     """
 
     sources: list[str] = field(default_factory=list)
@@ -24,3 +27,4 @@ class LiveOptions:
     stats: bool = False
     keep_trying: bool = False
     camera_size: tuple[int, int] | None = None
+    page: PageOptions = PageOptions()

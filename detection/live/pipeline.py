@@ -74,14 +74,11 @@ class Feed:
 
 
 class Engine:
-    """The thread with the network. beat: `time.monotonic()` of its last sign of life.
-
-    An exception while detecting in a frame ends that source, not the others.
-    """
+    """The thread with the network. An exception while detecting in a frame ends that source, not the others."""
 
     def __init__(self, feeds: Sequence[Feed], detect: Detect) -> None:
         self.feeds = list(feeds)
-        self.beat = time.monotonic()
+        self._beat = time.monotonic()
         self._detect = detect
         self._wake = threading.Event()
         self._closing = False
@@ -89,6 +86,11 @@ class Engine:
             feed.capture.box.watch = self._wake.set
             feed.results.watch = self._wake.set
         self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+
+    @property
+    def stuck(self) -> float:
+        """Seconds since its last sign of life; below 1 unless something is wrong."""
+        return time.monotonic() - self._beat if self._thread.is_alive() else 0.0
 
     def start(self) -> None:
         self._thread.start()
@@ -105,7 +107,7 @@ class Engine:
     def _run(self) -> None:
         turn, open_feeds = 0, list(self.feeds)
         while open_feeds and not self._closing:
-            self.beat = time.monotonic()
+            self._beat = time.monotonic()
             self._wake.clear()
             for feed in [feed for feed in open_feeds if feed.capture.box.over]:
                 feed.results.close()

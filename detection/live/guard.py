@@ -1,0 +1,139 @@
+"""Who may talk to the page's server: an ASGI layer around it. Standard library only.
+
+On loopback (the default) everybody on this machine may, but no page of another origin: neither by reading answers, nor
+by embedding pictures, nor over WebSockets (which know no same-origin rule), nor under a name that was made to point
+here (DNS rebinding). On any other address a token is needed as well, from everybody.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+HEADERS = {
+    "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "
+    "media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cache-control": "no-store",
+}
+OPEN_PATHS = ("/healthz",)  # one word, for whoever looks after machines
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """Wraps `app`. token: what everybody must show, None on loopback. hosts: names of this server in requests (without
+    port), None for any. port: makes the cookie this server's own, as browsers do not tell ports apart. login: the page
+    for people who come without the token.
+    """
+
+    def __init__(self, app: App, token: str | None, hosts: set[str] | None, port: int, login: bytes) -> None:
+        self.app, self.token, self.hosts, self.login = app, token, hosts, login
+        self.cookie = f"mobilessd_{port}"
+
+    async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(scope, headers)
+        if refusal is None:
+            cookie = self._cookie_to_set(scope)
+            return await self.app(scope, receive, _with_headers(send, cookie))
+        status, words = refusal
+        if scope["type"] == "websocket":
+            await receive()
+            return await send({"type": "websocket.close", "code": 4000 + status, "reason": words[:120]})
+        page = status == 401 and scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+        body, kind = (self.login, "text/html; charset=utf-8") if page else (_json(words), "application/json")
+        extra = [(b"www-authenticate", b"Bearer")] if status == 401 else []
+        head = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), *extra]
+        send = _with_headers(send, None)
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": body})
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if self.hosts is not None and _name_of(host) not in self.hosts:
+            return 421, f"this server does not answer to the name {_name_of(host)!r}"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, "pages of another origin may not use this server"
+        # Browsers send no Origin with pictures and scripts that another page embeds, but they say where it stands.
+        navigates = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not navigates:
+            return 403, "pages of another origin may not use this server"
+        if self.token is not None and scope["path"] not in OPEN_PATHS and not self._knows_token(scope, headers):
+            return 401, "a token is needed: open the address with ?token=..., or send it as Authorization: Bearer"
+        return None
+
+    def _knows_token(self, scope: Scope, headers: dict[str, str]) -> bool:
+        shown = [_query_token(scope)]
+        kind, _, value = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            shown.append(value.strip())
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+        except CookieError:
+            cookie = None
+        if cookie is not None:
+            shown.append(cookie.value)
+        assert self.token is not None
+        return any(hmac.compare_digest(one.encode(), self.token.encode()) for one in shown)
+
+    def _cookie_to_set(self, scope: Scope) -> str | None:
+        """A token in the address of the page is kept as a cookie, so that the page can take it out of the address."""
+        if self.token is None or scope["type"] != "http" or scope["path"] != "/" or not _query_token(scope):
+            return None
+        secure = "; Secure" if scope.get("scheme") == "https" else ""
+        return f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/{secure}"
+
+
+def _with_headers(send: Callable, cookie: str | None) -> Callable:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            own = {name.lower() for name, _ in message.get("headers", [])}
+            more = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in own]
+            if cookie:
+                more.append((b"set-cookie", cookie.encode()))
+            message["headers"] = [*message.get("headers", []), *more]
+        await send(message)
+
+    return sending
+
+
+def _query_token(scope: Scope) -> str:
+    values = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])
+    return values[0]
+
+
+def _name_of(host: str) -> str:
+    """`Host` without its port, in small letters: `[::1]:8080` -> `::1`."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return host
+
+
+def _json(words: str) -> bytes:
+    return json.dumps({"error": words}).encode()

@@ -1,0 +1,91 @@
+"""`GET /metrics`: the numbers of the pipeline as Prometheus text (exposition format 0.0.4). Standard library only."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Sample = tuple[Mapping[str, str], float]
+
+
+def metrics_text(
+    channels: Sequence[Any], answers: Mapping[int, int], viewers: Mapping[str, int], started: float
+) -> str:
+    """channels: those of `app`. answers: number of answers of `POST /detect` by HTTP status. viewers: by source key."""
+    source = {channel.name: {"source": channel.name} for channel in channels}
+    stats = [(source[channel.name], channel.stats, channel.capture) for channel in channels]
+    lines = [
+        *_metric("frames_total", "counter", "Frames detected in.", ((s, x.results) for s, x, _ in stats)),
+        *_metric(
+            "dropped_frames_total",
+            "counter",
+            "Frames passed over for newer ones.",
+            ((s, x.dropped) for s, x, _ in stats),
+        ),
+        *_metric("frames_per_second", "gauge", "Speed over the last frames.", ((s, x.fps) for s, x, _ in stats)),
+        *_metric(
+            "source_up",
+            "gauge",
+            "1 while a source delivers.",
+            ((s, c.state == "live" and not c.stale) for s, _, c in stats),
+        ),
+        *_metric("source_age_seconds", "gauge", "Age of the newest frame.", ((s, c.age or 0) for s, _, c in stats)),
+        *_metric(
+            "source_reconnects_total",
+            "counter",
+            "How often it was opened again.",
+            ((s, c.reconnects) for s, _, c in stats),
+        ),
+        *_metric(
+            "detections_total",
+            "counter",
+            "Boxes above the threshold, in all frames.",
+            (({**s, "class": name}, count) for s, x, _ in stats for name, count in sorted(x.seen.items())),
+        ),
+        *_metric("stage_seconds", "gauge", "Delay of a stage over the last frames.", _delays(stats)),
+        *_metric(
+            "viewers",
+            "gauge",
+            "Browsers that watch.",
+            ((source[c.name], viewers.get(c.capture.source.key, 0)) for c in channels),
+        ),
+        *_metric(
+            "detect_requests_total",
+            "counter",
+            "Answers of POST /detect.",
+            (({"status": str(k)}, v) for k, v in sorted(answers.items())),
+        ),
+        *_metric("uptime_seconds", "gauge", "Since the start.", [({}, time.monotonic() - started)]),
+        *_metric("memory_bytes", "gauge", "Resident memory of this process.", [({}, value) for value in _memory()]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _delays(stats: Iterable[tuple[Mapping[str, str], Any, Any]]) -> Iterable[Sample]:
+    for source, numbers, _ in stats:
+        for stage, (p50, p95) in numbers.stages():
+            yield {**source, "stage": stage, "quantile": "0.5"}, p50
+            yield {**source, "stage": stage, "quantile": "0.95"}, p95
+
+
+def _metric(name: str, kind: str, text: str, samples: Iterable[Sample]) -> list[str]:
+    lines = [f"# HELP mobilessd_{name} {text}", f"# TYPE mobilessd_{name} {kind}"]
+    for labels, value in samples:
+        inside = ",".join(f'{key}="{_escape(word)}"' for key, word in labels.items())
+        lines.append(f"mobilessd_{name}{f'{{{inside}}}' if inside else ''} {float(value):.10g}")
+    return lines if len(lines) > 2 else []
+
+
+def _escape(word: str) -> str:
+    return word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _memory() -> list[int]:
+    """Resident bytes, where the system tells: as a list of one, else of none."""
+    try:
+        return [int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")]
+    except (OSError, ValueError, AttributeError):
+        return []

@@ -1,0 +1,36 @@
+// What the person has chosen, and the classes. Everything that draws or counts looks here, so a change needs no request.
+
+export const state = {
+  classes: [], // {name, id, color, ink}
+  score: 0.3,
+  floor: 0,
+  labels: true,
+  scores: true,
+  boxes: true,
+  hidden: new Set(), // class indices that are filtered out
+};
+
+/** The rows [class, score, x1, y1, x2, y2, track] that pass the threshold and the filter. */
+export function chosen(rows) {
+  return rows.filter((row) => row[1] >= state.score && !state.hidden.has(row[0]));
+}
+
+export function setClasses(classes) {
+  state.classes = classes.map((one) => ({ ...one, ink: inkOn(one.color) }));
+}
+
+function inkOn(color) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 110 ? "#000" : "#fff";
+}
+
+let timer = 0;
+
+/** A line for the person, gone after some seconds. */
+export function notice(text, seconds = 5) {
+  const element = document.getElementById("notice");
+  element.textContent = text;
+  element.hidden = false;
+  clearTimeout(timer);
+  timer = setTimeout(() => (element.hidden = true), seconds * 1000);
+}

@@ -1,0 +1,237 @@
+"""What the page's server answers over plain HTTP: words, numbers and pictures. The WebSockets are in sockets.py."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+
+from detection.core.drawing import class_color
+from detection.live.desk import Refused, read_body
+from detection.live.hub import View, to_jpeg, wait
+from detection.live.metrics import metrics_text
+from detection.live.overlay import draw_tracked
+from detection.live.sockets import Sockets
+
+if TYPE_CHECKING:
+    from detection.live.server import PageServer
+
+PAGE = Path(__file__).with_name("page")
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+STUCK = 30.0  # seconds in one frame after which the network counts as stuck
+
+
+def build(server: PageServer) -> tuple[Starlette, bytes]:
+    """The application, and the page for those who come without the token."""
+    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in KINDS}
+    routes = Routes(server)
+    sockets = Sockets(server, routes.status_of)
+
+    async def page(_: Request) -> Response:
+        return HTMLResponse(files["index.html"])
+
+    async def static(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in files:
+            raise HTTPException(404, f"there is no {request.url.path} here")
+        kind = KINDS[Path(name).suffix]
+        return Response(files[name], media_type=f"{kind}; charset=utf-8")
+
+    app = Starlette(
+        routes=[
+            Route("/", page),
+            Route("/static/{name}", static),
+            Route("/api/info", routes.info),
+            Route("/api/status", routes.status),
+            Route("/api/history/{key}", routes.history),
+            Route("/api/boxes/{key}", routes.boxes),
+            Route("/frame/{key}.jpg", routes.frame),
+            Route("/stream/{key}.mjpg", routes.stream),
+            Route("/detect", routes.detect, methods=["POST"]),
+            Route("/healthz", routes.health),
+            Route("/metrics", routes.metrics),
+            WebSocketRoute("/ws/view/{key}", sockets.view),
+            WebSocketRoute("/ws/camera", sockets.camera),
+        ],
+        exception_handlers={HTTPException: _problem, Refused: _refused},
+    )
+    return app, files["login.html"]
+
+
+class Routes:
+    """The answers, with what they are made of."""
+
+    def __init__(self, server: PageServer) -> None:
+        self.server = server
+        self.by_key = {channel.capture.source.key: channel for channel in server.channels}
+
+    # ------------------------------------------------------------ words and numbers
+
+    async def info(self, _: Request) -> Response:
+        """What does not change: sources, classes and their colours, where the slider stands."""
+        server, names = self.server, self.server.detector.class_names
+        card = getattr(server.detector, "card", None)
+        ids = getattr(card, "category_ids", None) or range(len(names))
+        return JSONResponse(
+            {
+                "sources": [{"key": key, "name": channel.name} for key, channel in self.by_key.items()],
+                "classes": [
+                    {"name": name, "id": int(ids[i]), "color": "#{:02x}{:02x}{:02x}".format(*class_color(i))}
+                    for i, name in enumerate(names)
+                ],
+                "score": server.score,
+                "floor": server.floor,
+                "detector": _short(server.detector),
+                "licence": getattr(card, "licence", None),
+                "attribution": getattr(card, "attribution", None),
+            }
+        )
+
+    def status_of(self, key: str) -> dict[str, Any]:
+        """What changes about a source, except its frames."""
+        channel = self.by_key[key]
+        capture = channel.capture
+        return {
+            "state": "stale" if capture.stale and capture.state == "live" else capture.state,
+            "message": capture.message,
+            "stale": capture.stale,
+            "age": None if capture.age is None else round(capture.age, 2),
+            "live": capture.live,
+            "reconnects": capture.reconnects,
+            "viewers": self.server.views[key].viewers,
+            **channel.stats.to_dict(),
+        }
+
+    async def status(self, _: Request) -> Response:
+        return JSONResponse({key: self.status_of(key) for key in self.by_key})
+
+    async def history(self, request: Request) -> Response:
+        return JSONResponse({"samples": self._view(request).history()})
+
+    async def boxes(self, request: Request) -> Response:
+        """The newest frame's detections above the threshold."""
+        newest = self._newest(request)
+        found = newest.detections.above(self.server.score).to_dict()
+        return JSONResponse({"frame": newest.frame.index, "time": round(newest.frame.time, 3), **found})
+
+    async def health(self, _: Request) -> Response:
+        """200 while the network lives and a source delivers (or there are none), else 503; one word, no secrets."""
+        server = self.server
+        if server.engine is not None and server.engine.stuck > STUCK:
+            return PlainTextResponse("stuck\n", 503)
+        if server.channels and all(c.capture.stale or c.capture.state == "failed" for c in server.channels):
+            return PlainTextResponse("no picture\n", 503)
+        return PlainTextResponse("ok\n")
+
+    async def metrics(self, _: Request) -> Response:
+        server = self.server
+        viewers = {key: view.viewers for key, view in server.views.items()}
+        text = metrics_text(server.channels, server.desk.answers, viewers, server.started)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    # ------------------------------------------------------------ pictures
+
+    async def frame(self, request: Request) -> Response:
+        """The newest frame as JPEG; with ?boxes=1 they are drawn on it."""
+        data = await asyncio.to_thread(self._jpeg, self._newest(request), _wants_boxes(request, False))
+        return Response(data, media_type="image/jpeg")
+
+    async def stream(self, request: Request) -> Response:
+        """Motion JPEG for other programs, with boxes unless ?boxes=0. Each frame is the newest when it is sent."""
+        view, boxes = self._view(request), _wants_boxes(request, True)
+
+        async def parts() -> AsyncIterator[bytes]:
+            event = view.watch()
+            try:
+                while not self.server.closing:
+                    event.clear()
+                    if view.newest is not None:
+                        data = await asyncio.to_thread(self._jpeg, view.newest, boxes)
+                        yield b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
+                        yield data + b"\r\n"
+                    await wait(event, 1.0)
+            finally:
+                view.leave(event)
+
+        return StreamingResponse(parts(), media_type="multipart/x-mixed-replace; boundary=frame")
+
+    def _jpeg(self, result: Any, boxes: bool) -> bytes:
+        image = result.frame.image
+        if boxes:
+            image = draw_tracked(image, result.detections.above(self.server.score))
+        return to_jpeg(image, 90, max(image.shape))
+
+    async def detect(self, request: Request) -> Response:
+        """`POST /detect`: a picture's bytes in, its detections out. ?score=0.5 sets the threshold."""
+        try:
+            answer = await self._detect(request)
+        except Refused as refusal:
+            answer = _refused(request, refusal)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        self.server.desk.answers[answer.status_code] += 1
+        return answer
+
+    async def _detect(self, request: Request) -> Response:
+        text = request.query_params.get("score")
+        try:
+            score = self.server.score if text is None else float(text)
+            if not 0 <= score <= 1:
+                raise ValueError
+        except ValueError:
+            raise Refused(400, f"score={text!r} is not a number from 0 to 1") from None
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise Refused(415, "send the picture's bytes alone, as in curl --data-binary @dog.jpg, not a form")
+        data = await read_body(request)
+        begin = time.perf_counter()
+        found = await self.server.desk.detect(data)
+        took = round(1000 * (time.perf_counter() - begin), 1)
+        return JSONResponse({**found.above(score).to_dict(), "milliseconds": took})
+
+    def _view(self, request: Request) -> View:
+        key = request.path_params["key"]
+        if key not in self.server.views:
+            raise HTTPException(404, f"there is no source {key!r}")
+        return self.server.views[key]
+
+    def _newest(self, request: Request) -> Any:
+        newest = self._view(request).newest
+        if newest is None:
+            raise HTTPException(503, "no frame has come yet")
+        return newest
+
+
+def _short(detector: Any) -> str:
+    """`ssdlite_mobilenet_v2 · openvino float32`: without folders, which are no visitor's business."""
+    runtime = getattr(detector, "runtime", None)
+    name = Path(str(getattr(detector, "source", detector))).name
+    return f"{name} · {runtime.name} {runtime.precision}" if runtime else name
+
+
+def _wants_boxes(request: Request, default: bool) -> bool:
+    return request.query_params.get("boxes", str(int(default))) not in ("0", "false", "no")
+
+
+def _refused(_: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refused)
+    return JSONResponse({"error": str(refusal)}, refusal.status)
+
+
+def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    words = error.detail
+    if error.status_code == 404 and words == "Not Found":
+        words = f"there is no {request.url.path} here"
+    if error.status_code == 405:
+        words = (
+            f"{request.url.path} does not know {request.method}: use {(error.headers or {}).get('Allow', 'another')}"
+        )
+    return JSONResponse({"error": words}, error.status_code, error.headers)

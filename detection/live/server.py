@@ -1,0 +1,150 @@
+"""The page's server: starlette and uvicorn in a thread of their own. What it serves is listed in docs/live.md.
+
+Nothing here waits for a camera, and no camera waits for anything here: see hub.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from detection.core.errors import MissingPackageError, MobileSSDError
+from detection.live.desk import Desk
+from detection.live.guard import Guard, is_loopback
+from detection.live.hub import View
+
+if TYPE_CHECKING:
+    from detection.live.app import Channel
+    from detection.live.pipeline import Engine
+
+SHORTEST_TOKEN = 8
+LARGEST_MESSAGE = 8 << 20  # bytes of a visitor's frame
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """host, port: where it listens; port 0: any that is free. token: what remote visitors must show; None: made up,
+    where one is needed. cert, key: PEM files; with them the page is served by https, which browsers ask for before they
+    give a page that is not on this machine a camera.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+def need_packages() -> None:
+    """Raises MissingPackageError, one line, where what the page needs is not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("starlette", "uvicorn", "websockets") if find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(f"the page needs {', '.join(missing)}: pip install {' '.join(missing)}")
+
+
+class PageServer:
+    """Serves until it is closed.
+
+    channels: the sources. detector: for visitors' pictures. score: where the page's slider stands at first; the boxes
+    that it gets reach down to `floor`. engine: whose life /healthz looks at. Raises MobileSSDError where it cannot
+    listen. url: what to open; with the token in it, where there is one.
+    """
+
+    def __init__(
+        self,
+        options: PageOptions,
+        channels: Sequence[Channel],
+        detector: Any,
+        score: float,
+        floor: float,
+        engine: Engine | None,
+    ) -> None:
+        need_packages()
+        import uvicorn
+
+        from detection.live.routes import build
+
+        self._token = _token_for(options)
+        self._socket = _listen(options.host, options.port)
+        self.port = self._socket.getsockname()[1]
+        shown = options.host if options.host not in ("0.0.0.0", "::", "") else socket.gethostname()
+        shown = f"[{shown}]" if ":" in shown else shown
+        scheme = "https" if options.cert else "http"
+        self.url = f"{scheme}://{shown}:{self.port}/" + (f"?token={self._token}" if self._token else "")
+        self._loop = asyncio.new_event_loop()
+        self.channels, self.detector, self.score, self.floor, self.engine = channels, detector, score, floor, engine
+        self.started = time.monotonic()
+        self.desk = Desk(detector)
+        self.views: dict[str, View] = {}
+        for channel in channels:
+            key = channel.capture.source.key
+            self.views[key] = View(key, self._loop)
+        self.closing = False
+        app, login = build(self)
+        hosts = {"localhost", "127.0.0.1", "::1", options.host.lower()} if self._token is None else None
+        guarded: Any = Guard(app, self._token, hosts, self.port, login)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                guarded,
+                log_level="critical",
+                access_log=False,
+                lifespan="off",
+                ws_max_size=LARGEST_MESSAGE,
+                ws_per_message_deflate=False,  # frames are compressed already
+                server_header=False,
+                timeout_graceful_shutdown=2,
+                ssl_certfile=options.cert,
+                ssl_keyfile=options.key,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="page", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends it, and all connections with it."""
+        self.closing = True
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+        self.desk.close()
+        self._socket.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._server.serve(sockets=[self._socket]))
+        finally:
+            self._loop.close()
+
+
+def _token_for(options: PageOptions) -> str | None:
+    if options.token is not None and len(options.token) < SHORTEST_TOKEN:
+        raise MobileSSDError(
+            f"a token of {len(options.token)} characters is guessed soon: use {SHORTEST_TOKEN} or more"
+        )
+    if options.token is not None and not all(char.isalnum() or char in "-_.~" for char in options.token):
+        raise MobileSSDError("a token stands in addresses and cookies: use letters, digits and - _ . ~ only")
+    if options.token is None and not is_loopback(options.host):
+        return secrets.token_urlsafe(16)
+    return options.token
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+        return listener
+    except OSError as error:
+        hint = "another program has it; choose another one with --port, or 0 for any" if error.errno in (48, 98) else ""
+        raise MobileSSDError(f"cannot listen on {host}:{port}: {hint or error.strerror or error}") from None
