@@ -21,6 +21,15 @@ FILES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _on_one_thread():
+    """On small pictures two threads that wait for each other are slower, by far where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def imagenet(shared):
     return shared / "models" / "imagenet"

@@ -17,6 +17,15 @@ from detection.ssd.spec import SSDSpec
 from detection.zoo import list_architectures, list_models, list_weights, spec_for
 
 
+@pytest.fixture(autouse=True)
+def _on_one_thread():
+    """On small pictures two threads that wait for each other are slower, by far where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def on_meta(name, **options):
     with torch.device("meta"):
         return build(spec_for(name, **options))

@@ -13,6 +13,15 @@ from detection.weights.state_dicts import read_state_dict
 from detection.zoo import load
 
 
+@pytest.fixture(autouse=True)
+def _on_one_thread():
+    """On small pictures two threads that wait for each other are slower, by far where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def conv(state, name, out, into, kernel=1, bias=True):
     state[f"{name}.weight"] = torch.randn(out, into, kernel, kernel) * (2 / (into * kernel**2)) ** 0.5
     if bias:

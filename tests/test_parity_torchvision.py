@@ -124,7 +124,7 @@ def test_ssdlite320_mobilenet_v3_large(shared, tmp_path):
     ssd, card = load(tmp_path / "ssdlite320.pth")
     assert sum(p.numel() for p in ssd.parameters()) == 3_440_060
     assert card.class_names[0] == "person" and card.category_ids[-1] == 90 and not card.folded_norms
-    check(model, ssd, card, x[:4])
+    check(model, ssd, card, x[:3])
     state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     save_file(state, tmp_path / "ssdlite320.safetensors")  # recognised by its keys, without a card of ours
     again, _ = load(tmp_path / "ssdlite320.safetensors")
@@ -150,7 +150,7 @@ def test_ssdlite_with_the_whole_tail_and_20_classes(shared):
 
 
 def test_ssd300_vgg16(shared):
-    x = real_pictures(shared, 2, 300)
+    x = real_pictures(shared, 1, 300)
     model = wake(torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None), x)
     ssd, card = import_torchvision_state(model.state_dict())
     assert sum(p.numel() for p in ssd.parameters()) == 35_641_826
