@@ -86,7 +86,10 @@ class TestBadData:
         file = coco(tmp_path, [*boxes, *bad], pictures=9)
         (tmp_path / "images" / "5.png").unlink()
         (tmp_path / "images" / "6.png").write_bytes(b"no picture")
-        assert main([*f"train --data {file} --config {recipe} --select 0 --output {tmp_path / 'out'}".split()]) == 0
+        assert (
+            main([*f"train --threads 1 --data {file} --config {recipe} --select 0 --output {tmp_path / 'out'}".split()])
+            == 0
+        )
         said = capsys.readouterr().out
         for kind in ("missing", "unreadable", "unknown class", "degenerate", "outside", "clipped"):
             assert f"1 {KINDS[kind][0]}" in said.partition("training on")[0], kind
@@ -163,7 +166,20 @@ class TestRuns:
         assert "holds no run to go on with" in refused("--resume", "--output", tmp_path / "out")
 
     def test_the_config_of_a_run_says_all(self, data, recipe, tmp_path, capsys):
-        arguments = ["--steps", "1", "--batch", "2", "--seed", "5", "--keep-every", "1", "--set", "ema.decay=0.5"]
+        arguments = [
+            "--threads",
+            "1",
+            "--steps",
+            "1",
+            "--batch",
+            "2",
+            "--seed",
+            "5",
+            "--keep-every",
+            "1",
+            "--set",
+            "ema.decay=0.5",
+        ]
         output = tmp_path / "run"
         assert main(["train", "--data", str(data), "--config", recipe, "--output", str(output), *arguments]) == 0
         config = TrainConfig.from_dict(yaml.safe_load((output / "config.yaml").read_text()))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detection.core.card import Card
 from detection.core.errors import MobileSSDError
@@ -26,12 +26,13 @@ NEW_ROW_STD = 0.01  # of class rows that have nothing to start from: small besid
 
 @dataclass
 class Prepared:
-    """A network ready for training, its card, and what was done to it in plain lines."""
+    """A network ready for training, its card, what was done to it in plain lines. folded: the part of it whose batch
+    norms hold trivial statistics, to be rebuilt on the user's pictures before the first step."""
 
     ssd: SSD
     card: Card
     said: list[str]
-    folded: bool = False
+    folded: nn.Module | None = None
 
 
 def from_weights(
@@ -62,7 +63,7 @@ def from_weights(
     said = [f"weights: {path} ({ssd.spec.backbone}, {spec.input.size[1]}x{spec.input.size[0]} pixels)"]
     if not same:
         said.append(_class_line(class_names, old_names, sources))
-    folded = card.folded_norms  # which the new card will not be: they are rebuilt before the first step
+    folded = ssd if card.folded_norms else None
     card.source = f"fine-tuned from {card.name or path}"
     return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, folded)
 
@@ -78,13 +79,14 @@ def from_scratch(
     ssd = build(spec.with_classes(len(class_names)))
     initialise_network(ssd, initial)
     said = [f"network: {spec.backbone} with fresh weights, {spec.input.size[1]}x{spec.input.size[0]} pixels"]
-    folded = False
+    folded = None
     if backbone_weights is not None:
         from detection.weights.classifiers import load_backbone
 
-        load_backbone(ssd, backbone_weights)
+        report = load_backbone(ssd, backbone_weights)
         said[0] = f"network: {spec.backbone}, backbone from {backbone_weights}, extras and heads fresh"
-        folded = True
+        said += report.notes
+        folded = ssd.backbone if report.folded else None  # fresh norms behind it are right as they are
     card = Card(spec={}, class_names=(), category_ids=())
     return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, folded)
 

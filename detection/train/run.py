@@ -9,16 +9,16 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from detection.core.errors import BadDataError, MobileSSDError
 from detection.core.files import write_text
 from detection.data.dataset import DetectionData
 from detection.data.loader import TrainLoader
 from detection.runtimes.torch import choose_device
-from detection.ssd.network import anchors_of
+from detection.ssd.network import SSD, Deployable, anchors_of
 from detection.train.config import TrainConfig
 from detection.train.distributed import World, same_on_all, same_weights, world
 from detection.train.ema import EMA
@@ -67,8 +67,8 @@ def train(request: Request) -> Path:
         if here.first:
             _say(request, data, prepared, device, here)
         loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
-        if prepared.folded:
-            _rebuild_norms(ssd, loader, device)
+        if prepared.folded is not None:
+            _rebuild_norms(prepared.folded, ssd, loader, device)
         same_weights(ssd)
         job = Job(
             config=config,
@@ -154,8 +154,8 @@ def _workers(device: str, here: World) -> int:
     return max(1, min(8, cores - 1)) if device != "cpu" else 1
 
 
-def _rebuild_norms(ssd: Any, loader: TrainLoader, device: str, pictures: int = 256) -> None:
-    from detection.ssd.network import Deployable
+def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, pictures: int = 256) -> None:
+    """Of the body, or of the whole network, on pictures of the training data as they are."""
     from detection.weights.norms import rebuild_batch_norms
 
     log.info("the weights had their batch norms folded: rebuilding them on %d of your pictures", pictures)
@@ -164,7 +164,7 @@ def _rebuild_norms(ssd: Any, loader: TrainLoader, device: str, pictures: int = 2
     before, loader.source.augmentation = loader.source.augmentation, plain
     steps = max(2, pictures // max(loader.batch_size, 1))
     workers, loader.workers = loader.workers, 0
-    rebuild_batch_norms(ssd, (deployable.normalise(b.images.to(device)) for b in loader.batches(0, steps)))
+    rebuild_batch_norms(part, (deployable.normalise(b.images.to(device)) for b in loader.batches(0, steps)))
     loader.workers, loader.source.augmentation = workers, before
 
 

@@ -1,0 +1,193 @@
+"""Weights fitted to the classes of a data set: rows carried over by name, the rest begun anew, the function kept."""
+
+import pytest
+import torch
+
+from detection.core.card import Card
+from detection.core.errors import MobileSSDError
+from detection.core.labels import COCO_80, VOC_20
+from detection.ssd.heads import last_convolution
+from detection.ssd.network import anchors_of, build, feature_maps
+from detection.train.model import class_sources, from_scratch, from_weights
+from detection.weights.checkpoint import save_checkpoint
+from detection.zoo import spec_for
+
+NAMES = ("person", "dining table", "tv", "dog")
+OPTIONS = {"alpha": 0.25, "input_size": 96}
+
+
+def spoiled(spec):
+    """A network in which no two numbers are equal, norms included."""
+    torch.manual_seed(0)
+    ssd = build(spec).eval()
+    with torch.no_grad():
+        for name, tensor in ssd.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5) if name.endswith("running_var") else tensor.add_(
+                    0.1 * torch.randn_like(tensor)
+                )
+    return ssd
+
+
+@pytest.fixture(scope="module", params=["ssdlite_mobilenet_v2", "ssd_mobilenet_v1", "ssd_mobilenet_v2_fpnlite"])
+def weights(request, tmp_path_factory):
+    """A network of four classes and its file."""
+    size = 128 if "fpn" in request.param else 96
+    ssd = spoiled(spec_for(request.param, alpha=0.25, input_size=size).with_classes(len(NAMES)))
+    path = tmp_path_factory.mktemp("weights") / "four.safetensors"
+    save_checkpoint(path, ssd, Card(ssd.spec.to_dict(), NAMES, (1, 67, 72, 18), feature_maps(ssd), name="four"))
+    return str(path), ssd
+
+
+def raw(ssd, size=None):
+    height, width = size or ssd.spec.input.size
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return ssd.eval()(x)
+
+
+def assert_equal(one, other):
+    """The same rows; a convolution with another number of them may add in another order."""
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+class TestClassRows:
+    def test_transferred_classes_keep_their_logits(self, weights):
+        """In another order, under VOC's names, with a new class: boxes, background and known columns stay."""
+        path, ssd = weights
+        new = from_weights(path, ("dog", "unicorn", "diningtable", "tvmonitor"), (1, 2, 3, 4))
+        (encodings, logits), (same_encodings, others) = raw(ssd), raw(new.ssd)
+        assert_equal(encodings, same_encodings)
+        assert_equal(logits[..., [0, 4, 2, 3]], others[..., [0, 1, 3, 4]])
+        assert new.said[1] == (
+            "classes: 4 - 3 continued (dog, diningtable from dining table, tvmonitor from tv), 1 new (unicorn)"
+        )
+        assert new.card.class_names == ("dog", "unicorn", "diningtable", "tvmonitor")
+        assert new.card.category_ids == (1, 2, 3, 4) and new.card.spec["num_classes"] == 4
+
+    def test_new_rows_begin_small_and_as_rare_as_the_old_classes(self, weights):
+        path, ssd = weights
+        new = from_weights(path, ("unicorn", "dog"), (1, 2)).ssd
+        for old_head, head in zip(ssd.heads, new.heads, strict=True):
+            old, fresh = last_convolution(old_head.score), last_convolution(head.score)
+            rows = fresh.weight.reshape(-1, 3, *fresh.weight.shape[1:])[:, 1]
+            assert 0 < rows.std() < 0.015
+            bias = old.bias.reshape(-1, 5)[:, 1:].mean(1)
+            torch.testing.assert_close(fresh.bias.reshape(-1, 3)[:, 1], bias)
+
+    def test_the_same_classes_are_the_same_network(self, weights):
+        path, ssd = weights
+        new = from_weights(path, NAMES, (1, 2, 3, 4))
+        for mine, other in zip(raw(ssd), raw(new.ssd)):
+            assert torch.equal(mine, other)
+        assert len(new.said) == 1
+
+    def test_a_class_map_names_what_a_class_continues(self, weights):
+        path, ssd = weights
+        new = from_weights(
+            path, ("goalkeeper", "table"), (1, 2), class_map={"goalkeeper": "person", "table": "diningtable"}
+        )
+        assert_equal(raw(ssd)[1][..., [0, 1, 2]], raw(new.ssd)[1])
+        with pytest.raises(MobileSSDError, match="--class-map: the weights have no class 'unicorn'; they have person"):
+            from_weights(path, ("horse",), (1,), class_map={"horse": "unicorn"})
+
+    def test_another_input_size_keeps_every_weight(self, weights):
+        path, ssd = weights
+        size = (160, 192)
+        new = from_weights(path, NAMES, (1, 2, 3, 4), size)
+        assert new.ssd.spec.input.size == size and new.card.input_size == size
+        assert new.card.feature_maps == feature_maps(new.ssd) != feature_maps(ssd)
+        outputs = raw(new.ssd)
+        for mine, other in zip(raw(ssd, size), outputs):
+            assert torch.equal(mine, other)
+        assert len(anchors_of(new.ssd)) == outputs[0].shape[1]
+
+
+def test_rows_are_carried_over_to_the_bit(weights):
+    path, ssd = weights
+    new = from_weights(path, ("dog", "unicorn", "person"), (1, 2, 3)).ssd
+    for old_head, head in zip(ssd.heads, new.heads, strict=True):
+        for part in ("weight", "bias"):
+            old, fresh = (getattr(last_convolution(h.score), part) for h in (old_head, head))
+            old, fresh = old.reshape(-1, 5, *old.shape[1:]), fresh.reshape(-1, 4, *fresh.shape[1:])
+            assert torch.equal(old[:, [0, 4, 1]], fresh[:, [0, 1, 3]])
+
+
+def test_the_names_of_voc_and_coco_are_one():
+    sources = class_sources(VOC_20, tuple(COCO_80.values()), {})
+    assert None not in sources and len(set(sources)) == 20
+    names = tuple(COCO_80.values())
+    found = {voc: names[i] for voc, i in zip(VOC_20, sources) if voc != names[i]}
+    assert found == {
+        "aeroplane": "airplane",
+        "diningtable": "dining table",
+        "motorbike": "motorcycle",
+        "pottedplant": "potted plant",
+        "sofa": "couch",
+        "tvmonitor": "tv",
+    }
+    assert class_sources(["Traffic_Light", "HOT-DOG"], names, {}) == [
+        names.index("traffic light"),
+        names.index("hot dog"),
+    ]
+
+
+def test_a_published_file_keeps_its_function_for_the_classes_of_voc(shared, tmp_path):
+    """The SSD of TensorFlow's mobile example, 90 columns, folded norms."""
+    path = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+    whole = from_weights(str(path), *coco_names(path))
+    voc = from_weights(str(path), tuple(VOC_20), tuple(range(1, 21)))
+    columns = [0, *(1 + i for i in class_sources(VOC_20, whole.card.class_names, {}))]
+    (encodings, logits), (same_encodings, others) = raw(whole.ssd), raw(voc.ssd)
+    assert_equal(encodings, same_encodings)
+    assert_equal(logits[..., columns], others)
+    assert whole.folded is whole.ssd and voc.folded is voc.ssd and not voc.card.folded_norms
+
+
+def coco_names(path):
+    from detection.weights.source import open_weights
+
+    card = open_weights(path).card
+    return card.class_names, card.category_ids
+
+
+def test_an_exported_file_is_refused(tmp_path, monkeypatch):
+    from detection.weights import source
+
+    card = Card({}, ("cat",), (1,))
+    monkeypatch.setattr(source, "open_weights", lambda p: source.Weights(tmp_path / "a.onnx", card, "", str(p)))
+    with pytest.raises(MobileSSDError, match="an exported file cannot be trained"):
+        from_weights("a.onnx", ("cat",), (1,))
+
+
+def test_from_scratch_on_a_body(shared):
+    """The body of a classifier goes in, its norms folded as in every file for inference; extras and heads are fresh."""
+    path = shared / "models" / "imagenet" / "mobilenet_v1_0.25_128_quant.tflite"
+    spec = spec_for("ssd_mobilenet_v1", alpha=0.25, input_size=128, min_depth=8)
+    found, fresh = from_scratch(spec, ("cat",), (1,), str(path)), from_scratch(spec, ("cat",), (1,))
+    assert found.folded is found.ssd.backbone and fresh.folded is None and "backbone from" in found.said[0]
+    first = [next(one.ssd.backbone.parameters()) for one in (found, fresh)]
+    assert first[0].shape == first[1].shape and not torch.allclose(*first)
+
+
+def test_folded_norms_are_rebuilt_before_the_first_step(shared, tmp_path, monkeypatch):
+    """Real statistics, and the same function: the checkpoint of step 0 says so."""
+    import train_runs as runs
+
+    from detection.train.run import train
+    from detection.train.state import read_state
+
+    data = runs.shapes(tmp_path / "data", 8)
+    path = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+    monkeypatch.setattr("detection.train.run.fit", lambda *_: None)
+    monkeypatch.setattr("detection.train.run.finish", lambda *_: None)
+    start = {"model": None, "options": {}, "weights": str(path), "class_map": {"disc": "sports ball", "square": "tv"}}
+    train(runs.request(data, tmp_path / "run", select=0.0, **start))
+    state = read_state(tmp_path / "run").part("model")
+    variances = [tensor for name, tensor in state.items() if name.endswith("running_var")]
+    assert variances and not any(torch.equal(tensor, torch.ones_like(tensor)) for tensor in variances)
+    before = from_weights(str(path), runs.CLASSES, (1, 2), (96, 96), start["class_map"]).ssd
+    after = from_weights(str(path), runs.CLASSES, (1, 2), (96, 96), start["class_map"]).ssd
+    after.load_state_dict(state)
+    for mine, other in zip(raw(before), raw(after)):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=2e-3)
