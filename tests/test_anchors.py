@@ -21,7 +21,10 @@ def maps_of(size: int) -> list[tuple[int, int]]:
     return maps
 
 
-@pytest.mark.parametrize("size, count", [(128, 330), (192, 738), (224, 1014), (256, 1284), (300, 1917), (320, 2034), (384, 2892), (416, 3462), (512, 5118)])  # fmt: skip
+COUNTS = {128: 330, 192: 738, 224: 1014, 256: 1284, 300: 1917, 320: 2034, 384: 2892, 416: 3462, 512: 5118}
+
+
+@pytest.mark.parametrize("size, count", COUNTS.items())
 def test_number_of_tensorflow_anchors_by_input_size_from_the_networks_own_maps(size, count):
     spec = SSDSpec(taps=("conv11", "conv13"), extras=TF_EXTRAS, input=InputSpec(size=(size, size)))
     ssd = build(spec)
@@ -34,8 +37,10 @@ def test_tensorflow_sizes_of_the_second_and_the_last_map():
     cells = AnchorSpec().cells(6, (300, 300))
     height_width = [[(round(h, 4), round(w, 4)) for w, h in cell.sizes] for cell in cells]
     assert height_width[0] == [(0.1, 0.1), (0.1414, 0.2828), (0.2828, 0.1414)]
-    assert height_width[1] == [(0.35, 0.35), (0.2475, 0.495), (0.495, 0.2475), (0.2021, 0.6062), (0.6062, 0.2021), (0.4183, 0.4183)]  # fmt: skip
-    assert height_width[5] == [(0.95, 0.95), (0.6718, 1.3435), (1.3435, 0.6718), (0.5485, 1.6454), (1.6455, 0.5485), (0.9747, 0.9747)]  # fmt: skip
+    second = [(0.35, 0.35), (0.2475, 0.495), (0.495, 0.2475), (0.2021, 0.6062), (0.6062, 0.2021), (0.4183, 0.4183)]
+    assert height_width[1] == second
+    last = [(0.95, 0.95), (0.6718, 1.3435), (1.3435, 0.6718), (0.5485, 1.6454), (1.6455, 0.5485), (0.9747, 0.9747)]
+    assert height_width[5] == last
 
 
 def test_918_of_the_1917_anchors_at_300_cross_the_border_and_38_have_a_side_above_1():

@@ -161,7 +161,7 @@ def _candidates(
     anchor_ids, columns = np.divmod(found[order], len(classes))
     scores = values[order].astype(np.float32)
     if settings.activation == "sigmoid":
-        scores = 1 / (1 + np.exp(-scores))
+        scores = (1 / (1 + np.exp(-scores))).astype(np.float32)
     return anchor_ids, classes[columns], scores, bool(cut)
 
 

@@ -256,7 +256,9 @@ def config_path(name: str | Path) -> Path:
         return own
     if str(name) == FINETUNE:
         return path
-    raise MobileSSDError(f"no config {str(name)!r}; there are {', '.join(list_configs()) or FINETUNE}, or a path to a YAML file")
+    raise MobileSSDError(
+        f"no config {str(name)!r}; there are {', '.join(list_configs()) or FINETUNE}, or a path to a YAML file"
+    )
 
 
 def list_configs() -> tuple[str, ...]:

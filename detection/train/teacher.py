@@ -158,7 +158,7 @@ def write_soft_labels(
         data["images"].append({"id": image_id, "file_name": path, "height": height, "width": width})
         for label, score, x1, y1, x2, y2 in look(teacher, picture, views).tolist():
             box = [x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height]
-            row = {
+            row: dict[str, Any] = {
                 "id": len(data["annotations"]) + 1,
                 "image_id": image_id,
                 "category_id": ids[int(label)],

@@ -80,8 +80,9 @@ def _read_weights(path: Path, groups: list[dict[str, Any]]) -> dict[str, np.ndar
             int(np.prod(w["shape"], dtype=np.int64)) * np.dtype(DTYPES[w["dtype"]]).itemsize for w in group["weights"]
         ]
         if len(data) < sum(sizes):
+            short, shards_named = sum(sizes) - len(data), ", ".join(group["paths"])
             raise BadWeightsError(
-                f"{path}: its weight shards end {sum(sizes) - len(data)} bytes short ({', '.join(group['paths'])}); fetch them again"
+                f"{path}: its weight shards end {short} bytes short ({shards_named}); fetch them again"
             )
         for weight, size in zip(group["weights"], sizes):
             dtype = np.dtype(DTYPES[weight["dtype"]])
