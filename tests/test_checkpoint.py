@@ -109,7 +109,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, network, card, monkeypatch
     save_checkpoint(path, network, card)
     before = path.read_bytes()
     monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError):
+    with pytest.raises(MobileSSDError, match="cannot be written .*No space left"):
         save_checkpoint(path, network, card)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
