@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a missing camera is told in one line, below
-import cv2  # noqa: E402
+import cv2
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,7 +47,7 @@ class Detector:
         order = np.argsort(-values, kind="stable")[:1000]
         boxes = self.decode(encodings[0][anchors[order]], self.anchors[anchors[order]])
         kept = suppress(boxes, classes[order], self.iou)[: self.most]
-        boxes = (boxes * np.float32([width, height, width, height]))[kept]
+        boxes = (boxes * np.array([width, height, width, height], np.float32))[kept]
         names = self.card["class_names"]
         return [(names[c], float(s), tuple(b)) for c, s, b in zip(classes[order][kept], values[order][kept], boxes)]
 
@@ -59,7 +59,7 @@ class Detector:
 
     def decode(self, encodings, anchors):
         """Encodings [n, 4] and their anchors -> boxes x1, y1, x2, y2 [n, 4] in fractions of the picture."""
-        variances = np.float32(self.spec["variances"])
+        variances = np.array(self.spec["variances"], np.float32)
         growth = encodings[:, 2:] * variances[2:]
         if self.spec.get("max_log") is not None:
             growth = growth.clip(max=self.spec["max_log"])

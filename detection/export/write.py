@@ -108,7 +108,7 @@ def _check_nms(path: Path, wish: Wish, exported: Detector, samples: list[np.ndar
     """The detections that come out of the graph are those of our post-processing on its own raw outputs."""
     settings = wish.nms
     assert settings is not None
-    rules = {"score": settings.score, "iou": settings.iou, "max_detections": settings.max_detections}
+    rules: dict[str, Any] = {"score": settings.score, "iou": settings.iou, "max_detections": settings.max_detections}
     ours = Detector.of(exported.card, exported.runtime, **rules)
     batch = ours.prepare(samples)
     wanted = [ours.finish(e, s, (1000, 1000)) for e, s in zip(*ours.runtime(batch))]

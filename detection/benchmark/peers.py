@@ -1,0 +1,53 @@
+"""Other people's detectors, run as their own documents say, behind the stages that the worker times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Stages = tuple[Callable, Callable, Callable, str]
+
+
+def torchvision(candidate: dict[str, Any], score: float) -> Stages:
+    """torchvision's ssdlite320_mobilenet_v3_large, `model([picture])`: it resizes, decodes and suppresses inside, so
+    all of that counts as network. Random weights, with a background bias that leaves few candidates, as training does."""
+    import torch
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+    torch.set_num_threads(candidate["threads"])
+    torch.manual_seed(0)
+    model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, score_thresh=score).eval()
+    with torch.no_grad():
+        for branch in model.head.classification_head.module_list:
+            branch[-1].bias.view(-1, 91)[:, 0] += 6
+
+    @torch.inference_mode()
+    def network(images: list[np.ndarray]) -> list[dict]:
+        return model([torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images])
+
+    return list, network, lambda found, images: len(found[0]["scores"]), "torchvision, as its own documents run it"
+
+
+def opencv(candidate: dict[str, Any], score: float) -> Stages:
+    """OpenCV's DNN module on our ONNX file, from the network's first convolution on (it takes no bytes)."""
+    import cv2
+
+    from detection.benchmark.worker import finish_with
+    from detection.detector import Detector
+    from detection.runtimes.onnxruntime import converted
+    from detection.weights.source import open_weights
+
+    cv2.setNumThreads(candidate["threads"])
+    weights = open_weights(candidate["weights"])
+    path = weights.path if weights.exported else converted(weights)
+    net = cv2.dnn.readNetFromONNX(str(path))
+    detector = Detector.of(weights.card, None, score=score)  # type: ignore[arg-type]
+
+    def network(pictures: np.ndarray) -> tuple[np.ndarray, ...]:
+        net.setInput(pictures)
+        encodings, logits = net.forward(["encodings", "logits"])
+        return encodings.reshape(1, -1, 4), logits.reshape(1, encodings.size // 4, -1)
+
+    return detector.prepare, network, finish_with(detector), f"OpenCV {cv2.__version__} DNN"

@@ -1,0 +1,154 @@
+"""`mobilessd benchmark`: how fast weights are here, in every runtime and precision that is installed, beside peers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detection.cli.common import fraction, positive_int
+from detection.core.errors import MobileSSDError
+
+if TYPE_CHECKING:
+    from detection.benchmark.candidates import Candidate
+
+EPILOG = """examples:
+  mobilessd benchmark ssdlite_mobilenet_v2.coco
+  mobilessd benchmark model.safetensors model.int8.xml --threads 1,2 --batch 1,8 --picture street.jpg
+  mobilessd benchmark ssdlite_mobilenet_v2 --alphas 0.35,0.5,1 --input-sizes 224,300 --runtimes openvino
+  mobilessd benchmark detect.tflite model.int8.xml --peers --annotations instances.json --plot speed.png
+
+An architecture's name is timed with random weights. Each candidate is a process of its own, taken in turns."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `mobilessd benchmark`."""
+    parser.add_argument("weights", nargs="*", metavar="W", help="weights files or names (default: those of the house)")
+    what = parser.add_argument_group("what is timed")
+    what.add_argument(
+        "--runtimes", type=words, metavar="A,B", help="torch, openvino, onnxruntime, litert (default: all)"
+    )
+    what.add_argument("--precisions", type=words, metavar="A,B", help="float32, bfloat16, int8 (default: all)")
+    what.add_argument("--threads", type=counts, default=[0], metavar="N,M", help="CPU threads (default: all cores)")
+    what.add_argument("--batch", type=counts, default=[1], metavar="N,M", help="pictures of one call (default: 1)")
+    what.add_argument("--input-sizes", type=counts, metavar="N,M", help="input sizes in the place of the weights' own")
+    what.add_argument("--alphas", type=numbers, metavar="A,B", help="widths of an architecture named without weights")
+    what.add_argument("--peers", action="store_true", help="torchvision's ssdlite320 and OpenCV's DNN, too")
+    how = parser.add_argument_group("how")
+    how.add_argument("--picture", metavar="FILE", help="the picture (default: one of 640 x 480, drawn by chance)")
+    how.add_argument("--score", type=fraction, default=0.01, metavar="S", help="score floor (default: 0.01, as eval)")
+    how.add_argument("--rounds", type=positive_int, default=3, metavar="N", help="processes of each (default: 3)")
+    how.add_argument("--seconds", type=float, default=3.0, metavar="S", help="timed in each process (default: 3)")
+    how.add_argument("--annotations", metavar="GT", help="COCO ground truth: AP beside the times")
+    how.add_argument("--images", metavar="DIR", help="its pictures (default: looked for beside it)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", metavar="OUT", help="write everything as JSON")
+    output.add_argument("--plot", metavar="OUT", help="draw latency against AP (.png, .svg, .pdf)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Times, prints, writes; exit code 2 if nothing could be timed."""
+    from detection.benchmark import report
+    from detection.benchmark.machine import describe, machine
+    from detection.benchmark.measure import drawn_picture, side_by_side
+    from detection.core.files import write_text
+
+    if args.plot and not args.annotations:
+        raise MobileSSDError("--plot draws latency against AP: give --annotations, too")
+    if args.picture and not Path(args.picture).is_file():
+        raise MobileSSDError(f"{args.picture}: no such file")
+    said = machine()
+    print("\n".join(describe(said)), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        candidates = _candidates(args, Path(folder))
+        if not candidates:
+            raise MobileSSDError("nothing to time: no runtime that is installed runs these weights in these precisions")
+        picture = Path(args.picture) if args.picture else drawn_picture(Path(folder))
+        results = side_by_side(
+            candidates,
+            picture,
+            args.rounds,
+            args.seconds,
+            score=args.score,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        if args.annotations:
+            _add_ap(results, args)
+    shown = args.picture or "a picture of 640 x 480"
+    print(report.clock(args.score, shown), report.table(results), sep="\n\n")
+    if args.json:
+        data = {"machine": said, "picture": shown, "score": args.score, "results": [r.to_dict() for r in results]}
+        write_text(args.json, json.dumps(data, indent=1) + "\n")
+    if args.plot:
+        report.plot(results, Path(args.plot))
+    return 2 if all(r.error for r in results) else 0
+
+
+def _candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
+    import os
+
+    from detection.benchmark.candidates import candidates_of, peers_of, random_weights, variant
+    from detection.detector import default_weights
+    from detection.weights.source import open_weights
+    from detection.zoo import list_models
+
+    threads = [count or os.cpu_count() or 1 for count in args.threads]
+    found: list[Candidate] = []
+    for number, name in enumerate(args.weights or [default_weights()]):
+        for size in args.input_sizes or [None]:
+            for alpha in args.alphas or [None]:
+                if name in list_models() and not Path(name).exists():
+                    path, shown = random_weights(name, folder, size, alpha)
+                elif size is not None or alpha is not None:
+                    path, shown = variant(open_weights(name), folder, size, alpha)
+                else:
+                    path, shown = name, Path(name).name
+                weights = open_weights(path)
+                found += candidates_of(weights, shown, args.runtimes, args.precisions, threads, args.batch)
+                if args.peers and number == 0:
+                    found += [peer for peer in peers_of(weights, shown, threads, args.batch) if peer not in found]
+    return found
+
+
+def _add_ap(results: list, args: argparse.Namespace) -> None:
+    """AP of each pair of weights and runtime, measured once; peers have none."""
+    from detection.detector import Detector
+    from detection.evaluate.truth import find_images, read_truth
+    from detection.export.compare import average_precision
+
+    truth = read_truth(args.annotations)
+    images = find_images(truth, args.images)
+    known: dict[tuple, float] = {}
+    for result in results:
+        c = result.candidate
+        if result.error or c.kind != "ours" or c.name.endswith("random weights"):
+            continue
+        key = (c.weights, c.runtime, c.precision)
+        if key not in known:
+            detector = Detector(c.weights, "cpu", c.runtime, c.precision, c.threads, score=0.01)
+            known[key] = average_precision(detector, truth, images)
+        result.ap = known[key]
+
+
+def words(text: str) -> list[str]:
+    """argparse type: words with commas between them."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def counts(text: str) -> list[int]:
+    """argparse type: whole numbers of at least 1 with commas between them."""
+    return [positive_int(word) for word in words(text)]
+
+
+def numbers(text: str) -> list[float]:
+    """argparse type: numbers above 0 with commas between them."""
+    try:
+        found = [float(word) for word in words(text)]
+    except ValueError:
+        found = []
+    if not found or min(found) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers above 0")
+    return found

@@ -1,0 +1,107 @@
+"""`mobilessd quantize`: an int8 file, calibrated on pictures of one's own, with what it costs and what it gains."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from detection.cli.common import fraction, positive_int
+from detection.core.errors import MobileSSDError
+
+EPILOG = """examples:
+  mobilessd quantize model.safetensors --images pictures/ --output model.int8.xml
+  mobilessd quantize model.safetensors --images val/ --annotations instances.json --output model.int8.onnx
+  mobilessd quantize ssdlite_mobilenet_v2.coco --images coco/val2017 --annotations coco --max-drop 0.003 --output v2.xml
+
+With ground truth, layers stay in float32 as long as AP falls by more than --max-drop; if it still does, nothing is
+written and the exit code is 2. Pictures to calibrate on should be like those that are to come; 300 are plenty."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `mobilessd quantize`."""
+    parser.add_argument("weights", metavar="WEIGHTS", help="weights file or model name, or a float .onnx or .xml")
+    parser.add_argument("--images", metavar="DIR", help="pictures to calibrate on, and to measure AP on")
+    parser.add_argument("--annotations", metavar="GT", help="COCO ground truth of these pictures: AP before and after")
+    parser.add_argument("--calibration", metavar="DIR", help="pictures to calibrate on, if others than --images")
+    parser.add_argument("--pictures", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)")
+    parser.add_argument("--output", required=True, metavar="FILE", help="FILE.xml (OpenVINO) or FILE.onnx")
+    parser.add_argument("--format", choices=("onnx", "openvino"), help="default: by the name of the output")
+    parser.add_argument("--max-drop", type=fraction, metavar="D", help="how far AP may fall (default: 0.005)")
+    parser.add_argument("--force", action="store_true", help="write the best even if AP falls further")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
+    parser.add_argument("--no-timing", action="store_true", help="do not time both at the end")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Quantises, measures, writes; see the parser for `args`."""
+    from detection.export.quantize import Order, quantize
+    from detection.export.write import FORMATS
+    from detection.weights.source import open_weights
+
+    output = Path(args.output)
+    form = args.format or next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
+    if form is None:
+        raise MobileSSDError(f"{output}: which format? --format onnx or openvino, or a name that ends in .onnx or .xml")
+    truth = images = None
+    if args.annotations:
+        from detection.evaluate.truth import find_images, read_truth
+
+        truth = read_truth(args.annotations)
+        images = find_images(truth, args.images)
+    elif args.max_drop is not None:
+        raise MobileSSDError("--max-drop is about AP, which needs ground truth: give --annotations, too")
+    calibration = args.calibration or images or args.images
+    if calibration is None:
+        raise MobileSSDError("which pictures? --images DIR, to calibrate on")
+    order = Order(
+        output=output,
+        format=form,
+        calibration=Path(calibration),
+        number=args.pictures,
+        truth=truth,
+        images=images,
+        max_drop=0.005 if args.max_drop is None else args.max_drop,
+        force=args.force,
+        threads=args.threads,
+    )
+    source = open_weights(args.weights)
+    result = quantize(source, order, lambda line: print(line, flush=True))
+    times = (None, None) if args.no_timing else _times(source.source, output, args.threads)
+    print(_table(result, times))
+    print(f"{output}: {form}, int8 ({result.plan.name}), calibrated on {result.pictures} pictures")
+    return 0
+
+
+def _times(source: str, output: Path, threads: int | None) -> tuple[float | None, float | None]:
+    """Median ms of both, a process for each, in turns; None where one did not run."""
+    import os
+
+    from detection.benchmark.candidates import Candidate
+    from detection.benchmark.measure import drawn_picture, side_by_side
+
+    runtime = "openvino" if output.suffix == ".xml" else "onnxruntime"
+    names = (source, str(output))
+    count = threads or os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder:
+        both = [Candidate(name, name, runtime, threads=count) for name in names]
+        results = side_by_side(both, drawn_picture(Path(folder)), rounds=3, seconds=1.0, score=0.3)
+    before, after = (None if r.error else r.latency for r in results)
+    return before, after
+
+
+def _table(result, times: tuple[float | None, float | None]) -> str:
+    """float32 and int8 side by side, with their ratio."""
+    rows = [("", "float32", "int8", "ratio")]
+    if result.ap is not None and result.float_ap is not None:
+        rows.append(
+            (f"AP, {result.images} pictures", f"{result.float_ap:.4f}", f"{result.ap:.4f}", f"{-result.drop:+.4f}")
+        )
+    sizes = result.float_size / 1e6, result.size / 1e6
+    rows.append(("size", f"{sizes[0]:.1f} MB", f"{sizes[1]:.1f} MB", f"{sizes[1] / sizes[0]:.2f}"))
+    if times[0] and times[1]:
+        rows.append(("latency, median", f"{times[0]:.1f} ms", f"{times[1]:.1f} ms", f"{times[1] / times[0]:.2f}"))
+    widths = [max(len(row[k]) for row in rows) for k in range(4)]
+    return "\n".join(
+        "  ".join(w.ljust(n) if k == 0 else w.rjust(n) for k, (w, n) in enumerate(zip(row, widths))) for row in rows
+    )

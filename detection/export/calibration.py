@@ -1,0 +1,78 @@
+"""The pictures that int8 ranges are measured on, and which layers may stay in higher precision. numpy only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detection.core.errors import BadPictureError, MobileSSDError
+
+FEWEST = 10  # below that the ranges are those of these very pictures
+USUAL = 300  # more changes nothing that can be measured
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which layers stay in float32. name: in words. groups: of `groups_of`."""
+
+    name: str
+    groups: tuple[str, ...]
+
+
+# Tried one after the other until the loss of AP is small enough: box offsets and the first layer suffer most from
+# eight bits, and cost least in float32.
+PLANS = (
+    Plan("all layers int8", ()),
+    Plan("box heads float32", ("boxes",)),
+    Plan("box heads and first layer float32", ("boxes", "first")),
+    Plan("heads and first layer float32", ("boxes", "scores", "first")),
+    Plan("heads, extras and first layer float32", ("boxes", "scores", "first", "extras")),
+)
+
+
+def groups_of(convolutions: Sequence[str]) -> dict[str, list[str]]:
+    """The convolutions of a graph, by their names in the order they run, as groups that can stay in float32."""
+    groups: dict[str, list[str]] = {"first": list(convolutions[:1]), "boxes": [], "scores": [], "extras": []}
+    for name in convolutions:
+        if re.search(r"heads\b.*\bbox", name):
+            groups["boxes"].append(name)
+        elif re.search(r"heads\b.*\bscore", name):
+            groups["scores"].append(name)
+        elif re.search(r"\b(extras|pyramid)\b", name):
+            groups["extras"].append(name)
+    return groups
+
+
+def kept_float(convolutions: Sequence[str], plan: Plan) -> list[str]:
+    """The names of the convolutions that `plan` leaves in float32."""
+    groups = groups_of(convolutions)
+    return sorted({name for group in plan.groups for name in groups[group]})
+
+
+def calibration_pictures(folder: Path, size: tuple[int, int], number: int = USUAL) -> np.ndarray:
+    """Pictures of a folder and those below it, spread over it, as the network sees them: uint8 [N, h, w, 3].
+
+    Broken ones are passed over. MobileSSDError, one line, where fewer than ten are left.
+    """
+    from detection.core.media import find_sources
+    from detection.core.preprocess import read_image, stretch
+
+    files = [source.path for source in find_sources([str(folder)], recursive=True) if not source.video]
+    chosen = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
+    found: list[np.ndarray] = []
+    for file in chosen:
+        if len(found) == number:
+            break
+        try:
+            found.append(stretch(read_image(file), size))
+        except BadPictureError:
+            continue
+    if len(found) < min(FEWEST, number):
+        raise MobileSSDError(
+            f"{folder}: {len(found)} pictures are too few to calibrate on; it takes at least {FEWEST}, better {USUAL}"
+        )
+    return np.stack(found)

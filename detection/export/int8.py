@@ -1,0 +1,113 @@
+"""Post-training quantisation of a graph: NNCF for OpenVINO, onnxruntime's own for ONNX. Neither needs our network.
+
+Weights are int8 for each output channel, activations uint8 or int8 for each tensor; what a plan leaves out stays
+float32, and so do input and outputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.core.card import Card
+from detection.export.calibration import Plan, kept_float
+
+
+def quantize_openvino(source: Path, target: Path, card: Card, pictures: np.ndarray, plan: Plan) -> list[str]:
+    """Writes the int8 form of an OpenVINO or ONNX file as an OpenVINO file; returns the layers left in float32."""
+    from detection.runtimes.openvino import library, only_raw_outputs, read_model, save, without_telemetry
+
+    with without_telemetry(), _quiet():
+        import nncf
+    openvino = library()
+    model = only_raw_outputs(read_model(openvino.Core(), source), source)
+    model.reshape([1, *pictures.shape[1:]])
+    names = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
+    kept = kept_float(names, plan)
+    with _quiet():
+        nncf.set_log_level(logging.ERROR)
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset(pictures[:, None]),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(pictures),
+            fast_bias_correction=True,
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+        )
+    quantised.reshape([-1, *pictures.shape[1:]])
+    save(quantised, target, card.to_json())
+    return kept
+
+
+def quantize_onnx(source: Path, target: Path, card: Card, pictures: np.ndarray, plan: Plan) -> list[str]:
+    """Writes the int8 form (QDQ) of an ONNX file; returns the layers left in float32."""
+    import onnx
+    from onnxruntime import quantization
+
+    from detection.runtimes.onnx_graph import save
+
+    graph = onnx.load(source).graph
+    kept = kept_float([node.name for node in graph.node if node.op_type == "Conv"], plan)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, _quiet():
+        made = Path(folder) / "made.onnx"
+        quantization.quantize_static(
+            str(source),
+            str(made),
+            _Reader(pictures),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Clip", "Relu", "Add", "HardSigmoid", "Mul", "GlobalAveragePool"],
+            nodes_to_exclude=[*kept, *_normalisation(graph)],
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        model = onnx.load(made)
+    save(model, target, card)
+    return kept
+
+
+def tool_of(format: str) -> str:
+    """`nncf 3.4.0`, for the card."""
+    package = "nncf" if format == "openvino" else "onnxruntime"
+    return f"{package} {metadata.version(package)}"
+
+
+class _Reader:
+    """onnxruntime's CalibrationDataReader: one picture after the other, then None."""
+
+    def __init__(self, pictures: np.ndarray) -> None:
+        self._left = iter(pictures[:, None])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        picture = next(self._left, None)
+        return None if picture is None else {"pictures": picture}
+
+
+def _normalisation(graph: Any) -> list[str]:
+    """The nodes before the first convolution: eight bits come in and go on, but what lies between stays exact."""
+    names = []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            break
+        names.append(node.name)
+    return names
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Both libraries narrate on stdout and by way of logging."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

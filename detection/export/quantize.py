@@ -1,0 +1,168 @@
+"""From float weights to an int8 file whose loss is known: quantise, measure, keep more in float32 until it is small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.core.errors import MissingPackageError, MobileSSDError
+from detection.detector import Detector
+from detection.evaluate.truth import GroundTruth
+from detection.export.calibration import PLANS, Plan, calibration_pictures
+from detection.export.compare import average_precision, match
+from detection.export.int8 import quantize_onnx, quantize_openvino, tool_of
+from detection.export.staging import size_of, staged
+from detection.export.write import FORMATS, READERS, detector_of
+from detection.runtimes import installed, open_runtime
+from detection.weights.source import Weights, open_weights
+
+NEEDED = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino", "nncf")}
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What came of it. plan: what stayed in float32. float_ap, ap: COCO AP before and after, None without ground truth.
+    agreement: the share of the float network's detections above 0.3 that are still found. sizes in bytes."""
+
+    plan: Plan
+    float_file: Path
+    pictures: int
+    agreement: float
+    float_size: int
+    size: int
+    float_ap: float | None = None
+    ap: float | None = None
+    images: int = 0
+
+    @property
+    def drop(self) -> float | None:
+        return None if self.ap is None or self.float_ap is None else self.float_ap - self.ap
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted. output, format: the file to write. calibration: the folder of pictures; number: how many at most.
+    truth, images: ground truth and its pictures, to measure AP on. max_drop: how much AP may fall. force: keep the best
+    even if it falls by more."""
+
+    output: Path
+    format: str
+    calibration: Path
+    number: int = 300
+    truth: GroundTruth | None = None
+    images: Path | None = None
+    max_drop: float = 0.005
+    force: bool = False
+    threads: int | None = None
+
+
+def quantize(source: Weights, order: Order, tell: Callable[[str], None] = lambda line: None) -> Quantised:
+    """Writes `order.output`. tell: is given a line about each attempt.
+
+    Raises MobileSSDError, one line, and leaves no file, where every plan loses more AP than allowed (unless forced).
+    """
+    for package in NEEDED[order.format]:
+        if not installed(package):
+            raise MissingPackageError(f"quantising to {order.format} needs {package}: pip install {package}")
+    if source.card.precision == "int8":
+        raise MobileSSDError(f"{source.source}: an int8 file already; name the float weights it was made of")
+    if order.output.suffix != FORMATS[order.format]:
+        suffix = FORMATS[order.format]
+        raise MobileSSDError(f"{order.output}: a file of format {order.format} is called {order.output.stem}{suffix}")
+    pictures = calibration_pictures(order.calibration, source.card.input_size, order.number)
+    file = float_file(source, order.format)
+    before = detector_of(source, open_runtime(source, READERS[order.format], threads=order.threads))
+    float_ap = None
+    if order.truth is not None and order.images is not None:
+        float_ap = average_precision(before, order.truth, order.images)
+        tell(f"float32: AP {float_ap:.4f} on {len(order.truth.image_ids)} pictures")
+    with staged(order.output) as path:
+        best: Quantised | None = None
+        for plan in PLANS if float_ap is not None else PLANS[:1]:
+            attempt = path.with_name(f"attempt{path.suffix}")
+            result = _attempt(source, order, plan, file, attempt, pictures, before, float_ap)
+            tell(_line(result))
+            if best is None or (result.ap or 0) > (best.ap or 0):
+                best = result
+                _move(attempt, path)
+            if result.drop is None or result.drop <= order.max_drop:
+                break
+        assert best is not None
+        if best.drop is not None and best.drop > order.max_drop and not order.force:
+            raise MobileSSDError(
+                f"{order.output}: not written: AP falls from {float_ap:.4f} to {best.ap:.4f}, by more than "
+                f"{order.max_drop:g}; --max-drop allows more, --force keeps it"
+            )
+    return best
+
+
+def float_file(source: Weights, format: str) -> Path:
+    """The float graph that is quantised: an exported file as it is, else the runtime's own conversion."""
+    if source.exported:
+        if format == "onnx" and source.path.suffix != ".onnx":
+            raise MobileSSDError(
+                f"{source.path}: an OpenVINO file does not become ONNX; name the weights it was made of"
+            )
+        return source.path
+    if format == "onnx":
+        from detection.runtimes.onnxruntime import converted
+
+        return converted(source)
+    from detection.runtimes import openvino
+
+    return openvino.converted(source)
+
+
+def _attempt(
+    source: Weights,
+    order: Order,
+    plan: Plan,
+    file: Path,
+    target: Path,
+    pictures: np.ndarray,
+    before: Detector,
+    float_ap: float | None,
+) -> Quantised:
+    recipe: dict[str, Any] = {"tool": tool_of(order.format), "pictures": len(pictures), "float32": plan.name}
+    card = replace(source.card, precision="int8", recipe=source.card.recipe | {"quantization": recipe})
+    work = quantize_onnx if order.format == "onnx" else quantize_openvino
+    work(file, target, card, pictures, plan)
+    weights = open_weights(target)
+    after = detector_of(weights, open_runtime(weights, READERS[order.format], threads=order.threads))
+    result = Quantised(
+        plan, file, len(pictures), _agreement(before, after, pictures[:50]), size_of(file), size_of(target), float_ap
+    )
+    if order.truth is None or order.images is None:
+        return result
+    ap = average_precision(after, order.truth, order.images)
+    return replace(result, ap=ap, images=len(order.truth.image_ids))
+
+
+def _agreement(before: Detector, after: Detector, pictures: np.ndarray) -> float:
+    """The share of one's detections above 0.3 that the other finds at nearly the same place (5 % of the picture)."""
+    total = missing = 0
+    size = pictures.shape[1:3]
+    for first in range(0, len(pictures), 10):
+        batch = pictures[first : first + 10]
+        for a, b in zip(zip(*before.runtime(batch)), zip(*after.runtime(batch))):
+            sure, lost, _ = match(before.finish(*a, size).above(0.3), after.finish(*b, size), 0.05)
+            total, missing = total + sure, missing + lost
+    return 1 - missing / total if total else 1.0
+
+
+def _line(result: Quantised) -> str:
+    said = f"{result.plan.name}: {100 * result.agreement:.1f} % of the detections kept"
+    if result.ap is not None and result.drop is not None:
+        said += f", AP {result.ap:.4f} ({-result.drop:+.4f})"
+    return f"{said}, {result.size / 1e6:.1f} MB"
+
+
+def _move(attempt: Path, path: Path) -> None:
+    """Both lie in the staging folder."""
+    if path.suffix == ".xml":
+        attempt.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    attempt.replace(path)
