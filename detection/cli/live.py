@@ -7,11 +7,12 @@ import contextlib
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import fields
 
-from detection.cli.common import add_detector_arguments, open_detector, positive_int
+from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int
 from detection.core.errors import MobileSSDError
 
 EPILOG = """examples:
@@ -19,6 +20,8 @@ EPILOG = """examples:
   mobilessd live 1 --classes person,dog   the second webcam
   mobilessd live door=rtsp://10.0.0.7/main yard=0 --record seen.mp4
   mobilessd live film.mp4 --headless --record out.mp4
+  mobilessd live 0 --headless --line door=0.5,0,0.5,1 --events seen.jsonl
+  mobilessd live 0 --on person --clips clips/ --run "notify-send somebody"
   mobilessd live 0 --page --host 0.0.0.0  a web page for other machines, which need the token it prints
 
 A live source always shows its newest frame, a file shows every frame."""
@@ -44,6 +47,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stats", action="store_true", help="p50 and p95 of capture, network, post-processing, total")
     parser.add_argument("--keep-trying", action="store_true", help="start even if no camera can be opened yet")
     parser.add_argument("--camera-size", type=size, metavar="WxH", help="ask webcams for this size")
+    watch = parser.add_argument_group("watching")
+    watch.add_argument("--track", action="store_true", help="give objects numbers that stay with them")
+    watch.add_argument(
+        "--line",
+        dest="lines",
+        action="append",
+        default=[],
+        metavar="[NAME=]X1,Y1,X2,Y2",
+        help="count what crosses it, in pixels or in fractions of the picture; SOURCE/ before it for one source",
+    )
+    watch.add_argument(
+        "--zone", dest="zones", action="append", default=[], metavar="[NAME=]X,Y,X,Y,...", help="count what is inside"
+    )
+    watch.add_argument("--on", type=name_list, default=[], metavar="A,B", help="act on these classes, lines and zones")
+    watch.add_argument("--run", metavar="COMMAND", help="what to run then; it gets the event as JSON")
+    watch.add_argument("--clips", metavar="DIR", help="keep a clip then")
+    watch.add_argument("--before", type=seconds, default=5.0, metavar="S", help="seconds of a clip before (default: 5)")
+    watch.add_argument("--after", type=seconds, default=5.0, metavar="S", help="seconds of a clip after (default: 5)")
+    watch.add_argument("--events", metavar="FILE", help="add what happens to a file of JSON lines (- for stdout)")
+    watch.add_argument("--webhook", metavar="URL", help="POST what happens as JSON")
+    parser.add_argument("--jsonl", metavar="FILE", help="add what is seen, a JSON line a frame (- for stdout)")
+    parser.add_argument("--csv", metavar="FILE", help="add what is seen, a row a box (- for stdout)")
     page = parser.add_argument_group("web page (where there is no window, or with --page)")
     page.add_argument("--host", default="127.0.0.1", help="listen here (default: 127.0.0.1, this machine alone)")
     page.add_argument("--port", type=port, default=8080, help="0 for any that is free (default: 8080)")
@@ -66,7 +91,12 @@ def run(args: argparse.Namespace) -> int:
     args.show = _where(args)
     options = LiveOptions(**{field.name: getattr(args, field.name) for field in fields(LiveOptions)})
     with _until_signal() as stop:
-        return app.run(options, lambda: open_detector(args), stop, lambda line: print(line, flush=True))
+        return app.run(options, lambda: open_detector(args), stop, lambda line: _tell(args, line))
+
+
+def _tell(args: argparse.Namespace, line: str) -> None:
+    """A line for people. Where standard output carries lines for programs, it goes beside it."""
+    print(line, file=sys.stderr if "-" in (args.jsonl, args.csv, args.events) else sys.stdout, flush=True)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -85,7 +115,7 @@ def _check(args: argparse.Namespace) -> None:
 def _where(args: argparse.Namespace) -> str:
     """Where to show it: as asked for, else in a window where there can be one, else on the page.
 
-    Files that are to be recorded without a window need nobody to look on.
+    Files that are to be recorded or listed without a window need nobody to look on.
     """
     from detection.live import server, window
 
@@ -100,15 +130,16 @@ def _where(args: argparse.Namespace) -> str:
     if not problem:
         return "window"
     files = all(os.path.exists(source) for source in args.sources) and bool(args.sources)
-    if args.record and files:
-        print(f"no window: {problem}; recording to {args.record}")
+    written = args.record or args.jsonl or args.csv or args.events
+    if written and files:
+        _tell(args, f"no window: {problem}; writing to {written}")
         return "none"
     try:
         server.need_packages()
     except MobileSSDError as error:
-        print(f"no window: {problem}; no page: {error}")
+        _tell(args, f"no window: {problem}; no page: {error}")
         return "none"
-    print(f"no window: {problem}; serving a page")
+    _tell(args, f"no window: {problem}; serving a page")
     return "page"
 
 
@@ -138,6 +169,14 @@ def port(text: str) -> int:
     if text.isdecimal() and int(text) < 65536:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+
+
+def seconds(text: str) -> float:
+    """argparse type: 0 to 60, as frames wait in memory."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) <= 60:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 60")
 
 
 def minutes(text: str) -> float:

@@ -18,46 +18,17 @@ from typing import Any
 import numpy as np
 
 from detection.core.errors import MobileSSDError
-from detection.live.capture import FAILED, Capture
-from detection.live.mailbox import Mailbox
+from detection.live.capture import FAILED
+from detection.live.channels import Channel, Outlets, add_steps
 from detection.live.names import name_sources
 from detection.live.options import LiveOptions
-from detection.live.outputs import Picture, Recording, Say, path_of_source
+from detection.live.outputs import Say
 from detection.live.overlay import stale_picture
-from detection.live.pipeline import Engine, Feed, Result, Station, timed
+from detection.live.pipeline import Engine, Station, timed
 from detection.live.server import PageServer
-from detection.live.stats import Stats
 from detection.live.streams import open_capture, wait_for_sources
 
-FLOOR = 0.1  # the lowest score that the page's slider reaches
-
-
-class Channel:
-    """A source with all that belongs to it."""
-
-    def __init__(self, capture: Capture) -> None:
-        self.capture, self.name = capture, capture.name
-        self.feed = Feed(capture)
-        self.stats = Stats()
-        self.newest: Result | None = None
-        self.drawn: Mailbox[np.ndarray] | None = None
-        self.steps: list[Callable[[Result], Result]] = []
-        self.closers: list[Callable[[], object]] = []
-        self.station: Station | None = None
-
-    def note(self, score: float) -> Callable[[Result], Result]:
-        """The last step: keeps the numbers."""
-
-        def step(result: Result) -> Result:
-            self.newest = result
-            self.stats.add(result, result.detections.above(score).names)
-            return result
-
-        return step
-
-    def done(self) -> None:
-        for close in self.closers:
-            close()
+FLOOR = 0.1  # the lowest score that the page's slider reaches, and that may continue a track
 
 
 def run(options: LiveOptions, open_detector: Callable[[], Any], stop: threading.Event, say: Say = print) -> int:
@@ -76,7 +47,9 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: threading.
         if not options.keep_trying:
             wait_for_sources(captures, stop.is_set)
         channels = [Channel(capture) for capture in captures]
-        score, floor = _lower_floor(detector, options)
+        names = [capture.name for capture in captures]
+        outlets = Outlets(options, names, detector.class_names, say, stop.set, stack)
+        score, floor = _lower_floor(detector, options, outlets.tracks)
         engine = Engine([channel.feed for channel in channels], timed(detector))
         stack.callback(engine.close)
         page = None
@@ -85,9 +58,9 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: threading.
             stack.callback(page.close)
         own_speed = (options.speed or ("max" if options.show == "none" else "own")) == "own"
         for channel in channels:
-            _add_steps(channel, options, score, len(channels) > 1, say)
+            add_steps(channel, outlets, score, len(channels) > 1, say)
             if page:
-                channel.steps.insert(-1, page.views[channel.capture.source.key])
+                channel.steps.insert(-1, page.view_of(channel))
             channel.station = Station(channel.feed, channel.steps, own_speed, options.frames, channel.done)
             channel.station.start()
             stack.callback(channel.station.close)
@@ -103,28 +76,16 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: threading.
     return _exit_code(channels)
 
 
-def _lower_floor(detector: Any, options: LiveOptions) -> tuple[float, float]:
+def _lower_floor(detector: Any, options: LiveOptions, tracks: bool) -> tuple[float, float]:
     """(score, floor). score: from which on boxes are drawn, recorded and counted. floor: what the detector gives; lower
-    where somebody else chooses: the page's slider."""
+    where the page's slider chooses, and where a tracker goes on with boxes that are not shown."""
     if not hasattr(detector, "settings"):
         return 0.0, 0.0
     score = floor = detector.settings.score
-    if options.show == "page":
+    if options.show == "page" or tracks:
         floor = min(score, FLOOR)
         detector.settings = replace(detector.settings, score=floor)
     return score, floor
-
-
-def _add_steps(channel: Channel, options: LiveOptions, score: float, several: bool, say: Say) -> None:
-    capture, recording = channel.capture, None
-    if options.record:
-        path = path_of_source(options.record, capture.source.key, several)
-        recording = Recording(path, lambda: capture.fps, lambda: not capture.live, options.record_minutes, say)
-        channel.closers.append(recording.close)
-    if options.show == "window":
-        channel.drawn = Mailbox()
-    channel.steps.append(Picture(channel.stats, score, recording, channel.drawn, options.stats))
-    channel.steps.append(channel.note(score))
 
 
 def _wait(channels: list[Channel], options: LiveOptions, stop: threading.Event, say: Say) -> None:

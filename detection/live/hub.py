@@ -15,12 +15,14 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
 from detection.core.detections import Detections
+from detection.live.gates import Gate
 from detection.live.pipeline import Result
 
 JPEG_QUALITY = 80
@@ -39,7 +41,7 @@ class View:
         self.number = 0
         self.packet = b""
         self.newest: Result | None = None
-        self.extra: dict[str, Any] = {}  # what else belongs to a frame: counts of lines and zones
+        self.gates: Sequence[Gate] = ()  # lines and zones, drawn and listed by the page
         self._loop = loop
         self._events: set[asyncio.Event] = set()
         self._history: deque[tuple[float, list[float]]] = deque(maxlen=HISTORY)
@@ -54,7 +56,7 @@ class View:
         self.newest = result
         self._remember(result.detections)
         if self._events:
-            self.packet = pack(result, self.extra)
+            self.packet = pack(result, self.gates)
             self.number += 1
             self._loop.call_soon_threadsafe(self._wake)
         return result
@@ -63,7 +65,7 @@ class View:
         """An event that is set with each new packet. To be given back to `leave`."""
         event = asyncio.Event()
         if not self._events and self.newest is not None:  # what came last may be long ago: show it at once
-            self.packet = pack(self.newest, self.extra)
+            self.packet = pack(self.newest, self.gates)
             self.number += 1
             event.set()
         self._events.add(event)
@@ -92,19 +94,20 @@ class View:
             event.set()
 
 
-def pack(result: Result, extra: dict[str, Any]) -> bytes:
+def pack(result: Result, gates: Sequence[Gate] = ()) -> bytes:
     """The packet of a result; see above. Its JSON: {n: frame, t: seconds, size: [height, width] that the boxes are in
-    pixels of, age: milliseconds since the frame came out of the camera, d: [[class id, score, x1, y1, x2, y2, track]]}
-    and `extra`."""
+    pixels of, age: milliseconds since the frame came out of the camera, d: [[class id, score, x1, y1, x2, y2, track]],
+    gates: lines and zones}."""
     detections, frame = result.detections, result.frame
-    text = {
+    text: dict[str, Any] = {
         "n": frame.index,
         "t": round(frame.time, 3),
         "size": list(detections.image_size),
         "age": round(1000 * (time.monotonic() - frame.arrived)),
         "d": rows(detections),
-        **extra,
     }
+    if gates:
+        text["gates"] = [gate.to_dict() for gate in gates]
     head = json.dumps(text, separators=(",", ":")).encode()
     return struct.pack("<I", len(head)) + head + to_jpeg(frame.image)
 

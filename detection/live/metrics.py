@@ -45,6 +45,7 @@ def metrics_text(
             "Boxes above the threshold, in all frames.",
             (({**s, "class": name}, count) for s, x, _ in stats for name, count in sorted(x.seen.items())),
         ),
+        *_metric("passages_total", "counter", "Over lines, into and out of zones.", _passages(channels)),
         *_metric("stage_seconds", "gauge", "Delay of a stage over the last frames.", _delays(stats)),
         *_metric(
             "viewers",
@@ -69,6 +70,13 @@ def _delays(stats: Iterable[tuple[Mapping[str, str], Any, Any]]) -> Iterable[Sam
         for stage, (p50, p95) in numbers.stages():
             yield {**source, "stage": stage, "quantile": "0.5"}, p50
             yield {**source, "stage": stage, "quantile": "0.95"}, p95
+
+
+def _passages(channels: Sequence[Any]) -> Iterable[Sample]:
+    for channel in channels:
+        for gate in channel.watch.gates if channel.watch else ():
+            for (what, name), count in sorted(gate.by_class.items()):
+                yield {"source": channel.name, "gate": gate.name, "what": what, "class": name}, count
 
 
 def _metric(name: str, kind: str, text: str, samples: Iterable[Sample]) -> list[str]:

@@ -15,6 +15,10 @@ class LiveOptions:
     frames: stop after so many of each source.  stats: print the delays of each stage.
     keep_trying: also wait for cameras of which none can be opened at the start.  camera_size: (width, height).
     page: where the web page is served, if `show` is "page".
+    track: number objects; lines and zones (see gates.parse_gate) want it too.  on: classes, lines and zones to act upon;
+    run: the command for them; clips: the folder for clips of them, with so many seconds before and after.
+    events, webhook: where everything that happens is told.  jsonl, csv: files for what is seen in each frame, "-" for
+    standard output.
     """
 
     sources: list[str] = field(default_factory=list)
@@ -28,3 +32,15 @@ class LiveOptions:
     keep_trying: bool = False
     camera_size: tuple[int, int] | None = None
     page: PageOptions = PageOptions()
+    track: bool = False
+    lines: list[str] = field(default_factory=list)
+    zones: list[str] = field(default_factory=list)
+    on: list[str] = field(default_factory=list)
+    run: str | None = None
+    clips: str | None = None
+    before: float = 5.0
+    after: float = 5.0
+    events: str | None = None
+    webhook: str | None = None
+    jsonl: str | None = None
+    csv: str | None = None

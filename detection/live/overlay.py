@@ -10,8 +10,10 @@ import numpy as np
 
 from detection.core.detections import Detections
 from detection.core.drawing import Area, class_color, draw_boxes, fit_text, put_text
+from detection.live.gates import Gate
 
 DARK = (24, 24, 28)
+WHITE = (255, 255, 255)
 WARNING = (255, 196, 0)
 
 
@@ -24,6 +26,25 @@ def draw_tracked(image: np.ndarray, detections: Detections) -> np.ndarray:
     ]
     colors = [class_color(int(class_id)) for class_id in detections.class_ids]
     return draw_boxes(image, detections.boxes, colors, texts)
+
+
+def draw_gates(canvas: np.ndarray, gates: Sequence[Gate]) -> None:
+    """Draws lines and zones with their counts. Changes `canvas`, uint8 RGB."""
+    height, width = canvas.shape[:2]
+    thick = max(1, round(math.sqrt(height * width) / 300))
+    for gate in gates:
+        points = np.round(gate.points).astype(np.int32)
+        if not len(points):
+            continue
+        for color, more in ((DARK, 2), (WHITE, 0)):
+            cv2.polylines(canvas, [points], gate.kind == "zone", color, thick + more, cv2.LINE_AA)
+        text = f"{gate.name}: {gate.counts}"
+        size, scale = fit_text(text, max(10, round(math.sqrt(height * width) * 0.02)), width)
+        if scale and size[1] <= height:
+            x, y = points.mean(axis=0)
+            left = int(min(max(x - size[0] / 2, 0), width - size[0]))
+            top = int(min(max(y - size[1] / 2, 0), height - size[1]))
+            put_text(canvas, text, Area(left, top, left + size[0], top + size[1]), scale, WHITE)
 
 
 def put_status(canvas: np.ndarray, lines: Sequence[str], color: tuple[int, int, int] = DARK) -> None:

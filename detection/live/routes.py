@@ -107,6 +107,7 @@ class Routes:
             "live": capture.live,
             "reconnects": capture.reconnects,
             "viewers": self.server.views[key].viewers,
+            "events": list(channel.watch.recent) if channel.watch else [],
             **channel.stats.to_dict(),
         }
 

@@ -20,7 +20,7 @@ from detection.live.guard import Guard, is_loopback
 from detection.live.hub import View
 
 if TYPE_CHECKING:
-    from detection.live.app import Channel
+    from detection.live.channels import Channel
     from detection.live.pipeline import Engine
 
 SHORTEST_TOKEN = 8
@@ -107,6 +107,12 @@ class PageServer:
         )
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
         self._thread.start()
+
+    def view_of(self, channel: Channel) -> View:
+        """The step of the pipeline that shows a channel."""
+        view = self.views[channel.capture.source.key]
+        view.gates = channel.watch.gates if channel.watch else []
+        return view
 
     def close(self) -> None:
         """Ends it, and all connections with it."""

@@ -1,0 +1,174 @@
+"""What is done with the results of each source, put together from the options: watch, list, record, show, count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from detection.core.errors import MobileSSDError
+from detection.live.capture import Capture
+from detection.live.clips import Clips
+from detection.live.events import Command, Event, Lines, Webhook
+from detection.live.gates import Gate, GateSpec, parse_gate
+from detection.live.lists import COLUMNS, csv_lines, csv_row, json_lines
+from detection.live.mailbox import Mailbox
+from detection.live.options import LiveOptions
+from detection.live.outputs import Picture, Recording, Say, path_of_source
+from detection.live.overlay import draw_gates
+from detection.live.pipeline import Feed, Result, Station
+from detection.live.stats import Stats
+from detection.live.tracking import Tracker
+from detection.live.watch import Watch
+
+
+class Channel:
+    """A source with all that belongs to it."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture, self.name = capture, capture.name
+        self.feed = Feed(capture)
+        self.stats = Stats()
+        self.newest: Result | None = None
+        self.drawn: Mailbox[np.ndarray] | None = None
+        self.steps: list[Callable[[Result], Result]] = []
+        self.closers: list[Callable[[], object]] = []
+        self.station: Station | None = None
+        self.watch: Watch | None = None
+        self.clips: Clips | None = None
+
+    def note(self, score: float) -> Callable[[Result], Result]:
+        """The last step: keeps the numbers."""
+
+        def step(result: Result) -> Result:
+            self.newest = result
+            self.stats.add(result, result.detections.above(score).names)
+            return result
+
+        return step
+
+    def done(self) -> None:
+        for close in self.closers:
+            close()
+
+
+class Outlets:
+    """Where everything that happens, and all that is seen, is told; one for all sources.
+
+    gone: called where nobody reads standard output any more. class_names: of the detector. Raises MobileSSDError for
+    what cannot be done, before the first frame.
+    """
+
+    def __init__(
+        self,
+        options: LiveOptions,
+        sources: Sequence[str],
+        class_names: Sequence[str],
+        say: Say,
+        gone: Callable[[], object],
+        stack: ExitStack,
+    ) -> None:
+        self.options, self._say = options, say
+        lines = [parse_gate("line", text, i, sources) for i, text in enumerate(options.lines, 1)]
+        zones = [parse_gate("zone", text, i, sources) for i, text in enumerate(options.zones, 1)]
+        self.gates: list[GateSpec] = [*lines, *zones]
+        self.tracks = options.track or bool(self.gates)
+        self.on = _known(options.on, class_names, [gate.name for gate in self.gates])
+        if (options.run or options.clips) and not options.on:
+            raise MobileSSDError("--run and --clips need --on: say on what, as in --on person")
+        self.command = Command(options.run, say) if options.run else None
+        self.events = self._open(options.events, stack, gone)
+        self.jsonl = self._open(options.jsonl, stack, gone)
+        self.csv = self._open(options.csv, stack, gone, csv_row(COLUMNS))
+        self.webhook = Webhook(options.webhook, say) if options.webhook else None
+        if self.webhook:
+            stack.callback(self.webhook.close)
+
+    def tell(self, event: Event) -> None:
+        """Everything that happens comes here."""
+        if self.events:
+            self.events.write_json(event)
+        if self.webhook:
+            self.webhook(event)
+        if self.options.show == "none" and "-" not in (self.options.events, self.options.jsonl, self.options.csv):
+            self._say(f"{event['at'][11:19]}  {event['source']}  {event['text']}")
+
+    @property
+    def watches(self) -> bool:
+        return self.tracks or bool(self.on)
+
+    def _open(self, path: str | None, stack: ExitStack, gone: Callable[[], object], head: str = "") -> Lines | None:
+        if not path:
+            return None
+        lines = Lines(path, self._say, gone, head)
+        stack.callback(lines.close)
+        return lines
+
+
+def add_steps(channel: Channel, outlets: Outlets, score: float, several: bool, say: Say) -> None:
+    """Gives a channel its steps. score: boxes below it are not drawn, listed or counted."""
+    options, capture, name = outlets.options, channel.capture, channel.name
+    if outlets.watches:
+        channel.watch = _watch(channel, outlets, score, say)
+        channel.steps.append(channel.watch)
+    if channel.clips:
+        channel.steps.append(channel.clips)
+    if outlets.jsonl:
+        channel.steps.append(json_lines(name, score, outlets.jsonl))
+    if outlets.csv:
+        channel.steps.append(csv_lines(name, score, outlets.csv))
+    recording = None
+    if options.record:
+        path = path_of_source(options.record, capture.source.key, several)
+        recording = Recording(path, lambda: capture.fps, lambda: not capture.live, options.record_minutes, say)
+        channel.closers.append(recording.close)
+    if options.show == "window":
+        channel.drawn = Mailbox()
+    gates = channel.watch.gates if channel.watch else []
+
+    def more(canvas: np.ndarray) -> None:
+        draw_gates(canvas, gates)
+
+    channel.steps.append(Picture(channel.stats, score, recording, channel.drawn, options.stats, more))
+    channel.steps.append(channel.note(score))
+
+
+def _watch(channel: Channel, outlets: Outlets, score: float, say: Say) -> Watch:
+    options, capture = outlets.options, channel.capture
+    clips = None
+    if options.clips:
+        clips = Clips(
+            Path(options.clips), capture.source.key, score, lambda: capture.fps, say, options.before, options.after
+        )
+        channel.clips = clips
+        channel.closers.append(clips.close)
+
+    def act(event: Event, name: str) -> None:
+        if outlets.command:
+            outlets.command(event)
+        if clips:
+            clips.start(name, event["time"])
+
+    gates = [Gate(spec) for spec in outlets.gates if spec.source in ("", channel.name)]
+    tracker = Tracker(score) if outlets.tracks else None
+    goes_on = clips.extend if clips else lambda time: None
+    return Watch(channel.name, score, tracker, gates, outlets.on, outlets.tell, act, goes_on)
+
+
+def _known(wanted: Sequence[str], class_names: Sequence[str], gates: Sequence[str]) -> list[str]:
+    """The names of --on as the detector writes them. Raises MobileSSDError for one that is neither class nor gate."""
+    from detection.core.labels import canonical
+
+    known: dict[str, str] = {canonical(name): name for name in class_names}
+    found: list[str] = []
+    for name in wanted:
+        if name not in gates and canonical(name) not in known:
+            import difflib
+
+            near = difflib.get_close_matches(canonical(name), known, 3)
+            hint = f"nearest: {', '.join(near)}" if near else f"it knows {', '.join(list(class_names)[:8])}, ..."
+            raise MobileSSDError(f"--on {name!r} is neither a class of the detector nor a line or zone; {hint}")
+        found.append(name if name in gates else known[canonical(name)])
+    return found

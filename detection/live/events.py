@@ -1,0 +1,200 @@
+"""What happens is told: as JSON lines, to a webhook, to a command. None of them can hold up a camera.
+
+An event is a plain dict, ready for JSON: {event, source, at (ISO 8601, UTC), time (seconds of the source), text, ...}.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import IO, Any
+
+from detection.core.errors import MobileSSDError
+
+Event = dict[str, Any]
+Say = Callable[[str], object]
+
+WAITING = 1000  # events that wait for a webhook; beyond, the oldest go
+PAUSES = (1, 2, 4, 8, 15)  # seconds between the tries to deliver one event
+TIMEOUT = 10.0  # seconds for one try
+MOST_COMMANDS = 4  # at once
+LONGEST_COMMAND = 60.0  # seconds
+
+
+def new_event(kind: str, source: str, seconds: float, text: str, **more: Any) -> Event:
+    """An event of now. seconds: since the source began; text: the same for people."""
+    at = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"event": kind, "source": source, "at": at, "time": round(seconds, 3), "text": text, **more}
+
+
+class Lines:
+    """Text lines to a file that grows, or to standard output ("-"). Each line is whole when it is there.
+
+    A file is added to, so that nothing is lost when the program is started anew. When it cannot be written any more
+    (disk full, reader gone) that is said once, and the camera goes on; `gone` is called where nobody reads standard
+    output any more.
+    """
+
+    def __init__(self, path: str, say: Say, gone: Callable[[], object] = lambda: None, head: str = "") -> None:
+        self.path, self._say, self._gone = path, say, gone
+        self._lock = threading.Lock()
+        self._file: IO[str] | None
+        try:
+            self._file = sys.stdout if path == "-" else open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+            if head and (path == "-" or not os.path.getsize(path)):
+                self.write(head)
+        except OSError as error:
+            raise MobileSSDError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+    def write(self, line: str) -> None:
+        with self._lock:
+            if self._file is None:
+                return
+            try:
+                self._file.write(line + "\n")
+                self._file.flush()
+            except (OSError, ValueError) as error:
+                self._file = None
+                self._say(f"{self.path}: no more lines are written: {getattr(error, 'strerror', None) or error}")
+                if self.path == "-":
+                    self._gone()
+
+    def write_json(self, event: Event) -> None:
+        self.write(json.dumps(event))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file is not None and self.path != "-":
+                self._file.close()
+            self._file = None
+
+
+class Webhook:
+    """Sends each event as JSON in a POST, in order, tried several times; a server that is away loses events, not frames.
+
+    lost: events that could not be delivered.
+    """
+
+    def __init__(self, url: str, say: Say, pauses: tuple[float, ...] = PAUSES) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise MobileSSDError(f"--webhook {url!r} is not a web address: write http://... or https://...")
+        self.url, self._say, self._pauses = url, say, pauses
+        self.lost = 0
+        self._queue: queue.Queue[Event | None] = queue.Queue(WAITING)
+        self._closing = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        while True:
+            try:
+                return self._queue.put_nowait(event)
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self._queue.get_nowait()
+                    self.lost += 1
+
+    def close(self) -> None:
+        """Gives what is waiting one more chance, for a few seconds at most."""
+        self._closing.set()
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while (event := self._queue.get()) is not None:
+            problem = self._deliver(json.dumps(event).encode())
+            if problem:
+                self.lost += 1
+                if not self._failing:
+                    self._say(f"webhook: {problem}; events are lost until it answers")
+            elif self._failing:
+                self._say("webhook: answers again")
+            self._failing = bool(problem)
+
+    def _deliver(self, data: bytes) -> str:
+        """Nothing once it was taken, else why not. What the server refuses as wrong (4xx) is not sent again."""
+        problem = ""
+        for pause in (0.0, *self._pauses):
+            if pause and (self._failing or self._closing.wait(pause)):
+                break  # while it is away each event is tried once: the next one is newer
+            request = urllib.request.Request(self.url, data, {"Content-Type": "application/json"}, method="POST")
+            try:
+                urllib.request.urlopen(request, timeout=2 if self._closing.is_set() else TIMEOUT).close()
+                return ""
+            except urllib.error.HTTPError as error:
+                problem = f"answers {error.code}"
+                if 400 <= error.code < 500 and error.code not in (408, 429):
+                    break
+            except Exception as error:
+                problem = f"cannot be reached ({getattr(error, 'reason', None) or error})"
+        return problem
+
+
+class Command:
+    """Runs a command for an event: its JSON on standard input, and MOBILESSD_EVENT, _SOURCE, _CLASS, _TEXT around it.
+
+    At most a few at once, none longer than a minute: a camera on a busy street must not fill the machine.
+    """
+
+    def __init__(self, command: str, say: Say) -> None:
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise MobileSSDError(f"--run {command!r} cannot be understood: {error}") from None
+        if not self._words or shutil.which(self._words[0]) is None:
+            raise MobileSSDError(f"--run {command!r}: there is no such program")
+        self._say = say
+        self._free = threading.Semaphore(MOST_COMMANDS)
+
+    def __call__(self, event: Event) -> None:
+        if not self._free.acquire(blocking=False):
+            self._say(f"{self._words[0]} still runs {MOST_COMMANDS} times: left out for {event['text']}")
+            return
+        threading.Thread(target=self._run, args=(event,), name="command", daemon=True).start()
+
+    def _run(self, event: Event) -> None:
+        names = {
+            "EVENT": event["event"],
+            "SOURCE": event["source"],
+            "CLASS": event.get("class", ""),
+            "TEXT": event["text"],
+        }
+        environment = os.environ | {f"MOBILESSD_{name}": str(value) for name, value in names.items()}
+        try:
+            done = subprocess.run(
+                self._words,
+                input=json.dumps(event).encode(),
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=LONGEST_COMMAND,
+            )
+            if done.returncode:
+                words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+                self._say(f"{self._words[0]} failed ({done.returncode}){': ' + words[-1][:200] if words else ''}")
+        except subprocess.TimeoutExpired:
+            self._say(f"{self._words[0]} took longer than {LONGEST_COMMAND:g} s and was ended")
+        except OSError as error:
+            self._say(f"{self._words[0]} cannot be run: {error.strerror or error}")
+        finally:
+            self._free.release()
+
+
+def seconds_since_1970(event: Event) -> float:
+    """When it happened, for clocks of browsers."""
+    return datetime.fromisoformat(event["at"].replace("Z", "+00:00")).timestamp() if "at" in event else time.time()
