@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-# Two test processes on two cores must not start eight threads: set on purpose, before any library is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread each, and none that spins while it waits: the networks of the tests are small, and two threads that wait for
+# each other on a busy machine are ten times slower than one. Set before any library is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
