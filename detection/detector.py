@@ -13,7 +13,6 @@ from detection.core.card import Card
 from detection.core.detections import Detections
 from detection.core.errors import BadPictureError, MobileSSDError
 from detection.core.postprocess import PostSettings, postprocess
-from detection.core.preprocess import read_image, stretch
 from detection.runtimes import Runtime, open_runtime
 from detection.ssd.spec import SSDSpec
 from detection.weights.source import open_weights
@@ -70,6 +69,12 @@ class Detector:
         ids = None if classes is None else tuple(self._class_id(name) for name in classes)
         self.settings = PostSettings(score=score, classes=ids, activation=spec.scores, **rules)
 
+    def start(self) -> None:
+        """Lets a runtime that compiles begin with it now, for one picture at a time, beside what the caller does next.
+        Never needed: the first picture does it."""
+        if start := getattr(self.runtime, "start", None):
+            start()
+
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.card.class_names
@@ -98,6 +103,8 @@ class Detector:
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Pictures of any sizes -> one uint8 batch [N, h, w, 3] at the network's input size."""
+        from detection.core.preprocess import stretch  # OpenCV is imported while the network compiles
+
         return np.stack([stretch(image, self.input_size) for image in images])
 
     def finish(self, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, ...]) -> Detections:
@@ -107,6 +114,8 @@ class Detector:
         return postprocess(encodings, logits, self.anchors, size, names, self.settings, self._coder, ids)
 
     def _read(self, picture: Picture, color: str) -> np.ndarray:
+        from detection.core.preprocess import read_image
+
         if color not in ("rgb", "bgr"):
             raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
         if isinstance(picture, (str, os.PathLike)):

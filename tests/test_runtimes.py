@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -181,3 +182,36 @@ def exported_to_onnx(checkpoint, target):
     target.write_bytes(converted(open_weights(checkpoint)).read_bytes())
     assert set(onnx_metadata(target)) == {"mobilessd_card"}
     return target
+
+
+def test_a_compiled_network_is_kept_and_a_damaged_one_is_made_anew(small, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="needs openvino")
+    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path))
+    weights, picture = open_weights(small), batch(1)
+    first = open_runtime(weights, "openvino", threads=1)(picture)
+    kept = tmp_path / "openvino" / "compiled"
+    wait_for(lambda: list(kept.glob("[!.]*.blob")))
+    (blob,) = kept.glob("[!.]*.blob")
+    assert np.array_equal(first[1], open_runtime(weights, "openvino", threads=1)(picture)[1])
+    blob.write_bytes(blob.read_bytes()[:1000])
+    assert np.array_equal(first[1], open_runtime(weights, "openvino", threads=1)(picture)[1])
+    wait_for(lambda: blob.exists() and blob.stat().st_size > 1000)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(small, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="needs openvino")
+    weights = open_weights(small)
+    (tmp_path / "file").write_text("no folder")
+    from detection.runtimes.openvino import OpenVINORuntime, converted
+
+    file = converted(weights)
+    monkeypatch.setattr("detection.runtimes.openvino.converted", lambda weights: file)
+    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path / "file"))
+    assert OpenVINORuntime(weights, threads=1)(batch(1))[1].shape[2] == 4
+
+
+def wait_for(there, seconds=20):
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from detection.core.detections import Detections
@@ -64,9 +64,27 @@ def in_words(detections: Detections, most: int = 10) -> str:
 
 def progress(total: int | None, unit: str, quiet: bool = False):
     """A progress bar on stderr; silent where stderr is no terminal, so that logs stay readable."""
+    if quiet or not sys.stderr.isatty():
+        return NoProgress()
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=unit, disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True, leave=False)
+    return tqdm(total=total, unit=unit, dynamic_ncols=True, leave=False)
+
+
+class NoProgress:
+    """What of tqdm is used, showing nothing: a run that nobody watches does not import the library."""
+
+    def __enter__(self) -> NoProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, _: int = 1) -> None:
+        pass
+
+    def write(self, line: str, file: TextIO | None = None) -> None:
+        print(line, file=file)
 
 
 def fraction(text: str) -> float:

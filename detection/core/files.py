@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +46,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def sha256_of(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's content, as 64 hexadecimal digits."""
+    import hashlib  # loads OpenSSL, which a start without a download has no need of
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -23,9 +23,9 @@ from detection.export.calibration import Plan, kept_float
 
 def quantize_openvino(source: Path, target: Path, card: Card, pictures: np.ndarray, plan: Plan) -> list[str]:
     """Writes the int8 form of an OpenVINO or ONNX file as an OpenVINO file; returns the layers left in float32."""
-    from detection.runtimes.openvino import library, only_raw_outputs, read_model, save, without_telemetry
+    from detection.runtimes.openvino import library, only_raw_outputs, read_model, save, without
 
-    with without_telemetry(), _quiet():
+    with without("openvino_telemetry"), _quiet():
         import nncf
     openvino = library()
     model = only_raw_outputs(read_model(openvino.Core(), source), source)

@@ -23,13 +23,19 @@ def card_of(path: Path) -> Card:
 
 
 def _openvino_card(path: Path) -> str | None:
+    """Out of the last lines, where OpenVINO writes what is said about the whole model: the rest may be long."""
     import xml.etree.ElementTree as ElementTree
 
+    data = path.read_bytes()
+    if not data.lstrip().startswith(b"<?xml") or not data.rstrip().endswith(b"</net>"):
+        raise BadWeightsError(f"{path}: not a whole OpenVINO file; export it again")
+    begin, end = data.rfind(b"<mobilessd>"), data.rfind(b"</mobilessd>")
+    if begin < 0 or end < begin:
+        return None
     try:
-        root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError) as error:
-        raise BadWeightsError(f"{path}: not a whole OpenVINO file ({error}); export it again") from None
-    found = root.find("rt_info/mobilessd/card")
+        found = ElementTree.fromstring(data[begin : end + len(b"</mobilessd>")]).find("card")
+    except ElementTree.ParseError as error:
+        raise BadWeightsError(f"{path}: its card cannot be read ({error}); export it again") from None
     if found is not None and not path.with_suffix(".bin").is_file():
         raise BadWeightsError(f"{path}: its weights are missing: {path.with_suffix('.bin').name} belongs beside it")
     return None if found is None else found.get("value")

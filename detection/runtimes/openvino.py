@@ -7,7 +7,9 @@ import os
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.core.files import home
+from detection.core.files import atomic_write, home
 from detection.weights.source import Weights
 
 PRECISIONS = {"auto": "f32", "float32": "f32", "int8": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -23,27 +25,38 @@ NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 CARD = ["mobilessd", "card"]
 OUTPUTS = ("encodings", "logits")
+KEPT = 20  # compiled networks in the cache
 
 
 def library() -> Any:
-    """The module openvino."""
-    with without_telemetry():
-        import openvino
+    """The module openvino, without what only converting needs: that is half of its import, and comes when it is called."""
+    if (openvino := sys.modules.get("openvino")) is None:
+        with without("openvino_telemetry", "openvino.tools.ovc"):
+            import openvino
+        if not hasattr(openvino, "convert_model"):
+            openvino.convert_model = _convert_model
     return openvino
 
 
+def _convert_model(*arguments: Any, **options: Any) -> Any:
+    import openvino
+
+    with without("openvino_telemetry"):
+        from openvino.tools.ovc import convert_model
+    openvino.convert_model = convert_model
+    return convert_model(*arguments, **options)
+
+
 @contextmanager
-def without_telemetry() -> Iterator[None]:
-    """OpenVINO and NNCF, first imported inside, report to nobody: they go on without the package that would."""
-    had = sys.modules.get("openvino_telemetry")
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+def without(*modules: str) -> Iterator[None]:
+    """Inside, these modules cannot be imported. OpenVINO and NNCF do without openvino_telemetry, and report to nobody."""
+    missing = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(missing))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        if had is None:
-            del sys.modules["openvino_telemetry"]
-        else:
-            sys.modules["openvino_telemetry"] = had
+        for name in missing:
+            del sys.modules[name]
 
 
 class OpenVINORuntime:
@@ -59,18 +72,28 @@ class OpenVINORuntime:
         self.threads = threads or os.cpu_count() or 1
         self._hint = PRECISIONS[precision]
         self._core = openvino.Core()
-        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if CAPABILITIES[self._hint] not in able:
+        self._able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if CAPABILITIES[self._hint] not in self._able:
             raise MobileSSDError(f"this processor computes no {NAMES[self._hint]} by itself; leave --precision out")
         # What an int8 file does not hold in int8 is computed in float32.
         self.precision = "int8" if weights.card.precision == "int8" else NAMES[self._hint]
-        path = weights.path if weights.exported else converted(weights)
-        self._model = only_raw_outputs(read_model(self._core, path), path)
-        self._model.reshape([1, *weights.card.input_size, 3])
-        self._latency: Any = None
+        self._path = weights.path if weights.exported else converted(weights)
+        self._shape = [1, *weights.card.input_size, 3]
+        self._model: Any = None
         self._queue: Any = None
-        self._lock = threading.Lock()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         self._local = threading.local()
+        if not self._blob().exists():  # else it may not be needed; and a bad file is found out at once
+            self._read()
+        self._latency: Future | None = None
+
+    def start(self) -> None:
+        """Begins to compile for one picture at a time, which takes long and needs no Python, and returns at once."""
+        with self._lock:
+            if self._latency is None:
+                pool = ThreadPoolExecutor(1, "compile")
+                self._latency = pool.submit(self._compile_for_one)
+                pool.shutdown(wait=False)
 
     def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(pictures) == 1:
@@ -78,19 +101,19 @@ class OpenVINORuntime:
         return self._many(pictures)
 
     def _one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with self._lock:
-            if self._latency is None:
-                self._latency = self._compile("LATENCY", 1)
         request = getattr(self._local, "request", None)
         if request is None:  # a request of its own for each thread: requests are not shared safely
-            request = self._local.request = self._latency.create_infer_request()
+            self.start()
+            assert self._latency is not None
+            request = self._local.request = self._latency.result().create_infer_request()
         request.infer([np.ascontiguousarray(picture)], share_inputs=True)
         return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
 
     def _many(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with self._lock:
             if self._queue is None:
-                self._queue = library().AsyncInferQueue(self._compile("THROUGHPUT", self.threads), self.threads)
+                compiled = self._core.compile_model(self._read(), "CPU", self._settings("THROUGHPUT", self.threads))
+                self._queue = library().AsyncInferQueue(compiled, self.threads)
             outputs: list[Any] = [None] * len(pictures)
 
             def keep(request: Any, index: int) -> None:
@@ -102,17 +125,54 @@ class OpenVINORuntime:
             self._queue.wait_all()
         return np.concatenate([o[0] for o in outputs]), np.concatenate([o[1] for o in outputs])
 
-    def _compile(self, mode: str, streams: int) -> Any:
-        return self._core.compile_model(
-            self._model,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": mode,
-                "NUM_STREAMS": str(streams),
-                "INFERENCE_NUM_THREADS": str(self.threads),
-                "INFERENCE_PRECISION_HINT": self._hint,
-            },
-        )
+    def _read(self) -> Any:
+        with self._reading:
+            if self._model is None:
+                model = only_raw_outputs(read_model(self._core, self._path), self._path)
+                model.reshape(self._shape)
+                self._model = model
+            return self._model
+
+    def _compile_for_one(self) -> Any:
+        """The network ready to run one picture. What was compiled is kept, which halves the time of the next start."""
+        blob, settings = self._blob(), self._settings("LATENCY", 1)
+        if blob.exists():
+            try:
+                return self._core.import_model(blob.read_bytes(), "CPU", settings)
+            except (RuntimeError, OSError):  # of another build after all, or damaged
+                blob.unlink(missing_ok=True)
+        compiled = self._core.compile_model(self._read(), "CPU", settings)
+        threading.Thread(target=_keep, args=(compiled, blob)).start()
+        return compiled
+
+    def _settings(self, mode: str, streams: int) -> dict[str, str]:
+        return {
+            "PERFORMANCE_HINT": mode,
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(self.threads),
+            "INFERENCE_PRECISION_HINT": self._hint,
+        }
+
+    def _blob(self) -> Path:
+        """Where the compiled network lies: named by the file as it is now, the settings, the processor and the version."""
+        files = [self._path, self._path.with_suffix(".bin")] if self._path.suffix == ".xml" else [self._path]
+        marks = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+        processor = self._core.get_property("CPU", "FULL_DEVICE_NAME"), *self._able
+        known = (marks, self._shape, self._settings("LATENCY", 1), processor, library().__version__)
+        digest = zlib.crc32(repr(known).encode()), zlib.adler32(repr(known).encode())  # hashlib would load OpenSSL
+        return home() / "openvino" / "compiled" / f"{self._path.stem[:40]}-{digest[0]:08x}{digest[1]:08x}.blob"
+
+
+def _keep(compiled: Any, blob: Path) -> None:
+    """Writes a compiled network into the cache, and takes out the oldest. A cache that cannot be written is no error."""
+    try:
+        with atomic_write(blob) as temporary:
+            temporary.write_bytes(compiled.export_model().getvalue())
+        old = sorted(blob.parent.glob("[!.]*.blob"), key=lambda file: file.stat().st_mtime)[:-KEPT]
+        for file in old:
+            file.unlink(missing_ok=True)
+    except (OSError, RuntimeError):
+        pass
 
 
 def read_model(core: Any, path: Path) -> Any:

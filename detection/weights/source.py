@@ -5,7 +5,6 @@ Imports no torch where the conversion has been made before.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -23,12 +22,16 @@ CONVERTER = 1  # raised whenever an importer would convert the same file to some
 @dataclass(frozen=True)
 class Weights:
     """Weights at hand. path: a .safetensors of ours, or an exported file (.onnx, .xml) that runs as it is.
-    source: what the person named. sha256: of the content of `path`."""
+    source: what the person named."""
 
     path: Path
     card: Card
-    sha256: str
     source: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the content of `path`."""
+        return sha256_of(self.path)
 
     @property
     def exported(self) -> bool:
@@ -43,12 +46,12 @@ def open_weights(name_or_path: str | os.PathLike) -> Weights:
     if path.suffix in EXPORTED:
         from detection.runtimes.exported import card_of
 
-        return Weights(path, card_of(path), sha256_of(path), str(name_or_path))
+        return Weights(path, card_of(path), str(name_or_path))
     from detection.weights.checkpoint import has_card, read_card
 
     if path.suffix != ".safetensors" or not has_card(path):
         path = converted(path)
-    return Weights(path, read_card(path), sha256_of(path), str(name_or_path))
+    return Weights(path, read_card(path), str(name_or_path))
 
 
 def converted(path: Path) -> Path:
@@ -107,4 +110,6 @@ def content_hash(path: Path) -> str:
     ):  # the labels beside it are part of what is converted
         files += sorted(path.parent.glob("*label*.txt"))
     parts = f"{CONVERTER}:" + ":".join(sha256_of(file) for file in files)
+    import hashlib
+
     return hashlib.sha256(parts.encode()).hexdigest()
