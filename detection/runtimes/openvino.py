@@ -30,12 +30,12 @@ KEPT = 20  # compiled networks in the cache
 
 def library() -> Any:
     """The module openvino, without what only converting needs: that is half of its import, and comes when it is called."""
-    if (openvino := sys.modules.get("openvino")) is None:
+    if "openvino" not in sys.modules:
         with without("openvino_telemetry", "openvino.tools.ovc"):
             import openvino
         if not hasattr(openvino, "convert_model"):
             openvino.convert_model = _convert_model
-    return openvino
+    return sys.modules["openvino"]
 
 
 def _convert_model(*arguments: Any, **options: Any) -> Any:
