@@ -79,7 +79,9 @@ class Page:
     def __init__(self, url):
         from websockets.sync.client import connect
 
-        self.socket = connect(url, max_size=None, compression=None, open_timeout=20, close_timeout=1)
+        self.socket = connect(
+            url, max_size=None, compression=None, open_timeout=20, close_timeout=1, ping_interval=None
+        )
         self.numbers = itertools.count(1)
         self.requests, self.problems = [], []
         for domain in ("Page", "Runtime", "Network", "Log"):

@@ -278,11 +278,11 @@ def test_a_lost_camera_is_shown_as_stale(live, monkeypatch, camera):
     monkeypatch.setattr("detection.live.window.window_problem", lambda: None)
     monkeypatch.setattr("detection.live.window.Window", FakeWindow)
     monkeypatch.setattr(FakeWindow, "show", lambda self, image: FakeWindow.shown.append(image) or True)
-    threading.Timer(1.5, lambda: setattr(camera, "mode", "hang")).start()
+    threading.Timer(1.0, lambda: setattr(camera, "mode", "hang")).start()
     monkeypatch.setattr("detection.live.capture.STALE_AFTER", 0.3)
 
     begin = time.monotonic()
-    monkeypatch.setattr(FakeWindow, "idle", lambda self: time.sleep(0.005) or time.monotonic() - begin < 4)
+    monkeypatch.setattr(FakeWindow, "idle", lambda self: time.sleep(0.005) or time.monotonic() - begin < 2.5)
     code, _, _ = live(camera.url)
     last = FakeWindow.shown[-1].astype(int)
     assert code == 0 and (last[24:] == last[24:, :, :1]).all(), "grey: not silently frozen"
@@ -302,3 +302,18 @@ def test_a_signal_leaves_a_playable_recording(camera, shared, tmp_path, which):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0 and "Traceback" not in err and "recorded" in out, err
     assert list(Video(tmp_path / "out.mp4"))
+
+
+def test_live_with_an_exported_file_needs_no_torch(shared, tmp_path):
+    from detection.runtimes.openvino import converted
+    from detection.weights.source import open_weights
+
+    weights = converted(open_weights(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"))
+    film = save_video(tmp_path / "film.avi", frames=5, size=(240, 320))
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
+        "from detection.cli.main import main\n"
+        f"sys.exit(main(['live', {str(film)!r}, '--headless', '--weights', {str(weights)!r}, '--threads', '1']))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and "film.avi: 5 frames" in run.stdout, run.stderr

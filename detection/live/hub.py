@@ -27,7 +27,8 @@ from detection.live.pipeline import Result
 
 JPEG_QUALITY = 80
 LARGEST_SIDE = 1280  # pixels of a frame in the page; a phone and a network want no more
-HISTORY = 600  # seconds that counts over time reach back
+SAMPLE_EVERY = 0.25  # seconds; the page takes the mean of a second, as one frame alone may err
+HISTORY = 600  # samples that counts over time reach back
 
 
 class View:
@@ -75,19 +76,19 @@ class View:
         self._events.discard(event)
 
     def history(self) -> list[tuple[float, list[float]]]:
-        """A sample for each second: (seconds since 1970, [class id, score, class id, score, ...])."""
+        """A few samples of each second: (seconds since 1970, [class id, score, class id, score, ...])."""
         with self._lock:
             return list(self._history)
 
     def _remember(self, detections: Detections) -> None:
         now = time.time()
-        if self._history and now - self._history[-1][0] < 1:
+        if self._history and now - self._history[-1][0] < SAMPLE_EVERY:
             return
         sample: list[float] = []
         for class_id, score in zip(detections.class_ids, detections.scores):
             sample += int(class_id), round(float(score), 2)
         with self._lock:
-            self._history.append((round(now, 1), sample))
+            self._history.append((round(now, 2), sample))
 
     def _wake(self) -> None:
         for event in self._events:

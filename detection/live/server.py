@@ -75,7 +75,7 @@ class PageServer:
         self._token = _token_for(options)
         self._socket = _listen(options.host, options.port)
         self.port = self._socket.getsockname()[1]
-        shown = options.host if options.host not in ("0.0.0.0", "::", "") else socket.gethostname()
+        shown = options.host if options.host not in ("0.0.0.0", "::", "") else _own_address()
         shown = f"[{shown}]" if ":" in shown else shown
         scheme = "https" if options.cert else "http"
         self.url = f"{scheme}://{shown}:{self.port}/" + (f"?token={self._token}" if self._token else "")
@@ -140,6 +140,16 @@ def _token_for(options: PageOptions) -> str | None:
     if options.token is None and not is_loopback(options.host):
         return secrets.token_urlsafe(16)
     return options.token
+
+
+def _own_address() -> str:
+    """The address under which others on the network see this machine, else its name. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for documentation: only the route is looked up
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -116,6 +116,7 @@ function toggle(index) {
 function showClasses() {
   const counts = new Map();
   for (const tile of inView()) {
+    if (tile.status.stale) continue; // what was there once is not in view
     for (const row of tile.packet?.d || []) {
       if (row[1] >= state.score) counts.set(row[0], (counts.get(row[0]) || 0) + 1);
     }

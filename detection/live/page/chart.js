@@ -5,17 +5,26 @@ import { state } from "./state.js";
 export const SPAN = 120; // seconds
 const LINES = 5;
 
-/** For each second of the span, newest last: Map of class index -> count, summed over the tiles; null where unknown. */
+/** For each second of the span, newest last: Map of class index -> count, the mean of its samples, summed over the
+ * tiles; null where nothing is known. */
 export function countsOf(tiles, now = Date.now() / 1000) {
   const seconds = Array.from({ length: SPAN }, () => null);
   for (const tile of tiles) {
+    const own = new Map(); // second -> {frames, counts}
     for (const [time, flat] of tile.samples) {
       const at = SPAN - 1 - Math.floor(now - time);
       if (at < 0 || at >= SPAN) continue;
-      const counts = (seconds[at] ||= new Map());
+      if (!own.has(at)) own.set(at, { frames: 0, counts: new Map() });
+      const second = own.get(at);
+      second.frames += 1;
       for (let i = 0; i < flat.length; i += 2) {
-        if (flat[i + 1] >= state.score && !state.hidden.has(flat[i])) counts.set(flat[i], (counts.get(flat[i]) || 0) + 1);
+        if (flat[i + 1] < state.score || state.hidden.has(flat[i])) continue;
+        second.counts.set(flat[i], (second.counts.get(flat[i]) || 0) + 1);
       }
+    }
+    for (const [at, { frames, counts }] of own) {
+      const sum = (seconds[at] ||= new Map());
+      for (const [index, count] of counts) sum.set(index, (sum.get(index) || 0) + count / frames);
     }
   }
   return seconds;
@@ -40,7 +49,7 @@ export function drawChart(canvas, tiles) {
       most = Math.max(most, count);
     }
   }
-  const top = niceTop(most);
+  const top = niceTop(Math.ceil(most - 0.01));
   const [left, right, high, low] = [22, width - 4, 8, height - 18];
   const x = (second) => left + ((right - left) * second) / (SPAN - 1);
   const y = (count) => low - ((low - high) * count) / top;
@@ -89,5 +98,5 @@ function drawLine(context, seconds, index, x, y) {
 function niceTop(most) {
   if (most <= 2) return 2;
   const step = 10 ** Math.floor(Math.log10(most));
-  return [2, 4, 6, 8, 10, 20].map((factor) => (factor * step) / 1).find((value) => value >= most && value % 2 === 0) || most;
+  return [2, 4, 6, 8, 10, 20].map((factor) => factor * step).find((value) => value >= most && value % 2 === 0) || most;
 }

@@ -4,7 +4,8 @@ import { drawBoxes, drawGates } from "./draw.js";
 import { saveSnapshot } from "./snapshot.js";
 import { chosen, state } from "./state.js";
 
-const KEEP = 600; // seconds of samples for the counts over time
+const KEEP = 150; // seconds of samples for the counts over time
+const EVERY = 0.25; // seconds between two
 
 export class Tile {
   constructor(name, key) {
@@ -79,10 +80,10 @@ export class Tile {
     if (state.boxes) drawBoxes(context, this.shown, this.packet.size, width, height);
   }
 
-  /** Once a second what is in view is kept, for the counts over time. */
+  /** Some times a second what is in view is kept, for the counts over time. */
   sample(packet) {
     const now = Date.now() / 1000;
-    if (this.samples.length && now - this.samples[this.samples.length - 1][0] < 1) return;
+    if (this.samples.length && now - this.samples[this.samples.length - 1][0] < EVERY) return;
     this.samples.push([now, packet.d.flatMap((row) => [row[0], row[1]])]);
     while (this.samples.length && now - this.samples[0][0] > KEEP) this.samples.shift();
   }
@@ -99,23 +100,22 @@ export class Tile {
     const delay = total ? ` · ${Math.round(total[0])} ms` : "";
     this.element.querySelector(".speed").textContent = fps ? `${fps.toFixed(0)} fps${delay}` : "";
     const veil = this.element.querySelector(".veil");
-    const words = this.paused ? null : this.trouble(how, stale, age);
+    const words = this.paused ? null : trouble(how, stale);
     veil.hidden = !words;
     if (words) {
+      const old = age === null || age === undefined ? "" : `This picture is ${ago(age)} old`;
       veil.querySelector("strong").textContent = words;
-      veil.querySelector("span").textContent = message;
+      veil.querySelector("span").textContent = [old, message].filter(Boolean).join(" · ");
     }
   }
+}
 
-  trouble(how, stale, age) {
-    const old = age === null || age === undefined ? "" : ` · picture is ${ago(age)} old`;
-    if (how === "gone") return "The server does not answer";
-    if (how === "failed") return `Stopped${old}`;
-    if (how === "lost") return `No picture, trying again${old}`;
-    if (stale) return `No new picture${old}`;
-    if (how === "opening") return "Opening";
-    return null;
-  }
+function trouble(how, stale) {
+  if (how === "gone") return "The server does not answer";
+  if (how === "failed") return "Stopped";
+  if (how === "lost") return "No picture, trying again";
+  if (stale) return "No new picture";
+  return how === "opening" ? "Opening" : null;
 }
 
 function ago(seconds) {
