@@ -21,7 +21,7 @@ from detection.runtimes import open_runtime
 from detection.ssd.network import build, feature_maps
 from detection.weights.checkpoint import save_checkpoint
 from detection.weights.source import open_weights
-from detection.zoo import list_models, spec_for
+from detection.zoo import list_architectures, spec_for
 
 pytest.importorskip("onnx", reason="needs onnx")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -76,7 +76,7 @@ def exported(small):
     return files
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_architectures())
 def test_every_architecture_says_the_same_in_every_form(tmp_path, name):
     source = open_weights(checkpoint(tmp_path, name))
     numbers = (1, 2) if "vgg" in name else (1, 2, 8)

@@ -93,14 +93,14 @@ def _candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     from detection.benchmark.candidates import candidates_of, peers_of, random_weights, variant
     from detection.detector import default_weights
     from detection.weights.source import open_weights
-    from detection.zoo import list_models
+    from detection.zoo import list_architectures
 
     threads = [count or os.cpu_count() or 1 for count in args.threads]
     found: list[Candidate] = []
     for number, name in enumerate(args.weights or [default_weights()]):
         for size in args.input_sizes or [None]:
             for alpha in args.alphas or [None]:
-                if name in list_models() and not Path(name).exists():
+                if name in list_architectures() and not Path(name).exists():
                     path, shown = random_weights(name, folder, size, alpha)
                 elif size is not None or alpha is not None:
                     path, shown = variant(open_weights(name), folder, size, alpha)
