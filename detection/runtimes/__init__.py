@@ -57,6 +57,11 @@ def open_runtime(
         raise MobileSSDError(f"unknown device {device!r}; there are {', '.join(DEVICES)}")
     if runtime == "auto":
         runtime = choose(weights, device)
+        if runtime == "torch" and not installed("torch"):
+            raise MissingPackageError(
+                f"{weights.source}: weights need torch to become a network (pip install torch torchvision); "
+                "files that mobilessd export wrote run without"
+            )
     if not runtime_installed(runtime):
         raise MissingPackageError(f"runtime {runtime} is not installed: pip install {PACKAGES[runtime]}")
     if runtime != "torch" and kind not in ("auto", "cpu"):

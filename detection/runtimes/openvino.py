@@ -142,7 +142,7 @@ class OpenVINORuntime:
             except (RuntimeError, OSError):  # of another build after all, or damaged
                 blob.unlink(missing_ok=True)
         compiled = self._core.compile_model(self._read(), "CPU", settings)
-        threading.Thread(target=_keep, args=(compiled, blob)).start()
+        _keep(compiled, blob)  # before anybody runs it: exporting beside inference is not promised to be safe
         return compiled
 
     def _settings(self, mode: str, streams: int) -> dict[str, str]:
