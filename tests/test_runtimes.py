@@ -222,3 +222,26 @@ def wait_for(there, seconds=20):
     while not there():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def test_networks_that_come_and_go_leave_the_signals_alone(small):
+    """OpenVINO's CPU plugin lends its thread a signal stack; a Core that goes out of turn leaves a freed one behind."""
+    import ctypes
+    import gc
+
+    class Stack(ctypes.Structure):
+        _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+    def signal_stack():
+        found = Stack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+        return found.start, found.flags
+
+    first = Detector(small, runtime="openvino")
+    before = signal_stack()
+    second, third = Detector(small, runtime="openvino"), Detector(small, runtime="openvino")
+    del first, second
+    gc.collect()
+    del third
+    gc.collect()
+    assert signal_stack() == before

@@ -91,9 +91,9 @@ def _bfloat16(runtime: str) -> bool:
     """Whether this processor computes bfloat16 itself; elsewhere it is slow, and only timed on request."""
     if runtime != "openvino":
         return False
-    from detection.runtimes.openvino import library
+    from detection.runtimes.openvino import core
 
-    return "BF16" in library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def variant(weights: Weights, folder: Path, input_size: int | None, alpha: float | None) -> tuple[str, str]:

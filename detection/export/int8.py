@@ -23,12 +23,11 @@ from detection.export.calibration import Plan, kept_float
 
 def quantize_openvino(source: Path, target: Path, card: Card, pictures: np.ndarray, plan: Plan) -> list[str]:
     """Writes the int8 form of an OpenVINO or ONNX file as an OpenVINO file; returns the layers left in float32."""
-    from detection.runtimes.openvino import library, only_raw_outputs, read_model, save, without
+    from detection.runtimes.openvino import core, only_raw_outputs, read_model, save, without
 
     with without("openvino_telemetry"), _quiet():
         import nncf
-    openvino = library()
-    model = only_raw_outputs(read_model(openvino.Core(), source), source)
+    model = only_raw_outputs(read_model(core(), source), source)
     model.reshape([1, *pictures.shape[1:]])
     names = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
     kept = kept_float(names, plan)

@@ -130,8 +130,8 @@ def _graph_outputs(path: Path, format: str, batch: np.ndarray) -> list[np.ndarra
         from detection.runtimes.onnxruntime import open_session
 
         return open_session(path, 1).run(list(OUTPUTS), {"pictures": batch})
-    from detection.runtimes.openvino import library
+    from detection.runtimes.openvino import core
 
-    model = library().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     answer = model([batch])
     return [answer[name] for name in OUTPUTS]

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def library() -> Any:
         if not hasattr(openvino, "convert_model"):
             openvino.convert_model = _convert_model
     return sys.modules["openvino"]
+
+
+@lru_cache(maxsize=1)
+def core() -> Any:
+    """The one `openvino.Core` of this process, which lives as long as it.
+
+    The CPU plugin of each Core gives its thread a signal stack and, when the Core goes, puts back the one it found, which
+    is freed memory if Cores go in another order than they came. The next Ctrl-C would then be a segmentation fault.
+    """
+    return library().Core()
 
 
 def _convert_model(*arguments: Any, **options: Any) -> Any:
@@ -66,12 +77,11 @@ class OpenVINORuntime:
     name, device = "openvino", "cpu"
 
     def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
-        openvino = library()
         if precision not in PRECISIONS:
             raise MobileSSDError(f"runtime openvino has no precision {precision!r}; there are {', '.join(PRECISIONS)}")
         self.threads = threads or os.cpu_count() or 1
         self._hint = PRECISIONS[precision]
-        self._core = openvino.Core()
+        self._core = core()
         self._able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if CAPABILITIES[self._hint] not in self._able:
             raise MobileSSDError(f"this processor computes no {NAMES[self._hint]} by itself; leave --precision out")
