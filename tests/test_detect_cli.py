@@ -293,6 +293,6 @@ def test_ctrl_c_ends_a_process_cleanly(shared, weights, tmp_path):
     process.stdout.readline()  # the detector is ready
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err
     assert drawn(tmp_path / "o") == ["film.mp4"]

@@ -1,5 +1,7 @@
 """Weights fitted to the classes of a data set: rows carried over by name, the rest begun anew, the function kept."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -152,10 +154,8 @@ def coco_names(path):
 
 
 def test_an_exported_file_is_refused(tmp_path, monkeypatch):
-    from detection.weights import source
-
-    card = Card({}, ("cat",), (1,))
-    monkeypatch.setattr(source, "open_weights", lambda p: source.Weights(tmp_path / "a.onnx", card, "", str(p)))
+    opened = SimpleNamespace(exported=True, path=tmp_path / "a.onnx", card=Card({}, ("cat",), (1,)))
+    monkeypatch.setattr("detection.weights.source.open_weights", lambda _: opened)
     with pytest.raises(MobileSSDError, match="an exported file cannot be trained"):
         from_weights("a.onnx", ("cat",), (1,))
 
