@@ -22,8 +22,12 @@ runtime."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd export`."""
     parser.add_argument("weights", metavar="WEIGHTS", help="weights file or model name")
-    parser.add_argument("--output", metavar="FILE", help="what to write: FILE.onnx or FILE.xml (its .bin beside it)")
-    parser.add_argument("--format", choices=("onnx", "openvino"), help="default: by the name of the output")
+    parser.add_argument(
+        "--output", metavar="FILE", help="what to write: FILE.onnx, FILE.xml (its .bin beside it) or FILE.tflite"
+    )
+    parser.add_argument(
+        "--format", choices=("onnx", "openvino", "tflite", "executorch"), help="default: by the name of the output"
+    )
     parser.add_argument(
         "--precision",
         choices=("float32", "float16"),
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports, says how far the file is from its source; see the parser for `args`."""
     if not args.output and not args.bundle:
-        raise MobileSSDError("nothing to write: give --output FILE.onnx, --output FILE.xml or --bundle DIR")
+        raise MobileSSDError("nothing to write: give --output FILE.onnx, FILE.xml or FILE.tflite, or --bundle DIR")
     if args.output:
         _export(args)
     if args.bundle:
@@ -65,7 +69,9 @@ def _export(args: argparse.Namespace) -> None:
     output = Path(args.output)
     form = args.format or next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
     if form is None:
-        raise MobileSSDError(f"{output}: which format? --format onnx or openvino, or a name that ends in .onnx or .xml")
+        raise MobileSSDError(
+            f"{output}: which format? A name that ends in .onnx, .xml, .tflite or .pte says it, or --format"
+        )
     if output.suffix != FORMATS[form]:
         raise MobileSSDError(f"{output}: a file of format {form} is called {output.stem}{FORMATS[form]}")
     truth = images = None

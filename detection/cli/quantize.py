@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from detection.weights.source import open_weights
 
     output = Path(args.output)
-    form = args.format or next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
+    form = args.format or next((name for name in ("onnx", "openvino") if FORMATS[name] == output.suffix), None)
     if form is None:
         raise MobileSSDError(f"{output}: which format? --format onnx or openvino, or a name that ends in .onnx or .xml")
     truth = images = None

@@ -25,13 +25,13 @@ def quantize_openvino(source: Path, target: Path, card: Card, pictures: np.ndarr
     """Writes the int8 form of an OpenVINO or ONNX file as an OpenVINO file; returns the layers left in float32."""
     from detection.runtimes.openvino import core, only_raw_outputs, read_model, save, without
 
-    with without("openvino_telemetry"), _quiet():
+    with without("openvino_telemetry"), quiet():
         import nncf
     model = only_raw_outputs(read_model(core(), source), source)
     model.reshape([1, *pictures.shape[1:]])
     names = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
     kept = kept_float(names, plan)
-    with _quiet():
+    with quiet():
         nncf.set_log_level(logging.ERROR)
         quantised = nncf.quantize(
             model,
@@ -55,7 +55,7 @@ def quantize_onnx(source: Path, target: Path, card: Card, pictures: np.ndarray, 
 
     graph = onnx.load(source).graph
     kept = kept_float([node.name for node in graph.node if node.op_type == "Conv"], plan)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder, _quiet():
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, quiet():
         made = Path(folder) / "made.onnx"
         quantization.quantize_static(
             str(source),
@@ -101,7 +101,7 @@ def _normalisation(graph: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Both libraries narrate on stdout and by way of logging."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from detection.core.errors import MobileSSDError
 
+COMPANIONS = {".xml": ".bin", ".pte": ".json"}  # what lies beside a file and belongs to it
+
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
@@ -21,20 +23,24 @@ def staged(target: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
         path = Path(folder) / target.name
         yield path
-        files = [path.with_suffix(".bin"), path] if path.suffix == ".xml" else [path]
+        files = [*companion(path), path]
         for file in files:
             with open(file, "rb+") as written:
                 os.fsync(written.fileno())
-        if path.suffix == ".xml":
+        if len(files) > 1:
             target.unlink(missing_ok=True)  # never the old description beside the new numbers
         for file in files:
             os.replace(file, target.with_suffix(file.suffix))
 
 
+def companion(path: Path) -> list[Path]:
+    """The file beside `path` that belongs to it, or none."""
+    return [path.with_suffix(COMPANIONS[path.suffix])] if path.suffix in COMPANIONS else []
+
+
 def size_of(path: Path) -> int:
     """Bytes of an exported file, an .xml with its .bin."""
-    size = path.stat().st_size
-    return size + path.with_suffix(".bin").stat().st_size if path.suffix == ".xml" else size
+    return sum(file.stat().st_size for file in [*companion(path), path])
 
 
 def megabytes(path: Path) -> str:

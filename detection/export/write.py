@@ -21,15 +21,22 @@ from detection.export.staging import staged
 from detection.runtimes import installed, open_runtime
 from detection.weights.source import Weights, open_weights
 
-FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite", "executorch": ".pte"}
 PRECISIONS = ("float32", "float16")
-READERS = {"onnx": "onnxruntime", "openvino": "openvino"}  # what the file is checked with
-NEEDED = {"onnx": ("torch", "onnx", "onnxruntime"), "openvino": ("torch", "openvino")}
+READERS = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}  # what the file is checked with
+NEEDED = {
+    "onnx": ("torch", "onnx", "onnxruntime"),
+    "openvino": ("torch", "openvino"),
+    "tflite": ("torch", "litert_torch", "ai_edge_litert"),
+    "executorch": ("torch", "executorch"),
+}
+
+APART = {"tflite": "litert_torch", "executorch": "executorch"}  # what pins an older torch
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What to write. output: the file. format: onnx or openvino. precision: of the stored weights: float32 or float16;
+    """What to write. output: the file. format: one of `FORMATS`. precision: of the stored weights: float32 or float16;
     the arithmetic stays float32. nms: put decoding and suppression into the graph, by these rules."""
 
     output: Path
@@ -52,14 +59,23 @@ def export(
         raise MobileSSDError(f"{source.path}: an exported file already; export from the weights it was made of")
     for package in NEEDED[wish.format] + (("onnx",) if wish.nms else ()):
         if not installed(package):
-            raise MissingPackageError(f"exporting to {wish.format} needs {package}: pip install {package}")
+            raise MissingPackageError(_missing(wish.format, package))
+    if wish.format in APART and (wish.nms is not None or wish.precision != "float32"):
+        raise MobileSSDError(
+            f"{wish.output}: such a file has raw outputs and float32 weights; leave --nms and --precision out"
+        )
     samples = sample_pictures(pictures)
     card = replace(source.card, precision=wish.precision)
     with staged(wish.output) as path:
         _write(source, wish, path, card)
-        written = open_weights(path)
         reference = detector_of(source, open_runtime(source, "torch", "cpu", threads=threads))
-        exported = detector_of(written, open_runtime(written, READERS[wish.format], threads=threads))
+        if wish.format == "executorch":
+            from detection.export.mobile import Program
+
+            exported = detector_of(source, Program(path))
+        else:
+            written = open_weights(path)
+            exported = detector_of(written, open_runtime(written, READERS[wish.format], threads=threads))
         comparison = compare(reference, exported, samples)
         if wish.nms is not None:
             _check_nms(path, wish, exported, samples)
@@ -67,6 +83,14 @@ def export(
             comparison = with_ap(comparison, reference, exported, truth, images)
         comparison.check(str(wish.output), wish.precision)
     return comparison
+
+
+def _missing(format: str, package: str) -> str:
+    needs = f"exporting to {format} needs {package.replace('_', '-')}"
+    if package in APART.values():
+        what = package.replace("_", "-")
+        return f"{needs}, which wants an older torch: pip install mobilessd[torch] {what} in an environment of its own"
+    return f"{needs}: pip install {package.replace('_', '-')}"
 
 
 def detector_of(weights: Weights, runtime: Any) -> Detector:
@@ -78,6 +102,11 @@ def _write(source: Weights, wish: Wish, path: Path, card: Card) -> None:
     from detection.weights.checkpoint import load_checkpoint
 
     ssd, _ = load_checkpoint(source.path)
+    if wish.format in APART:
+        from detection.export import mobile
+
+        (mobile.write_tflite if wish.format == "tflite" else mobile.write_executorch)(ssd, path, card)
+        return
     half = wish.precision == "float16"
     if wish.format == "onnx" or wish.nms is not None:
         from detection.runtimes import onnx_graph

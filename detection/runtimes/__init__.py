@@ -21,6 +21,11 @@ PACKAGES = {
 RUNTIMES = ("auto", *PACKAGES)
 MODULES = {"litert": "ai_edge_litert"}  # where the module's name is not the runtime's
 
+# The files of mobilessd export that each reads as they are.
+READS: dict[str, tuple[str, ...]] = {"torch": (), "openvino": (".xml", ".onnx"), "onnxruntime": (".onnx",)}
+READS["litert"] = (".tflite",)
+ONLY = {".xml": "openvino", ".tflite": "litert"}
+
 # The fastest first, float32 and int8 alike, batch 1: measured on x86 (AVX2, AVX-512, AMX); on ARM, OpenVINO has no int8
 # kernels of its own.
 FASTEST = {"x86": ("openvino", "onnxruntime"), "arm": ("onnxruntime", "openvino")}
@@ -66,6 +71,10 @@ def open_runtime(
         raise MissingPackageError(f"runtime {runtime} is not installed: pip install {PACKAGES[runtime]}")
     if runtime != "torch" and kind not in ("auto", "cpu"):
         raise MobileSSDError(f"runtime {runtime} runs on the CPU here, not on {device}; use --runtime torch")
+    if weights.exported and weights.path.suffix not in READS[runtime]:
+        raise MobileSSDError(
+            f"{weights.path}: runtime {runtime} does not run {weights.path.suffix} files; leave --runtime out"
+        )
     _check_precision(weights, precision)
     if runtime == "openvino":
         from detection.runtimes.openvino import OpenVINORuntime
@@ -76,9 +85,9 @@ def open_runtime(
 
         return ONNXRuntime(weights, precision, threads)
     if runtime == "litert":
-        from detection.runtimes.litert import LiteRTRuntime
+        from detection.runtimes.litert import open_litert
 
-        return LiteRTRuntime(weights, precision, threads)
+        return open_litert(weights, precision, threads)
     from detection.runtimes.torch import TorchRuntime
 
     return TorchRuntime(weights, device, precision, threads)
@@ -97,8 +106,8 @@ def runtime_installed(runtime: str) -> bool:
 def choose(weights: Weights, device: str = "auto") -> str:
     """The runtime that `auto` means for these weights on this machine. The last one named is asked to explain, in its
     own words, what is missing, where none is installed."""
-    if weights.path.suffix == ".xml":
-        return "openvino"
+    if weights.path.suffix in ONLY:
+        return ONLY[weights.path.suffix]
     if not weights.exported:
         if device.startswith(("cuda", "mps")):
             return "torch"

@@ -13,13 +13,40 @@ CARD = "mobilessd_card"  # the key in ONNX's metadata_props
 
 
 def card_of(path: Path) -> Card:
-    """The card of an OpenVINO `.xml` or an `.onnx` file; raises BadWeightsError, one line, where there is none."""
+    """The card of an OpenVINO `.xml`, an `.onnx` or a `.tflite` file; raises BadWeightsError, one line, where there is none."""
     if not path.is_file():
         raise BadWeightsError(f"{path}: no such file")
-    text = _openvino_card(path) if path.suffix == ".xml" else onnx_metadata(path).get(CARD)
+    if path.suffix == ".xml":
+        text = _openvino_card(path)
+    else:
+        text = tflite_card(path) if path.suffix == ".tflite" else onnx_metadata(path).get(CARD)
     if not text:
         raise BadWeightsError(f"{path}: carries no mobilessd card; export it with mobilessd export")
     return Card.from_json(text, str(path))
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file runs as it is: .onnx, .xml, and a .tflite that we wrote (others are weights to convert)."""
+    return path.suffix in (".onnx", ".xml") or (path.suffix == ".tflite" and tflite_card(path) is not None)
+
+
+def tflite_card(path: Path) -> str | None:
+    """Out of the zip at the end of the file, where TensorFlow Lite keeps what belongs to a model."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(f"{CARD}.json").decode("utf-8")
+    except (zipfile.BadZipFile, KeyError, OSError, UnicodeDecodeError):
+        return None
+
+
+def add_tflite_card(path: Path, text: str) -> None:
+    """Appends the zip with the card."""
+    import zipfile
+
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{CARD}.json", text)
 
 
 def _openvino_card(path: Path) -> str | None:

@@ -1,6 +1,6 @@
-"""The LiteRT runtime: a published .tflite detector as it is, up to its own post-processing, which is left out.
+"""The LiteRT runtime: a published .tflite detector as it is, up to its own post-processing, or one that we exported.
 
-What runs is the file's own quantised network with its own anchors: the peer that converted networks are compared with.
+Of a published one the file's own quantised network runs, with its own anchors: what converted networks are compared with.
 """
 
 from __future__ import annotations
@@ -20,7 +20,41 @@ from detection.weights.source import Weights
 LEAST = 1e-7  # scores closer to 0 or 1 have no finite logit
 
 
-class LiteRTRuntime:
+def open_litert(weights: Weights, precision: str = "auto", threads: int | None = None) -> Exported | Published:
+    """The runtime for a file of ours or of somebody else's."""
+    return (Exported if weights.exported else Published)(weights, precision, threads)
+
+
+class Exported:
+    """See `detection.runtimes.Runtime`: a file of `mobilessd export`, one picture after the other."""
+
+    name, device = "litert", "cpu"
+
+    def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
+        self.precision = "int8" if weights.card.precision == "int8" else "float32"
+        if precision not in ("auto", self.precision):
+            raise MobileSSDError(f"{weights.path}: runs in {self.precision}, not in {precision}; leave --precision out")
+        self.threads = threads or os.cpu_count() or 1
+        self._lock = threading.Lock()
+        self._net = open_interpreter(weights.path, self.threads, keep=False)
+        self._input = self._net.get_input_details()[0]["index"]
+        outputs = sorted(self._net.get_output_details(), key=lambda one: one["name"])  # ...output_0..., ...output_1...
+        if len(outputs) != 2 or outputs[0]["shape"][-1] != 4:
+            raise BadWeightsError(f"{weights.path}: has no outputs encodings and logits; export it again")
+        self._outputs = [one["index"] for one in outputs]
+
+    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found: tuple[list, list] = [], []
+        with self._lock:
+            for picture in pictures:
+                self._net.set_tensor(self._input, picture[None])
+                self._net.invoke()
+                for values, index in zip(found, self._outputs):
+                    values.append(self._net.get_tensor(index))
+        return np.concatenate(found[0]), np.concatenate(found[1])
+
+
+class Published:
     """See `detection.runtimes.Runtime`. One picture after the other, with all threads; several callers wait in line."""
 
     name, device = "litert", "cpu"
@@ -91,14 +125,14 @@ def original_file(weights: Weights) -> Path:
     return fetch(record)
 
 
-def open_interpreter(path: Path, threads: int) -> Any:
-    """A LiteRT interpreter that keeps all tensors; BadWeightsError, one line, for a file that it cannot run."""
+def open_interpreter(path: Path, threads: int, keep: bool = True) -> Any:
+    """A LiteRT interpreter that keeps all tensors, unless told not to; BadWeightsError for a file that it cannot run."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
         with warnings.catch_warnings():  # that keeping all tensors is meant for debugging
             warnings.simplefilter("ignore")
-            net = Interpreter(os.fspath(path), num_threads=threads, experimental_preserve_all_tensors=True)
+            net = Interpreter(os.fspath(path), num_threads=threads, experimental_preserve_all_tensors=keep)
         net.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise BadWeightsError(f"{path}: LiteRT cannot run it ({' '.join(str(error).split())[:160]})") from None

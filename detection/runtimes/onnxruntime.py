@@ -23,8 +23,6 @@ class ONNXRuntime:
     def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
         if precision not in ("auto", "float32", "int8"):
             raise MobileSSDError(f"runtime onnxruntime has no precision {precision!r} on a CPU; there is float32")
-        if weights.path.suffix == ".xml":
-            raise MobileSSDError(f"{weights.path}: an OpenVINO file; use --runtime openvino, or export to .onnx")
         self.threads = threads or os.cpu_count() or 1
         self.precision = "int8" if weights.card.precision == "int8" else "float32"
         self._session = open_session(weights.path if weights.exported else converted(weights), self.threads)

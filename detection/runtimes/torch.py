@@ -27,8 +27,6 @@ class TorchRuntime:
     def __init__(
         self, weights: Weights, device: str = "auto", precision: str = "auto", threads: int | None = None
     ) -> None:
-        if weights.exported:
-            raise MobileSSDError(f"{weights.path}: an exported file, which torch cannot run; leave --runtime out")
         if precision not in DTYPES:
             raise MobileSSDError(f"runtime torch has no precision {precision!r}; there are {', '.join(DTYPES)}")
         self.threads = threads or os.cpu_count() or 1

@@ -15,13 +15,14 @@ from detection.core.card import Card
 from detection.core.errors import BadWeightsError, MissingPackageError
 from detection.core.files import home, sha256_of
 
-EXPORTED = (".onnx", ".xml")
+EXPORTED = (".onnx", ".xml", ".tflite")
 CONVERTER = 1  # raised whenever an importer would convert the same file to something else
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights at hand. path: a .safetensors of ours, or an exported file (.onnx, .xml) that runs as it is.
+    """Weights at hand. path: a .safetensors of ours, or a file that we exported (.onnx, .xml, .tflite) and that runs as it
+    is; a .tflite of somebody else's is converted.
     source: what the person named."""
 
     path: Path
@@ -43,9 +44,9 @@ def open_weights(name_or_path: str | os.PathLike) -> Weights:
     from detection.zoo import resolve
 
     path = resolve(str(name_or_path))
-    if path.suffix in EXPORTED:
-        from detection.runtimes.exported import card_of
+    from detection.runtimes.exported import card_of, is_exported
 
+    if is_exported(path):
         return Weights(path, card_of(path), str(name_or_path))
     from detection.weights.checkpoint import has_card, read_card
 
