@@ -29,7 +29,7 @@ def data(tmp_path_factory):
 def teacher(tmp_path_factory):
     """A file with a network of three classes that is sure of much, from its biases alone."""
     torch.manual_seed(3)
-    ssd = build(spec_for("ssdlite_mobilenet_v2", alpha=0.25, input_size=96).with_classes(3)).eval()
+    ssd = build(spec_for("ssd_mobilenet_v1", alpha=0.25, input_size=96).with_classes(3)).eval()
     for head in ssd.heads:
         torch.nn.init.uniform_(last_convolution(head.score).bias, -3, 1)
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
@@ -56,12 +56,13 @@ class TestRuns:
         assert abs(course(tmp_path)[0]) < 1e-4 < course(tmp_path, "loss")[0]
 
     def test_another_network_comes_nearer_to_it(self, data, teacher, tmp_path):
-        tuned = {"distillation": {"teacher": teacher}, "optimizer": {"lr": 0.01}, "schedule": {"warmup": 0}}
+        """From it alone: nothing is asked of the labels."""
+        tuned = {"distillation": {"teacher": teacher}, "optimizer": {"lr": 0.02}, "schedule": {"warmup": 0}}
+        tuned["loss"] = {"classification_weight": 0.0, "localisation_weight": 0.0}
         train(runs.request(data, tmp_path, **self.changes | tuned, steps=12, augmentation="none"))
         found = course(tmp_path)
-        assert sum(found[-3:]) < 0.9 * sum(found[:3]), found
-        parts = [course(tmp_path, key)[0] for key in ("classification", "localisation", "distillation")]
-        assert course(tmp_path, "loss")[0] == pytest.approx(sum(parts), rel=1e-4)
+        assert sum(found[-3:]) < 0.8 * sum(found[:3]), found
+        assert course(tmp_path, "loss") == pytest.approx(found)
 
     def test_accumulated_parts_add_up_to_the_whole_batch(self, data, teacher, tmp_path):
         """Divided by the teacher's confidence over all parts, not over each."""
@@ -93,7 +94,7 @@ class TestRuns:
 
 
 class TestFit:
-    def made(self, teacher, names, student="ssdlite_mobilenet_v2", class_map=None, focal=False, **options):
+    def made(self, teacher, names, student="ssd_mobilenet_v1", class_map=None, focal=False, **options):
         ssd = build(spec_for(student, **{"alpha": 0.25, "input_size": 96} | options).with_classes(len(names)))
         card = Card(ssd.spec.to_dict(), names, tuple(range(len(names))), feature_maps(ssd))
         return teacher_for(DistillationConfig(teacher=teacher), ssd, card, class_map or {}, focal, "cpu")

@@ -95,7 +95,6 @@ class TestFullDisk:
 class TestNonFiniteLoss:
     def test_a_rate_that_is_far_too_high(self, data, tmp_path, monkeypatch):
         """The loss overflows by itself: the line names the pictures of the step, and the checkpoint is from before."""
-        monkeypatch.setattr(plan, "SAVE_EVERY", 1)
         wild = {"optimizer": {"kind": "sgd", "lr": 1e20}, "clip_norm": 0.0, "accumulate": 2, "schedule": {"warmup": 0}}
         with pytest.raises(loop.NonFiniteLoss) as caught:
             train(runs.request(data, tmp_path, **wild))
@@ -107,6 +106,10 @@ class TestNonFiniteLoss:
             path, _, number = part.partition(" (id ")
             assert path == str(data / "train" / files[int(number.rstrip(")"))])
         assert all(tensor.isfinite().all() for tensor in read_state(tmp_path).tensors.values())
+        monkeypatch.setattr(plan, "SAVE_EVERY", 1)
+        with pytest.raises(loop.NonFiniteLoss, match="is not finite behind step 2; the checkpoint in"):
+            train(runs.request(data, tmp_path / "often", **wild))
+        assert all(tensor.isfinite().all() for tensor in read_state(tmp_path / "often").tensors.values())
 
     def test_the_run_goes_on_from_before(self, data, whole, tmp_path, monkeypatch):
         original, calls = loop.detection_losses, iter(range(1, 1000))

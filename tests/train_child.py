@@ -151,7 +151,7 @@ PAIR = {
 def worlds(data: Path, folder: Path) -> dict[str, Any]:
     """One process and two of the same global batch; two of which one is killed, and the resumed run; two scoring."""
     found: dict[str, Any] = {}
-    begin = train(runs.request(data, folder / "begin", steps=30, evaluate_every=0, optimizer__lr=0.01))
+    begin = train(runs.request(data, folder / "begin", steps=12, evaluate_every=0, optimizer__lr=0.01))
     start = {"model": None, "options": {}, "weights": str(begin / "best.safetensors")}
     train(runs.request(data, folder / "one", **PAIR, **start))
     found["two"] = pair(lambda: train(runs.request(data, folder / "two", **PAIR, **start)))

@@ -52,7 +52,7 @@ def shapes(folder: Path, pictures: int = 12, split: str = "train", seed: int = 0
 def config(**changes: Any) -> TrainConfig:
     """A run of ten steps that evaluates every five; `changes` by dotted key with `__` for the dot."""
     plain: dict[str, Any] = {
-        "model": "ssdlite_mobilenet_v2",
+        "model": "ssd_mobilenet_v1",
         "options": {"alpha": 0.25},
         "input_size": SIDE,
         "batch": 4,

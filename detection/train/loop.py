@@ -216,10 +216,15 @@ def keep(job: Job, name: str) -> None:
 
 
 def save(job: Job, plan: Plan, progress: Progress) -> None:
-    """The state of the run, atomically, the one before it kept."""
+    """The state of the run, atomically, the one before it kept. Raises NonFiniteLoss for a state not worth keeping."""
     meta = {"plan": asdict(plan), "progress": asdict(progress), "step": progress.step, "config": job.config.to_dict()}
     meta["origin"] = job.origin
-    write_state(job.folder, pack(meta, job.optimizer, model=job.ssd.state_dict(), ema=job.ema.state_dict()))
+    state = pack(meta, job.optimizer, model=job.ssd.state_dict(), ema=job.ema.state_dict())
+    finite = {name: tensor.isfinite().all() for name, tensor in state.tensors.items() if tensor.is_floating_point()}
+    if not torch.stack([found.to(job.device) for found in finite.values()]).all():
+        broken = next(name for name, found in finite.items() if not found)
+        raise NonFiniteLoss(f"{broken} is not finite behind step {progress.step}; {way_out(job)}")
+    write_state(job.folder, state)
 
 
 def load(job: Job, state: Any) -> tuple[Plan, Progress]:
@@ -239,10 +244,12 @@ def non_finite(job: Job, progress: Progress, batches: list[Batch], losses: dict[
     ]
     shown = ", ".join(pictures[:8]) + (", ..." if len(pictures) > 8 else "")
     parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-    return NonFiniteLoss(
-        f"the loss is not finite at step {progress.step} ({parts}); pictures: {shown}; the checkpoint in {job.folder} "
-        f"is from before: mend the data, or lower optimizer.lr in {job.folder / 'config.yaml'}, then --resume"
-    )
+    return NonFiniteLoss(f"the loss is not finite at step {progress.step} ({parts}); pictures: {shown}; {way_out(job)}")
+
+
+def way_out(job: Job) -> str:
+    config = job.folder / "config.yaml"
+    return f"the checkpoint in {job.folder} is from before: mend the data, or lower optimizer.lr in {config}, then --resume"
 
 
 @contextmanager

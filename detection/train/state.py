@@ -108,8 +108,8 @@ def has_state(folder: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Takes away what a killed process was writing."""
-    for path in folder.glob(".*.part*"):
+    """Takes away what a killed process was writing: our temporary files, and those of safetensors (.tmpXXXXXX)."""
+    for path in (*folder.glob(".*.part*"), *folder.glob(".tmp??????")):
         path.unlink(missing_ok=True)
 
 
