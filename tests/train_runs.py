@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -86,11 +87,14 @@ def without_report(monkeypatch: Any) -> None:
 
 
 def interrupt_at(monkeypatch: Any, step: int, what: signal.Signals = signal.SIGINT) -> None:
-    """Sends a signal to this process in the middle of step `step`, counted from 1 for each call of `train`."""
+    """Sends a signal to this process and to all that load for it, as a terminal and `kill -- -GROUP` do, in the middle
+    of step `step`, counted from 1 for each call of `train`."""
     original, count = loop.step_gradients, iter(range(1, 10**6))
 
     def interrupted(*arguments: Any) -> dict[str, float]:
         if next(count) == step:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, what)
             os.kill(os.getpid(), what)
         return original(*arguments)
 

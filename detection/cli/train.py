@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 def config_of(args: argparse.Namespace, output: Path) -> TrainConfig:
     """The recipe with what the command line says otherwise; a resumed run keeps the recipe that it began with."""
-    from detection.train.config import load_config
+    from detection.train.recipes import load_config
 
     given = {
         "weights": args.weights,

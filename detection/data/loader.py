@@ -272,7 +272,8 @@ def _with_policy(data: DetectionData, **policies: str) -> DetectionData:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # a pool of threads in each worker would fight over the cores
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    for number in (signal.SIGINT, signal.SIGTERM):  # which may go to the whole group: the main process answers them
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _identity(batch: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -19,10 +18,6 @@ from detection.data.augment import PRESETS, Augmentation
 from detection.train import strict
 from detection.train.limits import check
 
-_HERE = Path(__file__).resolve().parent
-# The recipes: beside the packages in a checkout, within this one when installed (setup.py puts them there).
-CONFIGS = next((folder for folder in (_HERE / "configs", _HERE.parents[1] / "configs") if folder.is_dir()), _HERE)
-FINETUNE = "finetune"  # the recipe that needs no file: it is TrainConfig's own defaults
 Unit = Literal["steps", "epochs", "pictures"]
 Scheme = Literal["default", "normal", "truncated_normal", "xavier"]
 
@@ -157,7 +152,7 @@ class TrainConfig:
     the model's own.
     batch: pictures of one step of the optimiser, over all processes. accumulate: parts in which a process computes its
     share. steps | epochs | pictures: the length of the run, exactly one of them. recipe_batch: the batch that lr and
-    steps are meant for (None: `batch`); with rescale_lr another batch scales lr with it and steps against it.
+    warm-up are meant for (None: `batch`); with rescale_lr another batch scales lr with it and the warm-up against it.
     norm_momentum: of the batch norms, PyTorch's sense (TF's decay is 1 minus it); None: the model's. norms: "train" or
     "frozen". freeze: that many stages of the backbone (`freeze.stages`), or prefixes of module names.
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
@@ -227,53 +222,6 @@ class TrainConfig:
     def from_dict(data: Mapping[str, Any], name: str = "") -> TrainConfig:
         """The inverse of `to_dict`. Raises MobileSSDError, one line, for unknown keys and wrong values."""
         return strict.build(TrainConfig, dict(data), name, {Augmentation: _augmentation})
-
-
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The config in a YAML file, or of one of configs/ by its bare name.
-
-    overrides: values by dotted key ("optimizer.lr"), which win; a new length ("epochs") takes the place of the file's.
-    The file's batch stays `recipe_batch`, so that another batch rescales lr and steps. Raises MobileSSDError, one line.
-    """
-    path = config_path(path)
-    data = {} if str(path) == FINETUNE and not path.is_file() else strict.read_yaml(path)
-    if data.get("recipe_batch") is None:
-        data["recipe_batch"] = data.get("batch", TrainConfig.batch)
-    for key, value in (overrides or {}).items():
-        if key in ("steps", "epochs", "pictures"):
-            data = {k: v for k, v in data.items() if k not in ("steps", "epochs", "pictures")}
-        _put(data, key, value)
-    return TrainConfig.from_dict(data, str(path))
-
-
-def config_path(name: str | Path) -> Path:
-    """A file, or the file of a bare name in configs/; "finetune" itself where that folder is missing. Raises
-    MobileSSDError with the names there are."""
-    path = Path(name).expanduser()
-    if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        return path
-    if (own := CONFIGS / f"{path}.yaml").exists():
-        return own
-    if str(name) == FINETUNE:
-        return path
-    raise MobileSSDError(
-        f"no config {str(name)!r}; there are {', '.join(list_configs()) or FINETUNE}, or a path to a YAML file"
-    )
-
-
-def list_configs() -> tuple[str, ...]:
-    """Names of the recipes in configs/."""
-    return tuple(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-
-
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = data.get(section) or {}
-        inner = {"preset": inner} if isinstance(inner, str) else inner
-        data[section] = inner = dict(inner) if isinstance(inner, dict) else {}
-        data = inner
-    data[last] = value
 
 
 def _augmentation(value: Any, where: str) -> Augmentation:

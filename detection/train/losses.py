@@ -22,22 +22,25 @@ _CODER = BoxCoder()
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars, weighted and divided: `total` is the sum of the three parts. positives: of this batch, undivided."""
+    """Scalars, weighted and divided: `total` is the sum of the parts. positives: of this batch, undivided.
+    distillation: None without a teacher."""
 
     total: Tensor
     classification: Tensor
     localisation: Tensor
-    distillation: Tensor
     positives: Tensor
+    distillation: Tensor | None = None
 
     def with_distillation(self, value: Tensor) -> Losses:
         """The same with the loss from a teacher added."""
-        return replace(self, total=self.total + value, distillation=self.distillation + value)
+        return replace(self, total=self.total + value, distillation=value)
 
     def parts(self) -> dict[str, Tensor]:
         """What a progress line shows, by name, detached."""
         found = {"loss": self.total, "classification": self.classification, "localisation": self.localisation}
-        return {name: value.detach() for name, value in (found | {"distillation": self.distillation}).items()}
+        if self.distillation is not None:
+            found["distillation"] = self.distillation
+        return {name: value.detach() for name, value in found.items()}
 
 
 def global_positives(count: Tensor) -> Tensor:
@@ -85,8 +88,7 @@ def detection_losses(
     divisor = global_positives(targets.positives) if normaliser is None else normaliser
     classification = config.classification_weight * (per_anchor * chosen).sum() / divisor
     localisation = config.localisation_weight * (boxes * (targets.scores * positive)).sum() / divisor
-    nothing = torch.zeros_like(classification)
-    return Losses(classification + localisation, classification, localisation, nothing, targets.positives)
+    return Losses(classification + localisation, classification, localisation, targets.positives)
 
 
 def softmax_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:

@@ -64,6 +64,7 @@ def train(request: Request) -> Path:
         )
         ssd = prepared.ssd.to(device)
         anchors = torch.from_numpy(anchors_of(ssd)).to(device)
+        _check_norms(config, ssd, here)
         if here.first:
             _say(request, data, prepared, device, here)
         loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
@@ -146,6 +147,16 @@ def loader_for(
         difficult=config.difficult,
         pin_memory=device.startswith("cuda"),
     )
+
+
+def _check_norms(config: TrainConfig, ssd: SSD, here: World) -> None:
+    """A batch norm in training needs more than one value a channel: a last map of one cell has one a picture."""
+    pictures = config.batch // config.accumulate // here.size
+    normed = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in ssd.modules())
+    if pictures == 1 and normed and config.norms == "train":
+        raise MobileSSDError(
+            "one picture at a time is too few for batch norms; give a larger --batch, or keep them with --set norms=frozen"
+        )
 
 
 def _workers(device: str, here: World) -> int:

@@ -35,13 +35,13 @@ class Schedule:
 def resolve(config: TrainConfig, pictures: int, total: int | None = None) -> Schedule:
     """The schedule of a run on a data set of `pictures` pictures.
 
-    With `rescale_lr`, a batch other than the recipe's scales the rates in proportion (Goyal et al. 2017) and lengths in
-    steps inversely, so that as many pictures are seen. total: steps of a run that another length was chosen for (a
+    With `rescale_lr`, a batch other than the recipe's scales the rates in proportion (Goyal et al. 2017) and the
+    warm-up inversely, so that it sees as many pictures. total: steps of a run that another length was chosen for (a
     time budget): milestones and decays move along, the warm-up shrinks with a shorter run and does not grow.
     """
     ratio = config.batch / (config.recipe_batch or config.batch) if config.rescale_lr else 1.0
     epoch = pictures / config.batch
-    step = {"steps": 1 / ratio, "epochs": epoch, "pictures": 1 / config.batch}[config.unit]
+    step = {"steps": 1.0, "epochs": epoch, "pictures": 1 / config.batch}[config.unit]
     planned = max(1, math.ceil(config.length * step - 1e-6))
     steps = planned if total is None else total
     stretch = steps / planned
