@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from detection.core.errors import BadWeightsError
 from detection.data.open import open_data
-from detection.train.teacher import View, look, onnx_teacher, views_named, write_soft_labels
+from detection.train.teacher import View, look, views_named, write_soft_labels
 
 # A picture of 100 x 100 whose only object is the bright square in the middle of its left upper quarter.
 PICTURE = np.zeros((100, 100, 3), np.uint8)
@@ -26,7 +27,7 @@ def sees_bright(picture: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("names", [["plain"], ["mirror"], ["zoom"], ["plain", "mirror", "zoom"]])
 def test_whatever_the_view_the_box_comes_back_in_the_pictures_own_place(names):
-    found = look(sees_bright, PICTURE, views_named(names))
+    found = look([sees_bright], PICTURE, views_named(names))
     assert found.shape == (1, 6) and found[0, 0] == 2
     assert found[0, 1] == pytest.approx(0.8, abs=1e-6) and found[0, 2:] == pytest.approx(BOX, abs=0.011)
 
@@ -38,7 +39,7 @@ def test_what_only_one_of_two_views_believes_is_believed_half():
         calls.append(1)
         return sees_bright(picture) if len(calls) == 1 else np.zeros((0, 6))
 
-    assert look(moody, PICTURE, views_named(["plain", "mirror"]))[0, 1] == pytest.approx(0.4)
+    assert look([moody], PICTURE, views_named(["plain", "mirror"]))[0, 1] == pytest.approx(0.4)
 
 
 def test_a_box_that_the_border_of_a_zoom_cuts_is_left_out_of_that_view():
@@ -49,7 +50,7 @@ def test_a_box_that_the_border_of_a_zoom_cuts_is_left_out_of_that_view():
 
 def test_two_objects_of_one_class_stay_two():
     two = np.array([[0, 0.9, 0.1, 0.1, 0.3, 0.3], [0, 0.8, 0.6, 0.6, 0.9, 0.9]])
-    assert len(look(lambda _: two, PICTURE, [View()])) == 2
+    assert len(look([lambda _: two], PICTURE, [View()])) == 2
 
 
 def test_the_file_is_coco_with_scores_and_a_second_run_adds_only_what_is_new(tmp_path):
@@ -57,8 +58,8 @@ def test_the_file_is_coco_with_scores_and_a_second_run_adds_only_what_is_new(tmp
         cv2.imwrite(str(tmp_path / name), PICTURE)
     out = tmp_path / "soft.json"
     views = views_named(["plain"])
-    assert write_soft_labels(sees_bright, [tmp_path / "a.png"], out, views) == 1
-    assert write_soft_labels(sees_bright, [tmp_path / "a.png", tmp_path / "b.png"], out, views) == 1
+    assert write_soft_labels([sees_bright], [tmp_path / "a.png"], out, views) == 1
+    assert write_soft_labels([sees_bright], [tmp_path / "a.png", tmp_path / "b.png"], out, views) == 1
     data = json.loads(out.read_text())
     assert [i["id"] for i in data["images"]] == [1, 2] and [a["id"] for a in data["annotations"]] == [1, 2]
     read = open_data(out, images=tmp_path)
@@ -66,12 +67,31 @@ def test_the_file_is_coco_with_scores_and_a_second_run_adds_only_what_is_new(tmp
     assert read.boxes[0] == pytest.approx([15, 20, 35, 30], abs=0.02)
 
 
-def test_a_real_teacher_finds_the_cat(shared):
-    pytest.importorskip("onnxruntime", reason="needs onnxruntime")
-    from detection.core.preprocess import read_image
+def test_two_teachers_are_believed_by_halves(tmp_path):
+    blind = np.zeros((0, 6))
+    found = look([sees_bright, lambda _: blind], PICTURE, views_named(["plain", "mirror"]))
+    assert len(found) == 1 and found[0, 1] == pytest.approx(0.4)
 
-    teacher = onnx_teacher(shared / "models" / "teachers" / "deimv2_hgnetv2_femto_coco.onnx", threads=1)
-    found = look(
-        teacher, read_image(shared / "data" / "photos" / "coral_cat_720p.jpg"), views_named(["plain", "mirror"])
-    )
+
+@pytest.mark.parametrize("file", ["deimv2_hgnetv2_femto_coco.onnx", "picodet_s_416_coco.onnx"])
+def test_real_teachers_find_the_cat(shared, file):
+    pytest.importorskip("openvino", reason="needs openvino")
+    from detection.core.preprocess import read_image
+    from detection.train.onnx_teachers import onnx_teacher
+
+    teacher = onnx_teacher(shared / "models" / "teachers" / file, streams=1)
+    cat = read_image(shared / "data" / "photos" / "coral_cat_720p.jpg")
+    found = look([teacher], cat, views_named(["plain", "mirror"]))
     assert found[0, 0] == 15 and found[0, 1] > 0.8
+    assert (found[1:, 1] < 0.5).all(), "nothing else is in it"
+
+
+def test_another_file_is_no_teacher(shared, tmp_path):
+    pytest.importorskip("openvino", reason="needs openvino")
+    from detection.train.onnx_teachers import onnx_teacher
+
+    broken = tmp_path / "teacher.onnx"
+    broken.write_bytes(b"no network")
+    for path, reason in ((broken, "OpenVINO cannot read it"), (tmp_path / "none.onnx", "no such file")):
+        with pytest.raises(BadWeightsError, match=reason):
+            onnx_teacher(path)

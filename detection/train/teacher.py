@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from detection.core.boxes import iou_matrix
-from detection.core.errors import BadPictureError, BadWeightsError
+from detection.core.errors import BadPictureError
 from detection.core.files import write_text
 from detection.core.labels import COCO_80
 from detection.core.preprocess import read_image
@@ -76,13 +76,20 @@ def views_named(names: Sequence[str]) -> list[View]:
     return [view for name in names for view in known[name]]
 
 
-def look(teacher: Teacher, picture: np.ndarray, views: Sequence[View]) -> np.ndarray:
-    """What a teacher sees in a picture, all views merged: [n, 6] as `Teacher`, best first.
+def look(teachers: Sequence[Teacher], picture: np.ndarray, views: Sequence[View]) -> np.ndarray:
+    """What teachers see in a picture, all their views merged: [n, 6] as `Teacher`, best first."""
+    return merge(
+        [view.to_picture(teacher(view.of(picture))) for view in views for teacher in teachers],
+        [view for view in views for _ in teachers],
+    )
+
+
+def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
+    """What was seen in several views of a picture, [n, 6] each as `Teacher` in fractions of the picture, as one.
 
     Boxes of one class that overlap become one, its place the mean weighted by score. Its score is the sum over the
     views divided by the views in which it lies whole: what one view of several believes is believed less.
     """
-    seen = [view.to_picture(teacher(view.of(picture))) for view in views]
     rows = np.concatenate(seen)
     owner = np.repeat(np.arange(len(views)), [len(part) for part in seen])
     merged = []
@@ -101,42 +108,17 @@ def look(teacher: Teacher, picture: np.ndarray, views: Sequence[View]) -> np.nda
     return found[np.argsort(-found[:, 1], kind="stable")]
 
 
-def onnx_teacher(path: str | Path, threads: int = 2) -> Teacher:
-    """A detector of the DEIM, D-FINE, RT-DETR family in ONNX form: inputs `images` [1, 3, S, S] (RGB, 0..1, stretched)
-    and `orig_target_sizes`; outputs `labels` 0..79, `boxes` xyxy, `scores`. Raises BadWeightsError for another one."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base
-        raise BadWeightsError(f"{path}: onnxruntime cannot read it ({str(error).splitlines()[0][:120]})") from None
-    inputs, outputs = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
-    if len(inputs) != 2 or not {"labels", "boxes", "scores"} <= set(outputs):
-        raise BadWeightsError(f"{path}: no detector of the DEIM family (inputs {inputs}, outputs {outputs})")
-    size = int(session.get_inputs()[0].shape[-1])
-
-    def teacher(picture: np.ndarray) -> np.ndarray:
-        small = cv2.resize(picture, (size, size)).transpose(2, 0, 1)[None].astype(np.float32) / 255
-        unit = np.ones((1, 2), np.int64)
-        found = session.run(["labels", "boxes", "scores"], {inputs[0]: small, inputs[1]: unit})
-        labels, boxes, scores = (np.asarray(part)[0] for part in found)
-        return np.column_stack([labels, scores, boxes])[scores > FLOOR]
-
-    return teacher
-
-
 def write_soft_labels(
-    teacher: Teacher,
+    teachers: Sequence[Teacher],
     pictures: Iterable[str | Path],
     output: str | Path,
     views: Sequence[View],
     names: dict[int, str] = COCO_80,
+    threads: int = 1,
 ) -> int:
     """Looks at every picture and writes COCO ground truth with scores to `output`, atomically, every so often: a
-    stopped run goes on where it was. names: category id -> name, in the order of the teacher's labels. Returns the
-    number of new pictures."""
+    stopped run goes on where it was. names: category id -> name, in the order of the teachers' labels. threads: pictures
+    looked at at once. Returns the number of new pictures."""
     output = Path(output)
     data: dict[str, Any] = {
         "images": [],
@@ -147,26 +129,33 @@ def write_soft_labels(
         data = json.loads(output.read_text(encoding="utf-8"))
     done, ids = {image["file_name"] for image in data["images"]}, list(names)
     left = [path for path in map(str, pictures) if path not in done]
-    for number, path in enumerate(left, start=1):
+
+    def seen(path: str) -> tuple[tuple[int, ...], np.ndarray] | BadPictureError:
         try:
             picture = read_image(path)
         except BadPictureError as error:
-            log.warning("%s; left out", error)
-            continue
-        height, width = picture.shape[:2]
-        image_id = len(data["images"]) + 1
-        data["images"].append({"id": image_id, "file_name": path, "height": height, "width": width})
-        for label, score, x1, y1, x2, y2 in look(teacher, picture, views).tolist():
-            box = [x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height]
-            row: dict[str, Any] = {
-                "id": len(data["annotations"]) + 1,
-                "image_id": image_id,
-                "category_id": ids[int(label)],
-                "iscrowd": 0,
-            }
-            row |= {"bbox": [round(v, 2) for v in box], "area": round(box[2] * box[3], 1), "score": round(score, 4)}
-            data["annotations"].append(row)
-        if number % SAVE_EVERY == 0 or number == len(left):
-            write_text(output, json.dumps(data))
-            log.info("%d of %d pictures", number, len(left))
+            return error
+        return picture.shape[:2], look(teachers, picture, views)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for number, (path, found) in enumerate(zip(left, pool.map(seen, left)), start=1):
+            if isinstance(found, BadPictureError):
+                log.warning("%s; left out", found)
+            else:
+                _add(data, path, *found, ids)
+            if number % SAVE_EVERY == 0 or number == len(left):
+                write_text(output, json.dumps(data))
+                log.info("%d of %d pictures", number, len(left))
     return len(left)
+
+
+def _add(data: dict[str, Any], path: str, size: tuple[int, ...], found: np.ndarray, ids: list[int]) -> None:
+    """A picture and its boxes, into COCO ground truth."""
+    height, width = size
+    image_id = len(data["images"]) + 1
+    data["images"].append({"id": image_id, "file_name": path, "height": height, "width": width})
+    for label, score, x1, y1, x2, y2 in found.tolist():
+        box = [x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height]
+        row: dict[str, Any] = {"id": len(data["annotations"]) + 1, "image_id": image_id, "iscrowd": 0}
+        row |= {"category_id": ids[int(label)], "bbox": [round(v, 2) for v in box]}
+        data["annotations"].append(row | {"area": round(box[2] * box[3], 1), "score": round(score, 4)})
