@@ -19,7 +19,8 @@ from detection.runtimes.openvino import core, read_model
 from detection.train.teacher import FLOOR, Teacher
 
 PICODET_STRIDES = (8, 16, 32, 64)
-PICODET_MEAN, PICODET_STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # of BGR
+PICODET_MEAN = np.array((103.53, 116.28, 123.675), np.float32)  # of BGR
+PICODET_STD = np.array((57.375, 57.12, 58.395), np.float32)
 PICODET_IOU, PICODET_MOST = 0.6, 100
 
 
@@ -77,8 +78,8 @@ def picodet(run: Callable[..., Any], size: int) -> Teacher:
     centres = np.concatenate([_centres(size, stride) for stride in PICODET_STRIDES])
 
     def teacher(picture: np.ndarray) -> np.ndarray:
-        small = (cv2.resize(picture, (size, size))[..., ::-1] - np.float32(PICODET_MEAN)) / np.float32(PICODET_STD)
-        found = run(np.ascontiguousarray(small.transpose(2, 0, 1)[None], np.float32))
+        small = (cv2.resize(picture, (size, size))[..., ::-1] - PICODET_MEAN) / PICODET_STD
+        found = run(np.ascontiguousarray(small.transpose(2, 0, 1)[None]))
         levels = len(PICODET_STRIDES)
         scores = np.concatenate([found[i][0] for i in range(levels)])
         bins = np.concatenate([found[i][0] for i in range(levels, 2 * levels)])

@@ -137,15 +137,19 @@ def write_soft_labels(
             return error
         return picture.shape[:2], look(teachers, picture, views)
 
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         for number, (path, found) in enumerate(zip(left, pool.map(seen, left)), start=1):
             if isinstance(found, BadPictureError):
                 log.warning("%s; left out", found)
             else:
                 _add(data, path, *found, ids)
-            if number % SAVE_EVERY == 0 or number == len(left):
+            if number % SAVE_EVERY == 0:
                 write_text(output, json.dumps(data))
                 log.info("%d of %d pictures", number, len(left))
+    finally:  # after Ctrl-C too
+        pool.shutdown(cancel_futures=True)
+        write_text(output, json.dumps(data))
     return len(left)
 
 
