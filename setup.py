@@ -49,6 +49,8 @@ EXTRAS = {
     "live": ["starlette>=0.37", "uvicorn>=0.29", "websockets>=12"],
     # ByteTrack moved from supervision, which has none since 0.31, to trackers.
     "track": ["trackers>=2.6,<3"],
+    "bulk": ["pyarrow>=14", "fsspec>=2023.9", "s3fs>=2023.9"],
+    "ray": ["ray[data]>=2.44"],
     "export": [*TORCH, *RUNTIME, "onnx>=1.16", "onnxruntime>=1.18", "nncf>=2.13", "ai-edge-litert>=1.0.1"],
     "dev": [
         "pytest>=8",
@@ -61,9 +63,14 @@ EXTRAS = {
         "httpx>=0.27",
         "pillow>=10",
         "build>=1.2",
+        # An S3 store on loopback; its extra [server] would bring thirty packages more.
+        "moto[s3]>=5",
+        "flask>=2.3",
+        "flask-cors>=4",
     ],
 }
-EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+# ray is large, and only of use where there is a cluster.
+EXTRAS["all"] = sorted({requirement for name, extra in EXTRAS.items() if name != "ray" for requirement in extra})
 
 
 class BuildWithRecipes(build_py):

@@ -56,7 +56,7 @@ def test_the_machine_is_described_and_a_table_lines_up():
     assert lines[0].endswith("   s") and lines[2].endswith("1.25") and len(lines) == 3
 
 
-@pytest.mark.parametrize("script", ["evaluate_wall.py", "train_throughput.py"])
+@pytest.mark.parametrize("script", ["bulk.py", "evaluate_wall.py", "train_throughput.py"])
 def test_every_script_explains_itself(script):
     done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / script), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "Wanted:" in done.stdout

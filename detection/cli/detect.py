@@ -1,4 +1,5 @@
-"""`mobilessd detect`: objects in pictures, folders and videos; drawn, and as JSON or CSV.
+"""`mobilessd detect`: objects in pictures, folders and videos; drawn, and as JSON or CSV. `detection.cli.bulk` does it for
+very many pictures.
 
 Pictures are read ahead and drawn in threads of their own while the network works; results come in the sources' order.
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detection.cli.bulk import add_bulk_arguments, check, run_bulk
 from detection.cli.common import add_detector_arguments, in_words, open_detector, progress
 from detection.core.errors import BadPictureError, MobileSSDError
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from detection.core.media import Source
     from detection.detector import Detector
 
+OUTPUT = "runs/detect"
 AHEAD = 6  # pictures in memory at once, on either side of the network
 
 EPILOG = """examples:
@@ -32,6 +35,7 @@ EPILOG = """examples:
   mobilessd detect holiday/ --recursive --classes person,dog --output drawn/
   mobilessd detect 'shots/*.jpg' --weights model.safetensors --json boxes.json --no-draw
   mobilessd detect film.mp4 --score 0.5
+  mobilessd detect s3://bucket/pictures --recursive --shards boxes/      (a million pictures; stopped, it goes on)
 
 A broken picture that was named itself ends with exit code 2, after the others are done. One that came out of a folder,
 a pattern or a list is reported and left out; exit code 2 only if none could be read."""
@@ -42,16 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="picture, video, folder, pattern, or .txt with one of them a line"
     )
-    parser.add_argument("--output", default="runs/detect", metavar="DIR", help="drawn files (default: runs/detect)")
+    parser.add_argument("--output", default=OUTPUT, metavar="DIR", help=f"drawn files (default: {OUTPUT})")
     parser.add_argument("--json", metavar="OUT", help="write COCO results, with file_name")
     parser.add_argument("--csv", metavar="OUT", help="write a table of all boxes")
     parser.add_argument("--no-draw", action="store_true", help="draw nothing")
     parser.add_argument("--recursive", action="store_true", help="also look into the subfolders of folders")
     add_detector_arguments(parser)
+    add_bulk_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Detects in every source; see the parser for `args`. Returns the exit code."""
+    check(args, OUTPUT)
+    if args.shards:
+        return run_bulk(args)
     detector = None
     if Path(args.weights or "").suffix in (
         ".xml",

@@ -1,0 +1,190 @@
+"""A bulk run: lists the pictures, looks at what the folder holds already, and fills in the shards that are missing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from detection.bulk.folder import Folder, open_folder
+from detection.bulk.manifest import Manifest, agree, hash_of_names, hash_of_weights, shown_name
+from detection.bulk.progress import Progress
+from detection.bulk.shards import Shard, check_format, cut, errors_in, file_name
+from detection.bulk.sources import Pictures, list_pictures
+from detection.bulk.work import Finished, Task, make_shards
+from detection.core.card import Card
+from detection.detector import Detector, default_weights
+from detection.runtimes import choose
+from detection.weights.source import Weights, open_weights
+
+ENGINES = ("local", "ray")
+KEPT_APART = ("runtime", "device", "precision", "threads")  # options of a Detector that are no rule of post-processing
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for. sources, recursive: see `list_pictures`. place: folder or address of the shards. options: of
+    `Detector`, by name. workers: of the cluster."""
+
+    sources: Sequence[str]
+    place: str
+    weights: str | None
+    options: dict[str, Any]
+    recursive: bool = False
+    kind: str = "parquet"
+    size: int = 1000
+    batch: int = 16
+    engine: str = "local"
+    workers: int | None = None
+
+
+@dataclass
+class Outcome:
+    """Of this run: shards and pictures made, objects found, pictures that could not be read, seconds of making. total: pictures
+    of the whole folder; present: of these, from earlier runs. stopped: by Ctrl-C. failed: pictures that the person
+    named as single files and that could not be read, in any run; nothing: not one of all pictures could be read."""
+
+    shards: int
+    total: int
+    present: int
+    made: int = 0
+    objects: int = 0
+    bad: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    failed: int = 0
+    nothing: bool = False
+
+
+def detect_in_bulk(order: Order, say: Callable[[str], Any] = print) -> Outcome:
+    """Makes every shard that is missing; `say` gets a few lines for the person, warnings go to stderr.
+
+    Ctrl-C ends it after nothing is half-written, with `stopped` in the outcome. Raises MobileSSDError, one line, where
+    the folder was begun with something else, something is missing, or a store cannot be reached.
+    """
+    check_format(order.kind)
+    folder = open_folder(order.place)
+    weights = open_weights(order.weights or default_weights())
+    options = _resolved(order)
+    runtime = choose(weights, options["device"]) if options["runtime"] == "auto" else options["runtime"]
+    with contextlib.ExitStack() as stack:
+        engine, words = _engine(order, weights, options, runtime, stack)
+        say(words)
+        pictures = list_pictures(order.sources, order.recursive)
+        shards = cut(pictures.names, order.size)
+        stack.enter_context(folder.alone())
+        present = folder.names()
+        agree(folder, _manifest(order, weights, options | {"runtime": runtime}, pictures, len(shards)), present)
+        missing = [shard for shard in shards if file_name(shard.index, order.kind) not in present]
+        outcome = Outcome(len(shards), len(pictures.names), len(pictures.names) - sum(len(s.names) for s in missing))
+        say(_plan(order, pictures, len(shards), len(missing)))
+        good = _make(order, folder, engine, missing, outcome)
+        if not outcome.stopped:
+            _look_back(order, folder, pictures, shards, good, outcome)
+    return outcome
+
+
+def _make(order: Order, folder: Folder, engine: Any, missing: list[Shard], outcome: Outcome) -> bool:
+    """Fills in the missing shards and the outcome; returns whether any picture of theirs could be read."""
+    good, start = False, time.perf_counter()
+    with Progress(outcome.total, outcome.present) as progress:
+        try:
+            for done in engine(missing, progress) if missing else ():
+                folder.write(file_name(done.index, order.kind), done.data)
+                for name, problem in done.problems:
+                    progress.warn(f"warning: {name}: {problem}")
+                good = good or len(done.problems) < done.pictures
+                outcome.made += done.pictures
+                outcome.objects += done.objects
+                outcome.bad += len(done.problems)
+        except KeyboardInterrupt:
+            outcome.stopped = True
+    outcome.seconds = time.perf_counter() - start
+    return good
+
+
+def _engine(
+    order: Order, weights: Weights, options: dict[str, Any], runtime: str, stack: contextlib.ExitStack
+) -> tuple[Any, str]:
+    """What makes shards: (missing, progress) -> the finished ones; and a line that says what that is."""
+    name = order.weights or default_weights()
+    if order.engine == "local":
+        cores = os.cpu_count() or 1
+        task = Task(name, options, "", order.batch, cores, order.kind)
+        detector = task.open()
+
+        def here(missing: list[Shard], progress: Progress) -> Iterator[Finished]:
+            return make_shards(task, detector, missing, progress)
+
+        return here, str(detector)
+    from detection.bulk.cluster import Cluster, absolute
+
+    cores = options["threads"]
+    gpus = int(options["device"].startswith("cuda"))
+    cluster = stack.enter_context(Cluster(cores, gpus, order.workers))
+    options = options | {"runtime": runtime}  # the same on all workers, whatever is installed there
+    task = Task(absolute(name), options, os.getcwd(), order.batch, cores, order.kind)
+
+    def there(missing: list[Shard], progress: Progress) -> Iterator[Finished]:
+        for done in cluster.make_shards(task, weights, missing):
+            yield done
+            progress(done.pictures)
+
+    return there, f"{weights.source} with {runtime} on {options['device']}, {cluster}"
+
+
+def _resolved(order: Order) -> dict[str, Any]:
+    """The options of every Detector of this run."""
+    options = {"runtime": "auto", "device": "auto", "precision": "auto", "threads": None} | order.options
+    if order.engine == "ray":
+        if options["device"] == "auto":
+            options["device"] = "cpu"  # Ray hides the GPUs that were not asked for
+        options["threads"] = options["threads"] or 1  # most pictures a second come from many workers of one core
+    return options
+
+
+def _manifest(order: Order, weights: Weights, options: dict[str, Any], pictures: Pictures, shards: int) -> Manifest:
+    card = weights.card
+    rules = _rules(card, {key: value for key, value in options.items() if key not in KEPT_APART})
+    kept = {key: rules[key] for key in ("score", "iou", "max_detections", "classes")}
+    if kept["classes"] is not None:
+        kept["classes"] = [card.class_names[i] for i in sorted(set(kept["classes"]))]
+    how = {"runtime": options["runtime"], "precision": options["precision"], "batch": order.batch}
+    return Manifest(
+        {"name": shown_name(weights), "sha256": hash_of_weights(weights)},
+        kept | how,
+        {"format": order.kind, "size": order.size, "count": shards},
+        {"count": len(pictures.names), "sha256": hash_of_names(pictures.names)},
+        card.class_names,
+        card.category_ids,
+    )
+
+
+def _rules(card: Card, rules: dict[str, Any]) -> dict[str, Any]:
+    """The rules of post-processing as a detector takes them: defaults filled in, class names checked. No runtime is
+    opened for that: on a cluster it may not even be installed here."""
+    return asdict(Detector.of(card, None, **rules).settings)  # type: ignore[arg-type]
+
+
+def _plan(order: Order, pictures: Pictures, shards: int, missing: int) -> str:
+    words = f"{len(pictures.names):,} pictures in {shards:,} shard{'' if shards == 1 else 's'} ({order.kind})"
+    if pictures.videos:
+        words += f"; {pictures.videos:,} videos left out"
+    return f"{words}; {shards - missing:,} there already" if missing < shards else words
+
+
+def _look_back(
+    order: Order, folder: Folder, pictures: Pictures, shards: list[Shard], good: bool, outcome: Outcome
+) -> None:
+    """Sets `failed` and `nothing`, which depend on earlier runs too. Reads shards only where the answer needs them."""
+    for shard in shards:
+        named = pictures.named.intersection(shard.names)
+        if not named and good:
+            continue
+        errors = errors_in(folder.read(file_name(shard.index, order.kind)), order.kind)
+        outcome.failed += sum(bool(errors.get(name)) for name in named)
+        good = good or not all(errors.values())
+    outcome.nothing = not good

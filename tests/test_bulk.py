@@ -1,0 +1,366 @@
+"""`mobilessd detect --shards`: every picture once, the Detector's own numbers, and what may not go together in one line."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bulk_help as bulk
+import numpy as np
+import pytest
+
+from detection import Detector
+from detection.bulk import addresses, cluster, folder, progress
+from detection.bulk.sources import list_pictures
+from detection.cli.main import main
+from detection.core.errors import BadPictureError, MobileSSDError
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return bulk.tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def detect(weights, tmp_path, monkeypatch, capsys):
+    """Runs `mobilessd detect ARGS` beside ten pictures in `in`; gives (exit code, stdout, stderr)."""
+    bulk.save_pictures(tmp_path / "in", 10)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args, kind="jsonl", weights=weights, **more):
+        options = {"shards": "out", "shard-size": 4, "shard-format": kind, "weights": weights, "score": 0.01} | more
+        words = [word for name, value in options.items() if value for word in (f"--{name.replace('_', '-')}", value)]
+        code = main(["detect", *map(str, [*args, *words])])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+# ---------------------------------------------------------------- results
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_every_picture_has_a_row_with_the_detectors_own_numbers(detect, weights, kind):
+    pytest.importorskip("pyarrow", reason="needs pyarrow") if kind == "parquet" else None
+    code, out, err = detect("in", kind=kind)
+    assert code == 0 and err == ""
+    assert "10 pictures in 3 shards" in out and "pictures/s" in out and out.endswith("; in out\n")
+    rows = bulk.rows_of(Path("out"))
+    assert list(bulk.shards_of(Path("out"))) == [f"part-00000{i}.{kind}" for i in range(3)]
+    assert [row["file"] for row in rows] == [f"in/{i:03d}.jpg" for i in range(10)]
+    found = Detector(weights, score=0.01)([row["file"] for row in rows])
+    for row, expected in zip(rows, found):
+        assert (row["height"], row["width"]) == expected.image_size and row["error"] is None
+        assert np.array_equal(bulk.boxes_of(row), np.concatenate([expected.scores[:, None], expected.boxes], 1))
+        assert [one["name"] for one in row["detections"]] == expected.names
+        assert [one["category_id"] for one in row["detections"]] == [(1, 2, 7)[i] for i in expected.class_ids]
+
+
+def test_the_parquet_schema_is_the_documented_one(detect):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    detect("in", kind="parquet", classes="b", score=0.999)  # nothing is found: the columns are there all the same
+    columns = {field.name: str(field.type) for field in parquet.read_schema("out/part-000000.parquet")}
+    name = "dictionary<values=string, indices=int32, ordered=0>"
+    numbers = "class_id: int32, category_id: int32, score: float, x1: float, y1: float, x2: float, y2: float"
+    assert columns == {
+        "file": "string",
+        "width": "int32",
+        "height": "int32",
+        "detections": f"list<element: struct<name: {name}, {numbers}>>",
+        "error": "string",
+    }
+    assert [row["detections"] for row in bulk.rows_of(Path("out"))] == [[]] * 10
+
+
+def test_a_manifest_says_what_the_shards_were_made_with(detect):
+    detect("in", classes="c,a")
+    manifest = json.loads(Path("out/_manifest.json").read_text())
+    assert manifest["weights"]["name"] == "tiny.xml" and len(manifest["weights"]["sha256"]) == 64
+    assert manifest["settings"]["classes"] == ["a", "c"] and manifest["settings"]["runtime"] == "openvino"
+    assert manifest["shards"] == {"format": "jsonl", "size": 4, "count": 3} and manifest["pictures"]["count"] == 10
+    assert manifest["class_names"] == ["a", "b", "c"] and manifest["category_ids"] == [1, 2, 7]
+
+
+def test_broken_pictures_stand_in_the_shard_and_the_run_goes_on(detect):
+    Path("in/0001.jpg").write_text("no picture")
+    Path("list.txt").write_text("in\nnothere.jpg\n")
+    code, out, err = detect("list.txt")
+    assert code == 0 and "12 pictures" in out and "2 that could not be read (see the column error)" in out
+    lines = ["in/0001.jpg: is no picture but a text file", "nothere.jpg: no such file: check the path"]
+    assert sorted(err.splitlines()) == [f"warning: {line}" for line in lines]
+    bad = [row for row in bulk.rows_of(Path("out")) if row["error"]]
+    assert [f"{row['file']}: {row['error']}" for row in bad] == lines
+    assert all(row["detections"] == [] and row["width"] is None for row in bad)
+
+
+def test_exit_code_2_is_for_files_named_and_for_nothing_but_broken_ones_also_when_they_are_done(detect):
+    Path("bad.jpg").write_text("no picture")
+    for _ in range(2):
+        code, _, err = detect("in", "bad.jpg")
+        assert code == 2 and err.splitlines()[-1] == "error: 1 of the files named could not be read"
+    Path("list.txt").write_text("bad.jpg\nmissing.png\n")
+    for _ in range(2):
+        code, _, err = detect("list.txt", shards="other")
+        assert code == 2 and err.splitlines()[-1] == "error: none of the 2 pictures could be read"
+
+
+# ---------------------------------------------------------------- what a source may be
+
+
+def test_folders_patterns_and_lists_mean_the_same_pictures_each_once_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/b.jpg", "in/a.PNG", "in/sub/c.webp", "in/.hidden.jpg", "in/notes.md", "in/film.mp4"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("x")
+    flat = ["in/a.PNG", "in/b.jpg"]
+    assert list_pictures(["in"]).names == flat and list_pictures(["in"]).videos == 1
+    assert list_pictures(["in", "./in/", "in/b.jpg"]).names == flat
+    assert list_pictures(["in/b.jpg"]).named == {"in/b.jpg"} and not list_pictures(["in"]).named
+    deep = [*flat, "in/sub/c.webp"]
+    assert list_pictures(["in"], recursive=True).names == deep == list_pictures(["in/**"]).names
+    Path("in/list.txt").write_text(
+        "# a comment\n\nsub\nb.jpg\n../in/[ab].*\nfilm.mp4\nnot there.gif\ns3://bucket/a.jpg\n"
+    )
+    assert list_pictures(["in/list.txt"]).names == sorted([*deep, "in/not there.gif", "s3://bucket/a.jpg"])
+    assert list_pictures([(tmp_path / "in").as_uri()]).names == [str(tmp_path / name) for name in flat]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("nowhere", "no such file or folder"),
+        ("*.jpg", "no picture matches"),
+        ("deep", "add --recursive"),
+        ("empty", "name another folder"),
+        ("film.mp4", "is a video: leave --shards out"),
+        ("films", "holds videos alone"),
+        ("bad.txt", "bad.txt, line 2: nowhere/: no such file or folder"),
+        ("blank.txt", "without a single picture"),
+        ("rtsp://camera/1", "no file system reads this"),
+        ("memory://nowhere", "no such folder|no pictures in this folder"),
+        ("memory://deep", "add --recursive"),
+    ],
+)
+def test_a_source_that_means_nothing_is_one_line(tmp_path, monkeypatch, source, words):
+    if source.startswith(("rtsp", "memory")):
+        fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
+        fsspec.filesystem("memory").pipe_file("/deep/er/a.jpg", b"x")
+    monkeypatch.chdir(tmp_path)
+    for name in ("deep/er/a.jpg", "empty/a.md", "film.mp4", "films/film.mp4"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("x")
+    Path("bad.txt").write_text("a.jpg\nnowhere/\n")
+    Path("blank.txt").write_text("# nothing\n")
+    with pytest.raises(MobileSSDError, match=words) as error:
+        list_pictures([source])
+    assert "\n" not in str(error.value)
+
+
+def test_pictures_and_shards_may_lie_at_addresses(detect):
+    fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
+    files = fsspec.filesystem("memory")
+    files.put("in/", "/bulk/in/", recursive=True)
+    files.pipe_file("/bulk/list.txt", b"in/00[0-4].jpg\nin/00[5-9].jpg\n")
+    detect("in")
+    ours = [row | {"file": ""} for row in bulk.rows_of(Path("out"))]
+    for number, source in enumerate(["memory://bulk/in", "memory://bulk/in/*.jpg", "memory://bulk/list.txt"]):
+        place = f"memory://bulk/out{number}"
+        assert detect(source, shards=place)[0] == 0
+        there = sorted(name.rpartition("/")[2] for name in files.ls(f"/bulk/out{number}", detail=False))
+        assert there == ["_manifest.json", *(f"part-00000{i}.jsonl" for i in range(3))]
+        text = b"".join(files.cat_file(f"/bulk/out{number}/{name}") for name in there[1:])
+        rows = [json.loads(line) for line in text.splitlines()]
+        assert [row["file"] for row in rows] == [f"memory:///bulk/in/{i:03d}.jpg" for i in range(10)]
+        assert [row | {"file": ""} for row in rows] == ours
+        assert "nothing to do: all 10 pictures" in detect(source, shards=place)[1]
+
+
+def test_a_store_that_does_not_answer_ends_the_run_and_makes_no_picture_a_broken_one(detect, monkeypatch):
+    class Store:
+        asked = 0
+
+        def cat_file(self, path):
+            Store.asked += 1
+            raise {"gone.jpg": FileNotFoundError, "secret.jpg": PermissionError}.get(path, TimeoutError)("no answer")
+
+    monkeypatch.setattr(addresses, "file_system", lambda address: (Store(), address.rpartition("/")[2]))
+    monkeypatch.setattr(addresses, "PAUSE", 0)
+    for name, words in (("gone", "no such file"), ("secret", "may not be read")):
+        with pytest.raises(BadPictureError, match=words):
+            addresses.fetch(f"s3://bucket/{name}.jpg")
+    assert Store.asked == 2
+    code, _, err = detect("in", "s3://bucket/a.jpg")
+    assert code == 2 and Store.asked == 2 + addresses.TRIES
+    assert err == (
+        "error: s3://bucket/a.jpg: cannot be reached (TimeoutError: no answer); check the network, the address and the keys\n"
+    )
+    assert len(bulk.rows_of(Path("out"))) in (4, 8), "whole shards before it are kept"
+
+
+# ---------------------------------------------------------------- stopped, and started again
+
+
+def test_ctrl_c_keeps_whole_shards_and_says_how_to_go_on(detect, monkeypatch):
+    write, written = folder.LocalFolder.write, []
+
+    def stop_at_third(self, name, data):
+        written.append(name)
+        if len(written) == 3:  # the manifest, a shard, and
+            raise KeyboardInterrupt
+        write(self, name, data)
+
+    monkeypatch.setattr(folder.LocalFolder, "write", stop_at_third)
+    code, out, err = detect("in")
+    assert code == 130 and "4 pictures" in out
+    assert err == "interrupted: 4 of 10 pictures are in out; the same command goes on from there\n"
+    assert "10 pictures in 3 shards (jsonl); 1 there already" in detect("in")[1]
+    detect("in", shards="whole")
+    assert bulk.shards_of(Path("out")) == bulk.shards_of(Path("whole"))
+    before = bulk.shards_of(Path("out"))
+    assert "nothing to do: all 10 pictures are in out" in detect("in")[1] and bulk.shards_of(Path("out")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"score": 0.5}, "was begun with score 0.01 and not 0.5: give the same options, or another folder"),
+        ({"classes": "b,a"}, "was begun with classes none and not a,b"),
+        ({"iou": 0.5, "max-det": 7}, "was begun with iou 0.6 and not 0.5, max_detections 100 and not 7"),
+        ({"shard-size": 5}, "was begun with shard size 4 and not 5, shard count 3 and not 2"),
+        ({"shard-format": "parquet"}, "was begun with shard format jsonl and not parquet"),
+        ({"batch": 3}, "was begun with batch 16 and not 3"),
+        ({"runtime": "onnxruntime"}, "does not run .xml files|is not installed|runtime openvino and not onnxruntime"),
+    ],
+)
+def test_going_on_with_other_settings_is_refused(detect, change, words):
+    import re
+
+    detect("in")
+    code, _, err = detect("in", **change)
+    assert code == 2 and err.count("\n") == 1 and re.search(words, err), err
+
+
+def test_going_on_with_other_pictures_or_weights_is_refused(detect, weights, tmp_path):
+    detect("in")
+    bulk.save_pictures(Path("in"), 1, start=10)
+    code, _, err = detect("in")
+    assert code == 2 and err.startswith(
+        "error: out: was begun with 10 pictures and not 11, other pictures: name the same pictures (a list file keeps"
+    )
+    Path("in/010.jpg").unlink()
+    other = tmp_path / "other.xml"
+    other.write_bytes(weights.read_bytes())
+    data = bytearray(weights.with_suffix(".bin").read_bytes())
+    data[100] ^= 1
+    other.with_suffix(".bin").write_bytes(data)  # the network is the same, one number is not
+    code, _, err = detect("in", weights=other)
+    assert code == 2 and err == "error: out: was begun with other weights: name the same --weights, or another folder\n"
+    other.with_suffix(".bin").write_bytes(weights.with_suffix(".bin").read_bytes())
+    assert detect("in", weights=other)[0] == 0, "the name alone does not matter"
+
+
+def test_relative_names_mean_the_folder_they_were_given_in(detect, tmp_path, monkeypatch):
+    detect("in")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    bulk.save_pictures(Path("in"), 10)
+    code, _, err = detect("in", shards="../out")
+    assert code == 2 and "other pictures" in err
+
+
+def test_a_folder_is_not_shared_between_runs_nor_taken_from_others(detect):
+    with folder.LocalFolder(Path("out")).alone():
+        code, _, err = detect("in")
+    assert code == 2 and err == "error: out: another run is at work in this folder: wait for it, or stop it\n"
+    Path("foreign").mkdir()
+    Path("foreign/part-000000.jsonl").write_text("{}\n")
+    assert (
+        detect("in", shards="foreign")[2] == "error: foreign: holds shards but no _manifest.json: name another folder\n"
+    )
+    Path("torn").mkdir()
+    Path("torn/_manifest.json").write_text('{"weights": ')
+    assert detect("in", shards="torn")[2] == "error: torn/_manifest.json: is broken: name another folder\n"
+    assert detect("in", shards="in/000.jpg")[2] == "error: in/000.jpg: is a file: name a folder for the shards\n"
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--engine", "ray"], "--engine needs --shards OUT"),
+        (["--shard-size", "5"], "--shard-size needs --shards OUT"),
+        (["--shards", "out", "--json", "a.json"], "--json holds the boxes of all pictures in memory"),
+        (["--shards", "out", "--output", "drawn"], "nothing is drawn with --shards"),
+        (["--shards", "out", "--workers", "2"], "--workers counts those of a cluster: add --engine ray"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(detect, capsys, args, words):
+    assert main(["detect", "in", *args]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "more", "words"),
+    [
+        ("pyarrow", {"shard-format": None}, "--shard-format parquet (jsonl does without) needs pyarrow: pip install"),
+        ("fsspec", {"shards": "s3://bucket/out"}, "the address s3://bucket/out needs fsspec: pip install"),
+        ("ray.data", {"engine": "ray"}, "--engine ray needs ray: pip install 'mobilessd[ray]'"),
+    ],
+)
+def test_what_is_not_installed_is_one_line_with_the_extra_that_brings_it(detect, monkeypatch, missing, more, words):
+    plain = importlib.import_module
+
+    def without(name, *rest):
+        if name == missing:
+            raise ImportError(name)
+        return plain(name, *rest)
+
+    monkeypatch.setattr(addresses.importlib, "import_module", without)
+    code, _, err = detect("in", **more)
+    assert code == 2 and words in err and err.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_a_local_run_imports_neither_torch_nor_what_it_does_not_use(weights, tmp_path):
+    bulk.save_pictures(tmp_path / "in", 3)
+    heavy = {"torch", "ray", "fsspec", "pyarrow", "pandas"}
+    code = f"import sys; from detection.cli.main import main; print(main(sys.argv[1:]), {heavy} & set(sys.modules))"
+    args = ["detect", tmp_path / "in", "--weights", weights, "--shards", tmp_path / "out", "--shard-format", "jsonl"]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=root, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 set()", done.stderr
+
+
+def test_progress_says_how_many_how_fast_and_how_long_still(monkeypatch):
+    import io
+
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    said = io.StringIO()
+    with progress.Progress(10_000, 1_000, said, every=60) as bar:
+        for _ in range(4):
+            now[0] += 30
+            bar(1_500)
+    assert said.getvalue().splitlines() == [
+        "4,000 of 10,000 pictures, 50.0 pictures/s, 2 min left",
+        "7,000 of 10,000 pictures, 50.0 pictures/s, 60 s left",
+    ]
+    assert [progress.in_time(s) for s in (40, 700, 11_640, 190_000)] == ["40 s", "12 min", "3 h 14 min", "2 d 4 h"]
+
+
+def test_weights_travel_to_a_worker_and_lie_there_once(weights, tmp_path, monkeypatch):
+    from detection.weights.source import open_weights
+
+    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path))
+    content = cluster.Content.of(open_weights(weights))
+    path = Path(content.lay_down())
+    assert path.read_bytes() == weights.read_bytes() and path.parent.parent == tmp_path / "bulk"
+    assert path.with_suffix(".bin").read_bytes() == weights.with_suffix(".bin").read_bytes()
+    stamp = os.stat(path).st_mtime_ns
+    assert content.lay_down() == str(path) and os.stat(path).st_mtime_ns == stamp

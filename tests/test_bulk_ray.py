@@ -1,0 +1,112 @@
+"""The same shards from a Ray cluster of two workers, also when one of them is killed in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import bulk_help as bulk
+import pytest
+
+from detection.cli.main import main
+from detection.core.errors import MobileSSDError
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.memory import family  # noqa: E402
+
+pytest.importorskip("ray", reason="needs ray: pip install 'mobilessd[ray]' (large, and not part of [all])")
+pytest.importorskip("ray.data", reason="needs ray[data]")
+
+OPTIONS = ["--shard-size", "2", "--batch", "2", "--score", "0.3"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return bulk.tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    bulk.save_pictures(tmp_path / "in", 79)
+    (tmp_path / "in" / "broken.jpg").write_text("no picture")
+    return tmp_path / "in"
+
+
+def workers_of(process) -> list[int]:
+    """The processes of our own Ray that make shards."""
+    found = []
+    for pid in family(process.pid):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if line.startswith("ray::MapWorker"):
+            found.append(pid)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, to find the worker")
+def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(weights, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["detect", "in", "--weights", str(weights), *OPTIONS, "--shards"]  # relative, as workers start elsewhere
+    assert main([*command, "whole"]) == 0
+    ray = ["out", "--engine", "ray", "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "detection.cli.main", *command, *ray],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"},  # a cluster of its own, whatever else runs
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not list((tmp_path / "out").glob("part-*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        killed = workers_of(process)[:1]
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        left = 40 - len(list((tmp_path / "out").glob("part-*")))
+        said, complaints = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, complaints[-2000:]
+    assert len(killed) == 1 and left > 0, "one was killed in the middle"
+    assert "2 Ray workers of 1 core" in said and "80 pictures" in said
+    assert "warning: in/broken.jpg: is no picture but a text file" in complaints.splitlines()
+    assert bulk.shards_of(tmp_path / "out") == bulk.shards_of(tmp_path / "whole")
+    assert (tmp_path / "out/_manifest.json").read_bytes() == (tmp_path / "whole/_manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("where", ["given", "left behind"])
+def test_a_cluster_that_is_gone_is_not_waited_for(tmp_path, monkeypatch, where):
+    import socket
+
+    from detection.bulk import cluster
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    asked = []
+    monkeypatch.setattr("ray.init", lambda address, **options: asked.append(address) or 1 / 0)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", address if where == "given" else "")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+    with pytest.raises(MobileSSDError, match="no Ray cluster") as error:
+        cluster.Cluster(1, 0, None)
+    assert asked == ([] if where == "given" else ["local"])
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_worker_lacks_comes_back_as_one_line(tmp_path):
+    from detection.bulk.cluster import Worker
+    from detection.bulk.work import Task
+
+    task = Task(str(tmp_path / "nothere.xml"), {"threads": 1}, "", 2, 1, "jsonl")
+    row = Worker(task, [None])({"index": [7], "names": [["a.jpg"]]})
+    assert row["index"] == [7] and "nothere.xml: no such file" in row["failed"][0] and "\n" not in row["failed"][0]
