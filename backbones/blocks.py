@@ -5,6 +5,7 @@ Floor 0: imports torch and nothing of this project. Extras and heads of the dete
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,9 +100,32 @@ def conv2d(
     )
 
 
+class ReLU6(nn.ReLU6):
+    """min(max(x, 0), 6). In training its gradient is taken from its result, which the next convolution keeps anyway;
+    PyTorch's own keeps a copy of its input beside it, a third of all that a MobileNet holds for its backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        plain = not (self.training and x.requires_grad) or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        return super().forward(x) if plain else _ClampInPlace.apply(x)
+
+
+class _ClampInPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x.clamp_(0, 6)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradients[0], result, 0.0, 6.0)
+
+
 def activation_layer(name: str | None) -> nn.Module:
     """The layer of "relu6", "relu", "hswish" (x * relu6(x + 3) / 6) or None (linear). ValueError for another name."""
-    layers: dict[str | None, type[nn.Module]] = {"relu6": nn.ReLU6, "relu": nn.ReLU, "hswish": nn.Hardswish}
+    layers: dict[str | None, type[nn.Module]] = {"relu6": ReLU6, "relu": nn.ReLU, "hswish": nn.Hardswish}
     if name is None:
         return nn.Identity()
     if name not in layers:

@@ -118,7 +118,7 @@ def compare(series: list[Series]) -> tuple[list[tuple[str, ...]], bool]:
 def memory(args: argparse.Namespace, on: dict) -> int:
     """What our loop holds at batch 32 without a cache: the most, and whether it grows in its second half."""
     args.batch = 32
-    candidate = Candidate("ours", (*ours(args), "--set", "cache_mb=0"), watch=True)
+    candidate = Candidate("ours", (*ours(args, compiled=args.compiled), "--set", "cache_mb=0"), watch=True)
     run = side_by_side([candidate], 1, args.threads, warm_up=False)[0].runs[0]
     if not run.memory:
         raise SystemExit("error: this system does not say how much memory a process holds (needs Linux)")

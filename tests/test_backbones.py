@@ -14,7 +14,7 @@ from backbones import (
     list_backbones,
     make_divisible,
 )
-from backbones.blocks import SameConv2d
+from backbones.blocks import SameConv2d, activation_layer
 
 MOBILENETS = [name for name in list_backbones() if name != "vgg16"]
 
@@ -172,6 +172,21 @@ def test_options_reach_every_layer():
     assert not any(isinstance(m, nn.ReLU6 | SameConv2d) for m in layers)
     defaults = {(m.eps, m.momentum) for m in on_meta("mobilenet_v3_small").modules() if isinstance(m, nn.BatchNorm2d)}
     assert defaults == {(0.001, 0.03)}
+
+
+def test_relu6_keeps_nothing_but_its_result_and_gives_the_gradients_of_pytorchs():
+    x = torch.cat([torch.randn(1000) * 5, torch.tensor([0.0, 6.0, -0.0, 1e-30, 6 - 1e-6])]).double()
+
+    def through(layer):
+        kept, leaf = [], x.clone().requires_grad_()
+        before = leaf * 1.0
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.data_ptr()), t)[1], lambda t: t):
+            y = layer.train()(before)
+        (y * torch.arange(len(x))).sum().backward()
+        return y.detach(), leaf.grad, set(kept) == {y.data_ptr()}
+
+    ours, theirs = through(activation_layer("relu6")), through(nn.ReLU6(inplace=True))
+    assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1]) and ours[2]
 
 
 # Refusals

