@@ -69,13 +69,20 @@ def _trial(job: Job, steps: int, time_budget: float | None) -> tuple[bool, float
     if time_budget is not None:
         steps = 10**9 if time_budget > 1200 else 1  # compiling pays from some twenty minutes on
 
-    def step(module: torch.nn.Module) -> None:
+    # without the compiler half a batch says as much, in half the memory (a few pictures are too few for batch norms)
+    parts = 2 if min(map(len, first)) >= 8 else 1
+    half = [batch.map(lambda part: part[: len(part) // parts]) for batch in first]
+
+    def whole(module: torch.nn.Module) -> None:
         step_gradients(job, module, first, scaler)
+
+    def part(module: torch.nn.Module) -> None:
+        step_gradients(job, module, half, scaler)
 
     train_mode(job.ssd, job.config)
     # Several processes must make the same steps, so none of them tries things out by the clock.
     wanted = job.config.compile if job.world.size == 1 else job.config.compile is True
-    job.network = chosen = try_compile(network, step, steps, wanted)
+    job.network = chosen = try_compile(network, whole, part, parts, steps, wanted)
     seconds = 0.0
     if time_budget is not None:
         kept = {name: value.clone() for name, value in job.ssd.state_dict().items()}

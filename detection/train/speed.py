@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,7 @@ from detection.core.errors import MobileSSDError
 
 log = logging.getLogger("mobilessd.train")
 TRIAL_STEPS = 3
+Step = Callable[[nn.Module], None]
 KEPT_ACTIVATIONS = 0.8  # of what a compiled network would keep for its backward pass
 WORTH_SECONDS = 600  # a shorter run than this is over before compiling has paid (1 to 3 minutes on a CPU)
 
@@ -50,19 +52,20 @@ def compiled(network: nn.Module) -> nn.Module:
 
 
 def try_compile(
-    network: nn.Module, step: Callable[[nn.Module], None], steps_left: int, wanted: bool | str
+    network: nn.Module, step: Step, part: Step, parts: int, steps_left: int, wanted: bool | str
 ) -> nn.Module:
     """The network compiled, where that is faster: both forms make a few steps without learning; it says what it saw.
 
-    step: runs forward and backward once on a network. wanted: True, False, or "auto" (only where the run is long enough
-    to pay for compiling). Batch norms' statistics and gradients are put back afterwards.
+    step: runs forward and backward once on a network; part: the same on one of `parts` parts of the batch. wanted:
+    False, True (without comparing), or "auto" (only where the run is long enough to pay for compiling). Batch norms'
+    statistics and gradients are put back afterwards.
     """
     if wanted is False:
         return network
     kept = {name: value.clone() for name, value in network.state_dict().items()}
     try:
-        plain = _seconds_a_step(network, step)
-        if wanted == "auto" and plain * steps_left < WORTH_SECONDS:
+        plain = math.inf if wanted is True else parts * _seconds_a_step(network, part)
+        if plain * steps_left < WORTH_SECONDS:
             log.info("compiling would not pay: about %.0f s to go without it", plain * steps_left)
             return network
         begun = time.perf_counter()
@@ -75,20 +78,16 @@ def try_compile(
         spent = time.perf_counter() - begun
         fast = _seconds_a_step(other, step)
         faster = fast < 0.95 * plain
-        log.info(
-            "torch.compile: %.0f ms a step against %.0f, after %.0f s of compiling: %s",
-            fast * 1e3,
-            plain * 1e3,
-            spent,
-            "used" if faster or wanted is True else "not used",
-        )
-        return other if faster or wanted is True else network
+        against = "" if wanted is True else f" against {plain * 1e3:.0f}"
+        verdict = "used" if faster else "not used"
+        log.info("torch.compile: %.0f ms a step%s, after %.0f s of compiling: %s", fast * 1e3, against, spent, verdict)
+        return other if faster else network
     finally:
         network.load_state_dict(kept)
         network.zero_grad(set_to_none=True)
 
 
-def _seconds_a_step(network: nn.Module, step: Callable[[nn.Module], None]) -> float:
+def _seconds_a_step(network: nn.Module, step: Step) -> float:
     step(network)
     spans = []
     for _ in range(TRIAL_STEPS):
