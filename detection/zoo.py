@@ -96,7 +96,10 @@ def load(name_or_path: str | os.PathLike) -> tuple[SSD, Card]:
 
 
 def converted_path(record: Record) -> Path:
-    """Where the safetensors form of a published detector lies in the cache, whether it is there or not."""
+    """Where the safetensors form of a published detector lies, whether it is there or not: in the cache, or in the
+    installation."""
+    if record.shipped is not None:
+        return record.shipped
     from detection.core.files import home
     from detection.weights.source import CONVERTER
 

@@ -99,7 +99,8 @@ def find(args: argparse.Namespace) -> Subject:
     if record := find_record(args.model):
         target = converted_path(record)
         if record.task == "detector" and target.exists():
-            return replace(_weights_file(args, str(target)), name=args.model, record=record, state="in the cache")
+            state = "ships with mobilessd" if record.shipped else "in the cache"
+            return replace(_weights_file(args, str(target)), name=args.model, record=record, state=state)
         state = "not in the cache; the first command that needs its weights fetches them"
         if record.task == "detector":
             _only_for_architectures(args)
@@ -133,7 +134,8 @@ def describe(subject: Subject, norms: bool = True) -> dict[str, Any]:
         report |= {"licence": published.licence, "attribution": published.attribution}
         report["metrics"] = [dict(metric) for metric in published.metrics]
     if subject.record is not None:
-        report |= {"source": subject.record.urls[0], "note": subject.record.note}
+        source = subject.card.source if subject.record.shipped and subject.card else subject.record.urls[0]
+        report |= {"source": source, "note": subject.record.note}
     elif subject.card is not None:
         report["source"] = subject.card.source
     return {
@@ -175,7 +177,8 @@ def listing() -> Iterable[dict[str, Any]]:
             "attribution": record.attribution,
             "metrics": [dict(metric) for metric in record.metrics],
         }
-        yield row | {"in_cache": record.task == "detector" and converted_path(record).exists()}
+        at_hand = record.task == "detector" and converted_path(record).exists()
+        yield row | {"shipped": record.shipped is not None, "in_cache": at_hand and record.shipped is None}
 
 
 def _weights_file(args: argparse.Namespace, path: str) -> Subject:

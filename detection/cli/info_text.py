@@ -13,7 +13,7 @@ def format_listing(rows: list[dict[str, Any]]) -> str:
         if row["weights"]:
             size = f"{row['size'] / 1e6:.1f} MB" if row["size"] else ""
             score = _score(row["metrics"][0], most=1) if row["metrics"] else ""
-            cached = " (in the cache)" if row["in_cache"] else ""
+            cached = " (ships with mobilessd)" if row["shipped"] else " (in the cache)" if row["in_cache"] else ""
             lines.append(f"  {row['name']:<{wide}}  {size:>8}  {row['licence']:<13} {score}{cached}".rstrip())
     lines += ["", "Architectures, to be trained:"]
     lines += [f"  {row['name']:<{wide}}  {row['about']}" for row in rows if not row["weights"]]

