@@ -31,7 +31,9 @@ class L2Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same shape."""
-        return self.weight.view(1, -1, 1, 1) * F.normalize(x)
+        # F.normalize without its expand, on which TensorFlow Lite's converter stumbles: the same numbers.
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
+        return self.weight.view(1, -1, 1, 1) * (x / length)
 
 
 def taps_of_vgg16(*, alpha: float = 1.0, min_depth: int = 8) -> tuple[Tap, ...]:

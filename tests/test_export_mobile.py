@@ -1,32 +1,62 @@
-"""TensorFlow Lite and ExecuTorch: where their converters are installed (an environment of their own), the same boxes."""
+"""TensorFlow Lite and ExecuTorch: where their converters are installed (one wants an older torch), the same boxes."""
 
+import copy
 import importlib.util
+import subprocess
+import sys
 
+import cv2
 import pytest
 import torch
+from torch.nn import functional as F
 
+from backbones.vgg import L2Norm
 from detection import Detector
+from detection.benchmark.candidates import candidates_of
 from detection.cli.main import main
 from detection.core.card import Card
-from detection.core.errors import BadWeightsError
+from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.export import mobile
 from detection.export.compare import match, sample_pictures
+from detection.export.quantize import float_file
+from detection.export.write import Wish, export
 from detection.runtimes.exported import add_tflite_card, is_exported, tflite_card
 from detection.ssd.network import build, feature_maps
-from detection.weights.checkpoint import save_checkpoint
+from detection.weights.checkpoint import load_checkpoint, save_checkpoint
+from detection.weights.classifiers import read_body
+from detection.weights.source import Weights, open_weights
 from detection.zoo import spec_for
+
+
+def saved(folder, name, **options):
+    """Weights drawn by chance, with norms that do something and scores that differ."""
+    torch.manual_seed(0)
+    ssd = build(spec_for(name, num_classes=3, **options)).eval()
+    with torch.no_grad():
+        for layer in ssd.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.running_mean.normal_(0, 0.1)
+                layer.running_var.uniform_(0.7, 1.3)
+        for head in ssd.heads:
+            for parameter in head.score.parameters():
+                parameter.mul_(3)
+    path = folder / f"{name}.safetensors"
+    save_checkpoint(path, ssd, Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name="small"))
+    return path
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    torch.manual_seed(0)
-    ssd = build(spec_for("ssdlite_mobilenet_v2", alpha=0.35, input_size=(97, 131), num_classes=3)).eval()
-    with torch.no_grad():
-        for head in ssd.heads:
-            for parameter in head.score.parameters():
-                parameter.mul_(3)
-    path = tmp_path_factory.mktemp("small") / "small.safetensors"
-    save_checkpoint(path, ssd, Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name="small"))
-    return path
+    return saved(tmp_path_factory.mktemp("small"), "ssdlite_mobilenet_v2", alpha=0.35, input_size=(97, 131))
+
+
+@pytest.fixture
+def ours(tmp_path):
+    """What looks like a .tflite of ours: a head without a body, and a card."""
+    file = tmp_path / "m.tflite"
+    file.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(500))
+    add_tflite_card(file, Card({}, ("a",), (1,), name="ours").to_json())
+    return file
 
 
 def test_a_tflite_file_says_the_same_and_runs_from_its_path_alone(small, tmp_path, capsys):
@@ -39,10 +69,16 @@ def test_a_tflite_file_says_the_same_and_runs_from_its_path_alone(small, tmp_pat
     for picture in sample_pictures(None, 3):
         wanted, found = theirs(picture), ours(picture)
         assert match(wanted, found)[:2] == (len(wanted), 0) and len(wanted) > 5
+    assert main(["info", str(file)]) == 0 and "97 x 131 pixels" in capsys.readouterr().out
+    assert main(["export", str(file), "--bundle", str(tmp_path / "bundle")]) == 0
+    cv2.imwrite(str(tmp_path / "picture.png"), sample_pictures(None, 1)[0])
+    command = [sys.executable, "detect.py", str(tmp_path / "picture.png"), "--score", "0.05"]
+    done = subprocess.run(command, cwd=tmp_path / "bundle", capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count(" 0.") > 5, done.stderr
 
 
 def test_an_executorch_program_is_compared_and_has_its_card_beside_it(small, tmp_path, capsys):
-    pytest.importorskip("executorch", reason="needs executorch, in an environment of its own")
+    pytest.importorskip("executorch", reason="needs executorch")
     file = tmp_path / "small.pte"
     assert main(["export", str(small), "--output", str(file), "--threads", "1"]) == 0
     assert "small.pte: executorch, float32 weights" in capsys.readouterr().out
@@ -50,26 +86,81 @@ def test_an_executorch_program_is_compared_and_has_its_card_beside_it(small, tmp
     assert Card.from_json((tmp_path / "small.json").read_text()).class_names == ("a", "b", "c")
 
 
-@pytest.mark.parametrize(("name", "package"), [("m.tflite", "litert_torch"), ("m.pte", "executorch")])
-def test_without_the_converter_one_line_says_where_to_put_it(small, tmp_path, capsys, monkeypatch, name, package):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ssd_mobilenet_v2_fpnlite", {"alpha": 0.35, "input_size": 128}), ("ssd300_vgg16", {"alpha": 0.1})],
+)
+@pytest.mark.parametrize(("suffix", "package"), [(".tflite", "litert_torch"), (".pte", "executorch")])
+def test_shared_heads_and_the_norm_of_vgg_are_the_same_there(tmp_path, name, options, suffix, package):
+    pytest.importorskip(package, reason=f"needs {package}")
+    source = saved(tmp_path, name, **options)
+    wish = Wish(tmp_path / f"m{suffix}", "tflite" if suffix == ".tflite" else "executorch")
+    found = export(open_weights(source), wish, threads=1)
+    assert max(found.encodings, found.logits) < 1e-4
+
+
+def test_heads_that_all_maps_share_say_the_same_with_a_tower_for_each(tmp_path):
+    path = saved(tmp_path, "ssd_mobilenet_v2_fpnlite", alpha=0.35, input_size=128)
+    heads = load_checkpoint(path)[0].eval().heads
+    apart = mobile._Unshared(copy.deepcopy(heads))
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in apart.modules())
+    maps = [torch.randn(1, 128, side, side) for side in (16, 8, 4, 2, 1)]
+    for one, other in zip(heads(maps), apart(maps), strict=True):
+        for wanted, found in zip(one, other, strict=True):
+            assert torch.allclose(wanted, found, atol=1e-5)
+
+
+def test_the_norm_of_vgg_is_that_of_torch_and_its_gradient_lives_where_nothing_is_seen():
+    x = torch.randn(2, 8, 5, 5)
+    x[0, :, 2, 2] = 0
+    x.requires_grad_()
+    assert torch.equal(L2Norm(8)(x), 20 * F.normalize(x))
+    L2Norm(8)(x).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "words"),
+    [
+        ("m.tflite", "litert_torch", "litert-torch in an environment of its own"),
+        ("m.pte", "executorch", "pip install executorch"),
+    ],
+)
+def test_without_the_converter_one_line_says_how_to_get_it(small, tmp_path, capsys, monkeypatch, name, package, words):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda wanted, *rest: None if wanted == package else find(wanted, *rest)
     )
     assert main(["export", str(small), "--output", str(tmp_path / name)]) == 2
     said = capsys.readouterr().err
-    assert "in an environment of its own" in said and said.count("\n") == 1 and list(tmp_path.iterdir()) == []
+    assert words in said and said.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-def test_a_card_in_the_zip_at_the_end_tells_our_files_from_published_ones(tmp_path):
-    file = tmp_path / "m.tflite"
-    file.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(500))
-    assert tflite_card(file) is None and not is_exported(file)
-    add_tflite_card(file, Card({}, ("a",), (1,), name="ours").to_json())
-    assert is_exported(file) and '"ours"' in tflite_card(file)
-    assert file.read_bytes().startswith(b"\x1c\x00\x00\x00TFL3")
+def test_a_card_in_the_zip_at_the_end_tells_our_files_from_published_ones(ours, tmp_path):
+    published = tmp_path / "published.tflite"
+    published.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(500))
+    assert tflite_card(published) is None and not is_exported(published)
+    assert is_exported(ours) and '"ours"' in tflite_card(ours)
+    assert ours.read_bytes().startswith(b"\x1c\x00\x00\x00TFL3")
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
     from detection.runtimes.litert import open_interpreter
 
     with pytest.raises(BadWeightsError, match="LiteRT cannot run it"):
-        open_interpreter(file, 1)
+        open_interpreter(ours, 1)
+
+
+def test_where_a_network_is_needed_a_tflite_file_of_ours_is_refused_in_one_line(ours, tmp_path, capsys):
+    weights = open_weights(ours)
+    for form in ("onnx", "openvino"):
+        with pytest.raises(MobileSSDError, match="name the weights it was made of"):
+            float_file(weights, form)
+    with pytest.raises(BadWeightsError, match="cannot become a network again"):
+        read_body(ours)
+    assert main(["export", str(tmp_path / "m.pte"), "--bundle", str(tmp_path / "bundle")]) == 2
+    assert "there is none of an ExecuTorch program" in capsys.readouterr().err
+
+
+def test_a_tflite_file_of_ours_is_timed_by_litert_alone(ours):
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
+    found = candidates_of(Weights(ours, Card({}, ("a",), (1,)), str(ours)), "m", None, None, [1], [1])
+    assert [(one.runtime, one.shown) for one in found] == [("litert", "float32")]

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detection.core.errors import MissingPackageError, MobileSSDError
-from detection.runtimes import PACKAGES, runtime_installed
+from detection.runtimes import ONLY, PACKAGES, READS, runtime_installed
 
 if TYPE_CHECKING:
     from detection.weights.source import Weights
 
-PRECISIONS = {"torch": ("float32", "bfloat16"), "openvino": ("float32", "bfloat16"), "onnxruntime": ("float32",)}
+PRECISIONS = {
+    "torch": ("float32", "bfloat16"),
+    "openvino": ("float32", "bfloat16"),
+    "onnxruntime": ("float32",),
+    "litert": ("float32",),
+}
 PEERS = {"torchvision": "torchvision ssdlite320, random weights", "opencv": "OpenCV DNN"}
 
 
@@ -67,7 +72,7 @@ def peers_of(weights: Weights, name: str, threads: Sequence[int], batches: Seque
     for count in threads:
         if 1 in batches and importlib.util.find_spec("torchvision"):
             found.append(Candidate(PEERS["torchvision"], "", "torch", "float32", count, 1, "torchvision", "float32"))
-        if 1 in batches and weights.path.suffix != ".xml" and weights.card.precision != "int8":
+        if 1 in batches and weights.path.suffix not in ONLY and weights.card.precision != "int8":
             found.append(Candidate(name, weights.source, "opencv dnn", "float32", count, 1, "opencv", "float32"))
     return found
 
@@ -75,10 +80,10 @@ def peers_of(weights: Weights, name: str, threads: Sequence[int], batches: Seque
 def _precisions(weights: Weights, runtime: str, wanted: Sequence[str] | None) -> list[tuple[str, str]]:
     """(what `Detector` is told, what the table says) for a runtime."""
     suffix, source = weights.path.suffix, Path(weights.source).suffix
-    if runtime == "litert":
-        return [("auto", "as published")] if source == ".tflite" else []
-    if suffix == ".xml" and runtime != "openvino" or suffix == ".onnx" and runtime == "torch":
+    if weights.exported and suffix not in READS[runtime]:
         return []
+    if runtime == "litert" and not weights.exported:
+        return [("auto", "as published")] if source == ".tflite" else []
     if weights.card.precision == "int8":
         return [("auto", "int8")] if wanted is None or "int8" in wanted else []
     known = [

@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd export`."""
     parser.add_argument("weights", metavar="WEIGHTS", help="weights file or model name")
     parser.add_argument(
-        "--output", metavar="FILE", help="what to write: FILE.onnx, FILE.xml (its .bin beside it) or FILE.tflite"
+        "--output",
+        metavar="FILE",
+        help="what to write: FILE.onnx, .xml (its .bin beside it), .tflite or .pte (its .json beside it)",
     )
     parser.add_argument(
         "--format", choices=("onnx", "openvino", "tflite", "executorch"), help="default: by the name of the output"
@@ -49,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports, says how far the file is from its source; see the parser for `args`."""
     if not args.output and not args.bundle:
-        raise MobileSSDError("nothing to write: give --output FILE.onnx, FILE.xml or FILE.tflite, or --bundle DIR")
+        raise MobileSSDError(
+            "nothing to write: give --output FILE.onnx, FILE.xml, FILE.tflite or FILE.pte, or --bundle DIR"
+        )
+    if args.bundle and str(args.output or args.weights).endswith(".pte"):
+        raise MobileSSDError("--bundle: runs .onnx, .xml and .tflite files; there is none of an ExecuTorch program")
     if args.output:
         _export(args)
     if args.bundle:

@@ -199,10 +199,11 @@ def _weights_file(args: argparse.Namespace, path: str) -> Subject:
 
 
 def _tflite_classifier(args: argparse.Namespace, path: str) -> Subject | None:
-    """An ImageNet classifier in a `.tflite`; None if it holds a detector."""
+    """An ImageNet classifier in a `.tflite`; None if it holds a detector, published or exported by us."""
+    from detection.runtimes.exported import is_exported
     from detection.weights.flatbuffer import read_model
 
-    if read_model(path).post is not None:
+    if is_exported(Path(path)) or read_model(path).post is not None:
         return None
     _need_torch()
     from detection.weights.classifiers import import_tflite_classifier

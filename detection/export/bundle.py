@@ -17,7 +17,7 @@ from detection.ssd.spec import SSDSpec
 from detection.weights.source import open_weights
 
 SCRIPT = Path(__file__).with_name("bundle_detect.py")
-PARTS = ("model.onnx", "model.xml", "model.bin", "card.json", "anchors.npy", "detect.py")
+PARTS = ("model.onnx", "model.xml", "model.bin", "model.tflite", "card.json", "anchors.npy", "detect.py")
 
 
 def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None = None) -> Path:

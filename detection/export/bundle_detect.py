@@ -5,7 +5,7 @@
     python detect.py street.jpg            a picture; the drawn one is written beside it
     python detect.py film.mp4 --output drawn.mp4
 
-Needs numpy and opencv-python, and onnxruntime (model.onnx) or openvino (model.xml):
+Needs numpy and opencv-python, and onnxruntime (model.onnx), openvino (model.xml) or ai-edge-litert (model.tflite):
 
     pip install numpy opencv-python onnxruntime
 """
@@ -92,6 +92,20 @@ def open_network(folder, threads=None):
         session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda picture: session.run(["encodings", "logits"], {name: picture})
+    if (folder / "model.tflite").exists():
+        from ai_edge_litert.interpreter import Interpreter
+
+        net = Interpreter(str(folder / "model.tflite"), num_threads=threads or os.cpu_count())
+        net.allocate_tensors()
+        given = net.get_input_details()[0]["index"]
+        outputs = sorted(net.get_output_details(), key=lambda one: one["name"])  # encodings, logits
+
+        def invoke(picture):
+            net.set_tensor(given, picture)
+            net.invoke()
+            return [net.get_tensor(one["index"]) for one in outputs]
+
+        return invoke
     import openvino
 
     core = openvino.Core()

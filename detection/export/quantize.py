@@ -103,9 +103,9 @@ def quantize(source: Weights, order: Order, tell: Callable[[str], None] = lambda
 def float_file(source: Weights, format: str) -> Path:
     """The float graph that is quantised: an exported file as it is, else the runtime's own conversion."""
     if source.exported:
-        if format == "onnx" and source.path.suffix != ".onnx":
+        if source.path.suffix not in (".onnx", FORMATS[format]):
             raise MobileSSDError(
-                f"{source.path}: an OpenVINO file does not become ONNX; name the weights it was made of"
+                f"{source.path}: does not become {FORMATS[format]} any more; name the weights it was made of"
             )
         return source.path
     if format == "onnx":

@@ -1,4 +1,4 @@
-"""Exporting: weights -> an ONNX or OpenVINO file with its card, compared with its source before it appears.
+"""Exporting: weights -> a file of `FORMATS` with its card, compared with its source before it appears.
 
 Needs torch; what it writes does not.
 """
@@ -30,8 +30,7 @@ NEEDED = {
     "tflite": ("torch", "litert_torch", "ai_edge_litert"),
     "executorch": ("torch", "executorch"),
 }
-
-APART = {"tflite": "litert_torch", "executorch": "executorch"}  # what pins an older torch
+MOBILE = ("tflite", "executorch")  # raw outputs in float32 alone
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def export(
     for package in NEEDED[wish.format] + (("onnx",) if wish.nms else ()):
         if not installed(package):
             raise MissingPackageError(_missing(wish.format, package))
-    if wish.format in APART and (wish.nms is not None or wish.precision != "float32"):
+    if wish.format in MOBILE and (wish.nms is not None or wish.precision != "float32"):
         raise MobileSSDError(
             f"{wish.output}: such a file has raw outputs and float32 weights; leave --nms and --precision out"
         )
@@ -86,11 +85,11 @@ def export(
 
 
 def _missing(format: str, package: str) -> str:
-    needs = f"exporting to {format} needs {package.replace('_', '-')}"
-    if package in APART.values():
-        what = package.replace("_", "-")
-        return f"{needs}, which wants an older torch: pip install mobilessd[torch] {what} in an environment of its own"
-    return f"{needs}: pip install {package.replace('_', '-')}"
+    what = package.replace("_", "-")
+    if package == "litert_torch":
+        words = ", which wants an older torch: pip install 'mobilessd[torch]' litert-torch in an environment of its own"
+        return f"exporting to {format} needs {what}{words}"
+    return f"exporting to {format} needs {what}: pip install {what}"
 
 
 def detector_of(weights: Weights, runtime: Any) -> Detector:
@@ -102,7 +101,7 @@ def _write(source: Weights, wish: Wish, path: Path, card: Card) -> None:
     from detection.weights.checkpoint import load_checkpoint
 
     ssd, _ = load_checkpoint(source.path)
-    if wish.format in APART:
+    if wish.format in MOBILE:
         from detection.export import mobile
 
         (mobile.write_tflite if wish.format == "tflite" else mobile.write_executorch)(ssd, path, card)

@@ -87,13 +87,14 @@ def import_tflite_classifier(
 def read_body(name_or_path: str | os.PathLike) -> BodyWeights:
     """The body of any weights known, by zoo name or path: an ImageNet classifier (.tflite; state dict of torchvision or
     qfgaohao in .safetensors or .pth), or any detector that `mobilessd` reads. Raises MobileSSDError otherwise."""
+    from detection.runtimes.exported import is_exported
     from detection.weights import qfgaohao, torchvision
     from detection.weights.checkpoint import has_card
     from detection.weights.state_dicts import read_state_dict
     from detection.zoo import load, resolve
 
     path = resolve(name_or_path)
-    if path.suffix == ".tflite" and read_model(path).post is None:
+    if path.suffix == ".tflite" and not is_exported(path) and read_model(path).post is None:
         network, _, contract = import_tflite_classifier(path, rounded=False)
         return BodyWeights(network.backbone, contract, "same", True)
     if path.suffix in (".pth", ".pt") or (path.suffix == ".safetensors" and not has_card(path)):
