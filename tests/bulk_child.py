@@ -15,13 +15,13 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2  # noqa: F401
+from children import die_at_rename, ended, fork
 
 import detection.bulk.run  # noqa: F401
 from detection.cli.main import main
@@ -33,14 +33,7 @@ OPTIONS = ["--recursive", "--shard-size", str(SIZE), "--batch", "2", "--score", 
 
 def detect(pictures: str, weights: str, out: str, dies_at_rename: int = 0) -> int:
     if dies_at_rename:
-        rename, count = os.replace, iter(range(1, 10**6))
-
-        def replace(*paths: Any) -> None:
-            if Path(paths[1]).name.startswith("part-") and next(count) == dies_at_rename:
-                os.kill(os.getpid(), signal.SIGKILL)
-            rename(*paths)
-
-        os.replace = replace
+        die_at_rename(dies_at_rename, "part-")
     run = OpenVINORuntime.__call__
 
     def slowly(*arguments: Any) -> Any:  # else it would be over before it can be killed
@@ -48,26 +41,8 @@ def detect(pictures: str, weights: str, out: str, dies_at_rename: int = 0) -> in
         return run(*arguments)
 
     OpenVINORuntime.__call__ = slowly  # type: ignore[method-assign]
-    return main(["detect", pictures, "--weights", weights, "--shards", out, *OPTIONS])
-
-
-def fork(work: Callable[[], int]) -> int:
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = work()
-        code += 100 * ("torch" in sys.modules)
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = main(["detect", pictures, "--weights", weights, "--shards", out, *OPTIONS])
+    return code + 100 * ("torch" in sys.modules)
 
 
 def shards(out: str) -> int:

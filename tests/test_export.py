@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from oracle import pictures, rgb
+from random_networks import random_network
 
 from detection import Detector
 from detection.cli.main import main
@@ -18,10 +19,10 @@ from detection.core.postprocess import PostSettings
 from detection.export import compare as comparing
 from detection.export.write import Wish, export
 from detection.runtimes import open_runtime
-from detection.ssd.network import build, feature_maps
+from detection.ssd.network import feature_maps
 from detection.weights.checkpoint import save_checkpoint
 from detection.weights.source import open_weights
-from detection.zoo import list_architectures, spec_for
+from detection.zoo import list_architectures
 
 pytest.importorskip("onnx", reason="needs onnx")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -37,20 +38,8 @@ USUAL = {"alpha": 0.25, "input_size": (97, 131)}
 
 
 def small_network(name, seed=0):
-    """Random weights, with heads large enough that scores differ, and batch norms that have seen something."""
-    import torch
-
-    torch.manual_seed(seed)
-    ssd = build(spec_for(name, num_classes=3, **SMALL.get(name, USUAL))).eval()
-    with torch.no_grad():
-        for module in ssd.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-        for head in ssd.heads:
-            for parameter in head.score.parameters():
-                parameter.mul_(3)
-    return ssd
+    """Small enough for seconds."""
+    return random_network(name, seed, **SMALL.get(name, USUAL))
 
 
 def checkpoint(folder, name):

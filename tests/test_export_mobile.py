@@ -8,6 +8,7 @@ import sys
 import cv2
 import pytest
 import torch
+from random_networks import random_network
 from torch.nn import functional as F
 
 from backbones.vgg import L2Norm
@@ -21,25 +22,15 @@ from detection.export.compare import match, sample_pictures
 from detection.export.quantize import float_file
 from detection.export.write import Wish, export
 from detection.runtimes.exported import add_tflite_card, is_exported, tflite_card
-from detection.ssd.network import build, feature_maps
+from detection.ssd.network import feature_maps
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 from detection.weights.classifiers import read_body
 from detection.weights.source import Weights, open_weights
-from detection.zoo import spec_for
 
 
 def saved(folder, name, **options):
     """Weights drawn by chance, with norms that do something and scores that differ."""
-    torch.manual_seed(0)
-    ssd = build(spec_for(name, num_classes=3, **options)).eval()
-    with torch.no_grad():
-        for layer in ssd.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.running_mean.normal_(0, 0.1)
-                layer.running_var.uniform_(0.7, 1.3)
-        for head in ssd.heads:
-            for parameter in head.score.parameters():
-                parameter.mul_(3)
+    ssd = random_network(name, variances=(0.7, 1.3), **options)
     path = folder / f"{name}.safetensors"
     save_checkpoint(path, ssd, Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name="small"))
     return path

@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 import train_runs as runs  # noqa: E402
+from children import die_at_rename, ended, fork  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from detection.core.errors import MobileSSDError  # noqa: E402
 from detection.data.open import open_data  # noqa: E402
 from detection.train import finish, loop, plan  # noqa: E402
 from detection.train.distributed import world  # noqa: E402
@@ -36,35 +35,6 @@ from detection.train.validate import truth_of, validate  # noqa: E402
 from detection.weights.checkpoint import load_checkpoint  # noqa: E402
 
 finish._report = lambda *_: None  # the plots take longer than the training
-
-
-def fork(work: Callable[[], None], **environment: str) -> int:
-    """A child that does `work` and exits as the command does; its process id."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        os.environ.update(environment)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        work()
-        code = 0
-    except MobileSSDError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        code = 2
-    except KeyboardInterrupt:
-        code = 130
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(child: int) -> int:
-    """Its exit code, or minus the signal that killed it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 # --- a run killed again and again ---------------------------------------------------------------------------------
@@ -113,14 +83,7 @@ def wait_for_step(output: Path, step: int, most: float = 30.0) -> None:
 def run_once(data: Path, output: Path, dies_at_rename: int = 0) -> None:
     """Begins or goes on with the run."""
     if dies_at_rename:
-        rename, count = os.replace, iter(range(1, 10**6))
-
-        def replace(*paths: Any) -> None:
-            if next(count) == dies_at_rename:
-                os.kill(os.getpid(), signal.SIGKILL)
-            rename(*paths)
-
-        os.replace = replace
+        die_at_rename(dies_at_rename)
     changes = {"steps": STEPS, "evaluate_every": 15, "batch": 2, "optimizer": {"kind": "sgd", "lr": 0.02}}
     train(runs.request(data, output, resume=has_state(output), **changes))
 

@@ -35,8 +35,7 @@ from detection.train.losses import detection_losses, global_positives
 from detection.train.meter import Meter
 from detection.train.optim import set_learning_rate
 from detection.train.schedule import learning_rate, resolve
-from detection.train.speed import autocast
-from detection.train.speed import compiled as as_compiled
+from detection.train.speed import autocast, compile_network
 from detection.train.state import pack, restore_rng, unpack_optimizer, write_state
 from detection.train.targets import build_targets
 from detection.weights.checkpoint import save_checkpoint
@@ -167,7 +166,7 @@ def network_of(job: Job, compiled: bool = False) -> nn.Module:
         if job.world.size > 1:
             devices = [job.world.local_rank] if job.device.startswith("cuda") else None
             network = nn.parallel.DistributedDataParallel(network, device_ids=devices)
-        job.network = as_compiled(network) if compiled else network
+        job.network = compile_network(network) if compiled else network
     return job.network
 
 

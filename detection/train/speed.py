@@ -39,7 +39,7 @@ def autocast(precision: str, device: str) -> AbstractContextManager:
     return torch.autocast(device.split(":")[0], {"bfloat16": torch.bfloat16, "float16": torch.float16}[precision])
 
 
-def compiled(network: nn.Module) -> nn.Module:
+def compile_network(network: nn.Module) -> nn.Module:
     """The network through torch.compile, which works when it is first called.
 
     What is cheap to compute again (norm, activation) is computed again in the backward pass in the place of being kept:
@@ -69,7 +69,7 @@ def try_compile(
             log.info("compiling would not pay: about %.0f s to go without it", plain * steps_left)
             return network
         begun = time.perf_counter()
-        other = compiled(network)
+        other = compile_network(network)
         try:
             step(other)
         except Exception as error:  # a compiler that is missing or fails must not end a training
