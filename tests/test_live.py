@@ -304,6 +304,21 @@ def test_a_signal_leaves_a_playable_recording(camera, shared, tmp_path, which):
     assert list(Video(tmp_path / "out.mp4"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_signal_at_any_moment_of_the_waiting_ends_it():
+    code = """if True:
+        import signal
+        from detection.cli.live import _until_signal
+        for _ in range(200):
+            with _until_signal() as stop:
+                signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
+                signal.setitimer(signal.ITIMER_REAL, 0.001)
+                while not stop.wait(0):
+                    pass
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
 def test_live_with_an_exported_file_needs_no_torch(shared, tmp_path):
     from detection.runtimes.openvino import converted
     from detection.weights.source import open_weights

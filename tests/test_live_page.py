@@ -23,6 +23,7 @@ from detection.live import app
 from detection.live.guard import is_loopback
 from detection.live.options import LiveOptions
 from detection.live.server import PageOptions
+from detection.live.stop import Stop
 
 PICTURE = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))[1].tobytes()
 
@@ -31,7 +32,7 @@ class Page:
     """`mobilessd live --page` in this process."""
 
     def __init__(self, sources=(), detector=None, host="127.0.0.1", token=None, **options):
-        self.said, self.stop = [], threading.Event()
+        self.said, self.stop = [], Stop()
         page = PageOptions(host, 0, token)
         options = LiveOptions(sources=list(map(str, sources)), show="page", page=page, **options)
         detector = detector or FakeDetector()
@@ -334,7 +335,7 @@ def test_loopback(host):
 
 def test_mistakes_are_one_clear_line(page):
     def serve(**options):
-        app.run(LiveOptions(show="page", page=PageOptions(**options)), FakeDetector, threading.Event(), print)
+        app.run(LiveOptions(show="page", page=PageOptions(**options)), FakeDetector, Stop(), print)
 
     with pytest.raises(MobileSSDError, match="--port"):
         serve(port=page.port)

@@ -14,6 +14,7 @@ from dataclasses import fields
 
 from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int
 from detection.core.errors import MobileSSDError
+from detection.live.stop import Stop
 
 EPILOG = """examples:
   mobilessd live                          the first webcam; q or Escape ends
@@ -144,9 +145,9 @@ def _where(args: argparse.Namespace) -> str:
 
 
 @contextlib.contextmanager
-def _until_signal() -> Iterator[threading.Event]:
-    """Gives an event that SIGTERM and Ctrl-C set, so that recordings are closed; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
+def _until_signal() -> Iterator[Stop]:
+    """Gives a flag that SIGTERM and Ctrl-C set, so that recordings are closed; a second Ctrl-C interrupts at once."""
+    stop = Stop()
 
     def handle(*_: object) -> None:
         if stop.is_set():

@@ -7,7 +7,6 @@ source draws, records and sends; the caller's own thread shows the windows and w
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -26,12 +25,13 @@ from detection.live.outputs import Say
 from detection.live.overlay import stale_picture
 from detection.live.pipeline import Engine, Station, timed
 from detection.live.server import PageServer
+from detection.live.stop import Stop
 from detection.live.streams import open_capture, wait_for_sources
 
 FLOOR = 0.1  # the lowest score that the page's slider reaches, and that may continue a track
 
 
-def run(options: LiveOptions, open_detector: Callable[[], Any], stop: threading.Event, say: Say = print) -> int:
+def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say: Say = print) -> int:
     """Runs until the sources end, `frames` are done, a window is closed or `stop` is set. Returns the exit code.
 
     open_detector: called once the sources are being opened, as both take their time. say: gets lines for people.
@@ -88,7 +88,7 @@ def _lower_floor(detector: Any, options: LiveOptions, tracks: bool) -> tuple[flo
     return score, floor
 
 
-def _wait(channels: list[Channel], options: LiveOptions, stop: threading.Event, say: Say) -> None:
+def _wait(channels: list[Channel], options: LiveOptions, stop: Stop, say: Say) -> None:
     windows = _Windows(channels) if options.show == "window" else None
     told, complained, looked = 0.0, set[str](), time.monotonic()
     try:
