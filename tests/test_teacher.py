@@ -8,7 +8,7 @@ import pytest
 
 from detection.core.errors import BadWeightsError
 from detection.data.open import open_data
-from detection.train.teacher import View, look, views_named, write_soft_labels
+from detection.train.teacher import View, look, merge, views_named, write_soft_labels
 
 # A picture of 100 x 100 whose only object is the bright square in the middle of its left upper quarter.
 PICTURE = np.zeros((100, 100, 3), np.uint8)
@@ -40,6 +40,11 @@ def test_what_only_one_of_two_views_believes_is_believed_half():
         return sees_bright(picture) if len(calls) == 1 else np.zeros((0, 6))
 
     assert look([moody], PICTURE, views_named(["plain", "mirror"]))[0, 1] == pytest.approx(0.4)
+
+
+def test_what_nobody_believes_is_nothing():
+    box = [[3, 0.0, 0.2, 0.2, 0.4, 0.4]]
+    assert len(merge([np.array(box), np.array(box)], views_named(["plain", "mirror"]))) == 0
 
 
 def test_a_box_that_the_border_of_a_zoom_cuts_is_left_out_of_that_view():

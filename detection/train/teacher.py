@@ -24,6 +24,7 @@ from detection.core.preprocess import read_image
 
 log = logging.getLogger("mobilessd.train")
 
+FAINT = 0.01  # what one view believes less than this is not looked at
 FLOOR = 0.05  # boxes below are noise, also when several views agree
 SAME = 0.55  # IoU from which two views mean one object
 ZOOM = 0.6  # side of a zoomed window; four of them cover the picture and overlap
@@ -92,6 +93,8 @@ def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
     """
     rows = np.concatenate(seen)
     owner = np.repeat(np.arange(len(views)), [len(part) for part in seen])
+    clear = rows[:, 1] > FAINT
+    rows, owner = rows[clear], owner[clear]
     merged = []
     for label in np.unique(rows[:, 0]):
         mine = np.flatnonzero(rows[:, 0] == label)
