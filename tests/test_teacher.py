@@ -42,9 +42,9 @@ def test_what_only_one_of_two_views_believes_is_believed_half():
     assert look([moody], PICTURE, views_named(["plain", "mirror"]))[0, 1] == pytest.approx(0.4)
 
 
-def test_what_nobody_believes_is_nothing():
-    box = [[3, 0.0, 0.2, 0.2, 0.4, 0.4]]
-    assert len(merge([np.array(box), np.array(box)], views_named(["plain", "mirror"]))) == 0
+@pytest.mark.parametrize("row", [[3, 0.0, 0.2, 0.2, 0.4, 0.4], [3, 0.9, 0.2, 0.2, 0.2, 0.4]])
+def test_what_nobody_believes_or_has_no_area_is_nothing(row):
+    assert len(merge([np.array([row])] * 2, views_named(["plain", "mirror"]))) == 0
 
 
 def test_a_box_that_the_border_of_a_zoom_cuts_is_left_out_of_that_view():

@@ -93,7 +93,7 @@ def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
     """
     rows = np.concatenate(seen)
     owner = np.repeat(np.arange(len(views)), [len(part) for part in seen])
-    clear = rows[:, 1] > FAINT
+    clear = (rows[:, 1] > FAINT) & (rows[:, 4:] > rows[:, 2:4]).all(1)  # a box without area overlaps not even itself
     rows, owner = rows[clear], owner[clear]
     merged = []
     for label in np.unique(rows[:, 0]):
