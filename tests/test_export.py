@@ -42,8 +42,8 @@ def small_network(name, seed=0):
     return random_network(name, seed, **SMALL.get(name, USUAL))
 
 
-def checkpoint(folder, name):
-    ssd = small_network(name)
+def checkpoint(folder, name, ssd=None):
+    ssd = ssd or small_network(name)
     path = folder / f"{name}.safetensors"
     card = Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name=name, score_threshold=0.4)
     save_checkpoint(path, ssd, card)
@@ -78,6 +78,13 @@ def test_every_architecture_says_the_same_in_every_form(tmp_path, name):
         for batch, outputs in zip(batches, wanted):
             for a, b in zip(ours(batch), outputs):
                 assert comparing.difference(a, b) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["ssdlite_mobilenet_v1", "ssdlite_mobilenet_v3_large"])
+def test_an_untrained_network_whose_scores_are_all_alike_is_written(tmp_path, name):
+    target = tmp_path / "untrained.xml"
+    export(open_weights(checkpoint(tmp_path, name, random_network(name))), Wish(target, "openvino"), threads=1)
+    assert target.exists()
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])

@@ -19,14 +19,16 @@ TOLERANCES = {"float32": 1e-4, "float16": 0.25}
 UNMATCHED = {"float32": 0.01, "float16": 0.1}
 AP_LOSS = {"float32": 0.001, "float16": 0.003}
 PICTURES = 8
+REACH = 0.01  # of the picture's longer side: how far the corners of one and the same detection may be apart
+SHAKEN, SHAKES = 1e-4, 8  # how far, and how often, raw outputs are moved to see which detections hang on rounding
 SURE = 0.05  # weaker detections are not looked for: the 100th best of a picture is often as good as the 101st
 
 
 @dataclass(frozen=True)
 class Comparison:
     """encodings, logits: the largest difference of raw outputs. pictures: how many were looked at. detections: of the
-    source with a score of at least 0.05; unmatched: of these, the ones that the file does not have; pixels: the largest
-    distance of box corners of the others. ap, source_ap: COCO AP of both, None without ground truth."""
+    source with a score of at least 0.05, where rounding does not decide (`steady`); unmatched: of these, the ones that
+    the file does not have; pixels: the largest distance of box corners of the others. ap, source_ap: COCO AP of both, None without ground truth."""
 
     encodings: float
     logits: float
@@ -78,7 +80,7 @@ def compare(source: Detector, exported: Detector, pictures: Sequence[np.ndarray]
     count = unmatched = 0
     pixels = 0.0
     for k, picture in enumerate(pictures):
-        wanted = source.finish(theirs[0][k], theirs[1][k], picture.shape[:2])
+        wanted = steady(source, theirs[0][k], theirs[1][k], picture.shape[:2])
         found = exported.finish(ours[0][k], ours[1][k], picture.shape[:2])
         sure, missing, distance = match(wanted, found)
         count, unmatched, pixels = count + sure, unmatched + missing, max(pixels, distance)
@@ -111,20 +113,42 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float((np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)).max(initial=0))
 
 
-def match(wanted: Detections, found: Detections, limit: float = 0.01) -> tuple[int, int, float]:
+def steady(source: Detector, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, int]) -> Detections:
+    """The detections of raw outputs [A, 4] and [A, K] that stay when these move a little, by chance.
+
+    Of two boxes that overlap and score alike, NMS keeps the one that rounding prefers: an untrained network has nothing
+    but such, and no two runtimes agree on them.
+    """
+    chance = np.random.default_rng(0)
+
+    def moved(values: np.ndarray) -> np.ndarray:
+        noise = chance.uniform(-SHAKEN, SHAKEN, values.shape)
+        return (values + noise * np.maximum(np.abs(values), 1)).astype(values.dtype)
+
+    stays = source.finish(encodings, logits, image_size)
+    for _ in range(SHAKES):
+        found = source.finish(moved(encodings), moved(logits), image_size)
+        stays = stays[distances(stays, found) <= REACH * max(image_size)]
+    return stays
+
+
+def match(wanted: Detections, found: Detections, limit: float = REACH) -> tuple[int, int, float]:
     """How many of `wanted` are sure, how many of these have no counterpart in `found` (same class, corners within
     `limit` of the picture's longer side), and the largest distance of corners of the others, in pixels."""
     wanted = wanted.above(SURE)
-    reach = limit * max(wanted.image_size)
-    missing, worst = 0, 0.0
-    for box, kind in zip(wanted.boxes, wanted.class_ids):
+    apart = distances(wanted, found)
+    missing = apart > limit * max(wanted.image_size)
+    return len(wanted), int(missing.sum()), float(apart[~missing].max(initial=0))
+
+
+def distances(wanted: Detections, found: Detections) -> np.ndarray:
+    """How far the corners of each box are from those of the nearest one of its class, pixels [n]; infinite: has none."""
+    apart = np.full(len(wanted), np.inf)
+    for k, (box, kind) in enumerate(zip(wanted.boxes, wanted.class_ids)):
         rivals = found.boxes[found.class_ids == kind]
-        distance = float(np.abs(rivals - box).max(1).min()) if len(rivals) else float("inf")
-        if distance > reach:
-            missing += 1
-        else:
-            worst = max(worst, distance)
-    return len(wanted), missing, worst
+        if len(rivals):
+            apart[k] = np.abs(rivals - box).max(1).min()
+    return apart
 
 
 def sample_pictures(folder: Path | None, number: int = PICTURES) -> list[np.ndarray]:

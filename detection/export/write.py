@@ -16,7 +16,7 @@ from detection.core.errors import MissingPackageError, MobileSSDError
 from detection.core.postprocess import PostSettings
 from detection.detector import Detector
 from detection.evaluate.truth import GroundTruth
-from detection.export.compare import Comparison, compare, match, sample_pictures, with_ap
+from detection.export.compare import Comparison, compare, match, sample_pictures, steady, with_ap
 from detection.export.staging import staged
 from detection.runtimes import installed, open_runtime
 from detection.weights.source import Weights, open_weights
@@ -139,7 +139,7 @@ def _check_nms(path: Path, wish: Wish, exported: Detector, samples: list[np.ndar
     rules: dict[str, Any] = {"score": settings.score, "iou": settings.iou, "max_detections": settings.max_detections}
     ours = Detector.of(exported.card, exported.runtime, **rules)
     batch = ours.prepare(samples)
-    wanted = [ours.finish(e, s, (1000, 1000)) for e, s in zip(*ours.runtime(batch))]
+    wanted = [steady(ours, e, s, (1000, 1000)) for e, s in zip(*ours.runtime(batch))]
     boxes, scores, classes, count = _graph_outputs(path, wish.format, batch)
     total = missing = 0
     for k, one in enumerate(wanted):
