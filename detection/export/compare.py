@@ -28,7 +28,8 @@ SURE = 0.05  # weaker detections are not looked for: the 100th best of a picture
 class Comparison:
     """encodings, logits: the largest difference of raw outputs. pictures: how many were looked at. detections: of the
     source with a score of at least 0.05, where rounding does not decide (`steady`); unmatched: of these, the ones that
-    the file does not have; pixels: the largest distance of box corners of the others. ap, source_ap: COCO AP of both, None without ground truth."""
+    the file does not have; pixels: the largest distance of box corners of the others. ap, source_ap: COCO AP of both,
+    None without ground truth."""
 
     encodings: float
     logits: float
