@@ -1,5 +1,6 @@
 # make install   an environment in .venv with everything, or PYTHON=... to install into another
-# make demo      WEIGHTS=file-or-name IMAGES=folder: detects, and says where the drawn pictures lie
+# make demo      installs if need be, detects with the weights that ship in a photograph and in a clip, without a network;
+#                IMAGES="your.jpg own.jpg" WEIGHTS=file-or-name take the place of its own
 # make test      the tests
 # make lint      style, formatting, types
 #
@@ -21,7 +22,7 @@ IMAGES ?=
 .PHONY: help install demo test lint format
 
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@sed -n '/^# make/,/^#$$/s/^# \(.*[^ ]\) *$$/\1/p' Makefile
 
 install:
 	@if [ "$(TARGET)" = "$(VENV)" ] && [ ! -x "$(VENV)" ]; then "$(BASE_PYTHON)" -m venv .venv; fi
@@ -31,20 +32,8 @@ install:
 	"$(TARGET)" -m pip install --force-reinstall --no-deps opencv-python
 
 demo:
-ifeq ($(strip $(WEIGHTS)),)
-	@echo "No weights named. With a checkpoint and a folder of pictures:"
-	@echo "    make demo WEIGHTS=file IMAGES=folder"
-	@echo "A published one comes by its name (18 MB, fetched once; any .tflite or .safetensors detector does as well):"
-	@echo "    make demo WEIGHTS=ssdlite_mobilenet_v2.coco IMAGES=folder"
-	@echo "Until then, what that network costs:"
-	@echo
-	@"$(PYTHON)" -m detection.cli.main info ssdlite_mobilenet_v2.coco
-else ifeq ($(strip $(IMAGES)),)
-	@echo "error: which pictures? make demo WEIGHTS=$(WEIGHTS) IMAGES=folder" >&2; exit 2
-else
-	@"$(PYTHON)" -m detection.cli.main detect "$(IMAGES)" --weights "$(WEIGHTS)" --output "$(OUTPUT)"
-	@echo "The drawn pictures lie in $(OUTPUT)"
-endif
+	@"$(TARGET)" -c "import cv2, matplotlib, openvino, torch, detection" 2>/dev/null || $(MAKE) install
+	@"$(TARGET)" tools/demo.py $(IMAGES) $(if $(WEIGHTS),--weights "$(WEIGHTS)") --output "$(OUTPUT)"
 
 test:
 	"$(PYTHON)" -m pytest

@@ -5,10 +5,10 @@ Imports torch, floors 0 to 3, and the runtime's fusing of batch norms.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detection.core.card import Card
 from detection.core.errors import MobileSSDError
@@ -20,7 +20,7 @@ from detection.train.config import DistillationConfig
 from detection.train.distill import confidence, distillation_loss
 from detection.train.losses import global_positives
 from detection.train.model import class_sources
-from detection.train.speed import autocast
+from detection.train.speed import autocast, compile_network
 from detection.weights.checkpoint import load_checkpoint, load_into
 
 
@@ -54,13 +54,17 @@ class Teacher:
     """network: uint8 pictures in, as the student's. columns: the teacher's column of each of the student's. background:
     whether its background column is comparable with the student's. scores, student_scores: "sigmoid" or "softmax"."""
 
-    network: Deployable
+    network: nn.Module
     config: DistillationConfig
     columns: Tensor
     scores: str
     student_scores: str
     background: bool
     device: str
+
+    def compiled(self) -> Teacher:
+        """The same, its network through torch.compile: on a CPU a pass of it takes half the time."""
+        return replace(self, network=compile_network(self.network))
 
     @torch.no_grad()
     def predict(self, batches: list[Batch], precision: str) -> list[Taught]:

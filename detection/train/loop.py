@@ -110,6 +110,8 @@ def fit(job: Job, plan: Plan, progress: Progress, evaluate: Callable[[Job, Progr
     """
     config, accumulate = job.config, job.config.accumulate
     network = network_of(job, plan.compiled)
+    if job.teacher is not None and plan.compiled:
+        job.teacher = job.teacher.compiled()
     schedule = resolve(config, len(job.loader.data), plan.steps)
     scaler = torch.amp.GradScaler(job.device.split(":")[0], enabled=job.precision == "float16")
     if progress.scaler:
