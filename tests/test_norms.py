@@ -1,5 +1,7 @@
 """Folded batch norms get real statistics from pictures, and the network goes on saying the same."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from detection.core.errors import MobileSSDError
 from detection.core.preprocess import stretch
 from detection.ssd.network import Deployable, build
 from detection.weights.importers import import_tflite
-from detection.weights.norms import rebuild_batch_norms
+from detection.weights.norms import fold_batch_norms, rebuild_batch_norms
 from detection.zoo import spec_for
 
 
@@ -88,3 +90,16 @@ def test_mode_is_kept_and_no_pictures_are_refused():
     assert ssd.training
     with pytest.raises(MobileSSDError, match="without pictures"):
         rebuild_batch_norms(ssd, [])
+
+
+def test_folding_is_the_way_back(v1):
+    ssd, x, _ = v1
+    folded = copy.deepcopy(ssd)
+    fold_batch_norms(folded)
+    for norm in norms_of(folded):
+        assert (norm.running_mean == 0).all() and (norm.weight == 1).all()
+        assert (norm.running_var + norm.eps == 1).all()
+    with torch.no_grad():
+        before, after = ssd(x[8:]), folded(x[8:])
+    for old, new in zip(before, after):
+        assert (old - new).abs().max() < 1e-4 * max(1.0, old.abs().max())

@@ -1,11 +1,13 @@
-"""Makes the file that ships out of trained ones: their average, in float16, under its name and with a complete card.
+"""Makes the files that ship out of trained ones: their average, in float16, under its name and with a complete card.
 
     python tools/release_weights.py runs/a/best.safetensors runs/b/best.safetensors \\
         --name ssdlite_mobilenet_v2.mobilessd --parent ssdlite_mobilenet_v2.coco --scores minival.json val500.json
 
 The mean of the weights of runs that began alike is often better than each of them (Wortsman et al. 2022, arXiv
 2203.05482). `--scores` are files that `eval --json` wrote; the first words of the card's metrics come from them. The
-result lies in detection/weights/ and is found by its name, once detection/weights/records.py lists it.
+result lies in detection/weights/ and is found by its name, once detection/weights/records.py lists it. Beside it lies
+the network's graph as .onnx without a number of its own: it takes them out of the .safetensors, so that OpenVINO and
+onnxruntime run the one file without torch.
 """
 
 from __future__ import annotations
@@ -44,21 +46,27 @@ def main() -> int:
 
 
 def release(paths: list[Path], name: str, parent: str | None, scores: list[str], output: Path) -> int:
-    """Writes the file and returns its size in bytes. Raises MobileSSDError where the files do not belong together."""
-    from detection.weights.checkpoint import load_tensors, read_card, save_checkpoint
+    """Writes the file and its graph, and returns the file's size in bytes. Raises MobileSSDError where the files do not belong together."""
+    from detection.runtimes import onnx_graph
+    from detection.ssd.network import build
+    from detection.ssd.spec import SSDSpec
+    from detection.weights.checkpoint import load_checkpoint, load_into, load_tensors, read_card, save_checkpoint
+    from detection.weights.norms import fold_batch_norms
 
     card, states = read_card(paths[0]), [load_tensors(path) for path in paths]
     for path, state in zip(paths, states):
         shapes = {key: tensor.shape for key, tensor in state.items()}
         if shapes != {key: tensor.shape for key, tensor in states[0].items()}:
             raise BadWeightsError(f"{path}: is another network than {paths[0]}; only copies of one can be averaged")
-    mean = {key: sum(state[key].double() for state in states) / len(states) for key in states[0]}
-    save_checkpoint(
-        output,
-        {key: tensor.float() for key, tensor in mean.items()},
-        described(card, name, parent, paths, scores),
-        half=True,
-    )
+    mean = {key: (sum(state[key].double() for state in states) / len(states)).float() for key in states[0]}
+    ssd = build(SSDSpec.from_dict(card.spec)).eval()
+    load_into(ssd, mean)
+    fold_batch_norms(ssd)  # so that the kernels are the ones that run, also of a file that is rounded
+    card = described(card, name, parent, paths, scores)
+    save_checkpoint(output, ssd, card, half=True)
+    graph = onnx_graph.convert(load_checkpoint(output)[0])
+    onnx_graph.point_into(graph, output)
+    onnx_graph.save(graph, output.with_suffix(".onnx"), replace(card, training_images=()))
     return output.stat().st_size
 
 
@@ -84,6 +92,7 @@ def described(card: Card, name: str, parent: str | None, paths: list[Path], scor
         recipe=card.recipe | {"averaged": len(paths)},
         metrics=metrics or card.metrics,
         precision="float16",
+        folded_norms=True,
     )
 
 

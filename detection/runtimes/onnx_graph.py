@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,47 @@ def halve(model: Any) -> None:
         casts.append(helper.make_node("Cast", [f"{name}_half"], [name], f"{name}_widen", to=TensorProto.FLOAT))
     for cast in reversed(casts):
         model.graph.node.insert(0, cast)
+
+
+def point_into(model: Any, checkpoint: Path) -> None:
+    """Takes out of the model, in place, every number that lies in a safetensors file too, and names the file and the
+    place there instead (ONNX's external data): what is left is the graph, which belongs beside the file.
+
+    The file's float16 kernels are widened in the graph, which every reader does once, at loading.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    places = _places(checkpoint)
+    casts = []
+    for tensor in model.graph.initializer:
+        values, name = numpy_helper.to_array(tensor), tensor.name
+        for kind in (np.float32, np.float16):
+            offset = places.get((values.shape, values.astype(kind).tobytes())) if values.dtype == np.float32 else None
+            if offset is None:
+                continue
+            place = {"location": checkpoint.name, "offset": offset, "length": values.astype(kind).nbytes}
+            tensor.ClearField("raw_data")
+            tensor.data_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            if kind is np.float16:
+                tensor.name = f"{name}_half"
+                casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}_widen", to=TensorProto.FLOAT))
+            break
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+
+
+def _places(checkpoint: Path) -> dict[tuple[tuple[int, ...], bytes], int]:
+    """(shape, bytes) of each tensor of a safetensors file -> its offset there: an integer of 8 bytes, a header of JSON as
+    long as it says, then the tensors."""
+    data = checkpoint.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop("__metadata__", None)
+    spans = [(tuple(about["shape"]), *(start + at for at in about["data_offsets"])) for about in header.values()]
+    return {(shape, data[begin:end]): begin for shape, begin, end in spans}
 
 
 def tidy(graph: Any) -> None:

@@ -87,7 +87,8 @@ class OpenVINORuntime:
             raise MobileSSDError(f"this processor computes no {NAMES[self._hint]} by itself; leave --precision out")
         # What an int8 file does not hold in int8 is computed in float32.
         self.precision = "int8" if weights.card.precision == "int8" else NAMES[self._hint]
-        self._path = weights.path if weights.exported else converted(weights)
+        self._path = weights.path if weights.exported else weights.graph or converted(weights)
+        self._numbers = weights.path  # of the network, where they lie in a file of their own
         self._shape = [1, *weights.card.input_size, 3]
         self._model: Any = None
         self._queue: Any = None
@@ -165,7 +166,7 @@ class OpenVINORuntime:
 
     def _blob(self) -> Path:
         """Where the compiled network lies: named by the file as it is now, the settings, the processor and the version."""
-        files = [self._path, self._path.with_suffix(".bin")] if self._path.suffix == ".xml" else [self._path]
+        files = [self._path, self._path.with_suffix(".bin") if self._path.suffix == ".xml" else self._numbers]
         marks = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
         processor = self._core.get_property("CPU", "FULL_DEVICE_NAME"), *self._able
         known = (marks, self._shape, self._settings("LATENCY", 1), processor, library().__version__)

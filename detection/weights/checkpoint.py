@@ -48,7 +48,8 @@ class LoadReport:
 def save_checkpoint(
     path: str | os.PathLike, ssd: SSD | dict[str, torch.Tensor], card: Card, half: bool = False
 ) -> None:
-    """Writes a network (or its state) and its card. half: float16 weights, half the size."""
+    """Writes a network (or its state) and its card. half: the kernels as float16, half the size; biases and norms, which
+    are small and of which sums are made, stay float32."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -59,7 +60,7 @@ def save_checkpoint(
         if name.endswith("num_batches_tracked"):
             continue  # a counter that nothing here reads
         tensor = tensor.detach().cpu().contiguous()
-        tensors[name] = tensor.to(torch.float16) if half and tensor.is_floating_point() else tensor.clone()
+        tensors[name] = tensor.to(torch.float16) if half and tensor.ndim > 1 else tensor.clone()
     try:
         with atomic_write(path) as temporary:
             save_file(tensors, temporary, {"format": "mobilessd", "card": card.to_json()})

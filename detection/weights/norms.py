@@ -1,4 +1,4 @@
-"""Batch norms for networks that came without: real statistics from pictures, the same function in evaluation mode.
+"""Batch norms for networks that came without, and the way back: the same function in evaluation mode.
 
 Files that were made for inference have their norms folded into the convolutions; the importers give every layer a
 trivial norm (mean 0, variance 1). Training with such norms would start by dividing each channel by its real deviation:
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from backbones.blocks import ConvNormAct
 from detection.core.errors import MobileSSDError
 
 
@@ -45,6 +46,27 @@ def rebuild_batch_norms(ssd: nn.Module, batches: Iterable[Tensor]) -> int:
             mean = found.total / found.count
             _replace(norm, mean, (found.squares / found.count - mean.square()).clamp(min=0))
     return seen
+
+
+@torch.no_grad()
+def fold_batch_norms(network: nn.Module) -> None:
+    """The inverse: moves the scale of every batch norm into its convolution, in place, and leaves it trivial statistics
+    (mean 0, variance 1, scale 1) and a shift. The outputs in evaluation mode stay what they were."""
+    for layer in network.modules():
+        if not (isinstance(layer, ConvNormAct) and isinstance(layer.norm, nn.BatchNorm2d)):
+            continue
+        norm, conv = layer.norm, layer.conv
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        before = norm.running_mean.double()
+        if conv.bias is not None:
+            before = before - conv.bias.double()
+            conv.bias.zero_()
+        conv.weight.copy_(conv.weight.double() * scale.view(-1, 1, 1, 1))
+        norm.bias.copy_(norm.bias.double() - scale * before)
+        norm.weight.fill_(1)
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1 - norm.eps)
 
 
 class _Sums:

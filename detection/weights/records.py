@@ -59,6 +59,8 @@ class Record:
         """The file's name in the cache."""
         if self.kind == "tfjs":
             return "model.json"
+        if self.shipped is not None:
+            return self.shipped.name
         address, _, member = self.urls[0].partition("#")
         return (member or address).rsplit("/", 1)[-1]
 

@@ -35,6 +35,13 @@ class Weights:
         return sha256_of(self.path)
 
     @property
+    def graph(self) -> Path | None:
+        """The ONNX graph beside a checkpoint that ships with mobilessd, so that it runs without torch: its numbers are
+        those of the checkpoint, in which it looks them up."""
+        graph = self.path.with_suffix(".onnx")
+        return graph if self.path.parent == Path(__file__).parent and graph.exists() else None
+
+    @property
     def exported(self) -> bool:
         return self.path.suffix in EXPORTED
 
