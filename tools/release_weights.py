@@ -46,7 +46,8 @@ def main() -> int:
 
 
 def release(paths: list[Path], name: str, parent: str | None, scores: list[str], output: Path) -> int:
-    """Writes the file and its graph, and returns the file's size in bytes. Raises MobileSSDError where the files do not belong together."""
+    """Writes the file and its graph, and returns the file's size in bytes. Raises MobileSSDError where the files do not
+    belong together."""
     from detection.runtimes import onnx_graph
     from detection.ssd.network import build
     from detection.ssd.spec import SSDSpec
