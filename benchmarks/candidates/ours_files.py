@@ -1,0 +1,38 @@
+"""`mobilessd detect DIR --shards`, and how many pictures in how many seconds, as it says itself.
+
+python ours_files.py WEIGHTS DIR OUT.json [--threads 2]
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from detection.cli.main import main as mobilessd
+
+SAID = re.compile(r"([\d,]+) pictures.* in ([\d.]+) s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights"), parser.add_argument("images"), parser.add_argument("out")
+    parser.add_argument("--threads", default="2")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as said:
+        options = ["--weights", args.weights, "--threads", args.threads, "--score", "0.01"]
+        code = mobilessd(["detect", args.images, "--shards", folder, "--shard-format", "jsonl", *options])
+    found = SAID.search(said.getvalue())
+    if code or not found:
+        sys.exit(f"failed: {said.getvalue()}")
+    numbers = {"pictures": int(found[1].replace(",", "")), "seconds": float(found[2])}
+    Path(args.out).write_text(json.dumps(numbers))
+
+
+if __name__ == "__main__":
+    main()
