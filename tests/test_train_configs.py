@@ -43,7 +43,8 @@ def shrunk(name, weights):
         "cache_mb": 0,
     }
     if config.model is None:
-        return load_config(name, small | {"weights": str(weights)})
+        taught = {"distillation.teacher": str(weights)} if config.distillation.teacher else {}
+        return load_config(name, small | taught | {"weights": str(weights)})
     vgg = "vgg" in config.model  # whose last layers need so large an input
     options = dict(config.options) | {"alpha": 0.125 if vgg else 0.25}
     return load_config(name, small | {"options": options, "input_size": 288 if vgg else 96})
