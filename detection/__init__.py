@@ -1,7 +1,7 @@
 """mobilessd: SSD and SSDLite object detection on MobileNets.
 
     from detection import Detector
-    print(Detector("ssdlite_mobilenet_v2.coco")("photo.jpg"))
+    print(Detector()("photo.jpg"))
 
 Names are loaded when they are asked for: `import detection` alone imports neither torch nor any runtime.
 """

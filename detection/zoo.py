@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from detection.ssd.network import SSD
     from detection.ssd.spec import SSDSpec
 
-DEFAULT = "ssdlite_mobilenet_v2.coco"
+DEFAULT = "ssdlite_mobilenet_v2.mobilessd"  # it ships, so that nothing has to be fetched
 
 
 def list_models() -> tuple[str, ...]:
@@ -110,6 +110,8 @@ def _published(record: Record) -> Path:
     """A record's weights, fetched and converted if they are not yet. What was converted is not hashed again."""
     if record.task == "detector" and (target := converted_path(record)).exists():
         return target
+    if record.shipped is not None:
+        raise BadWeightsError(f"{record.name}: {record.shipped} is missing; it comes with mobilessd: install it again")
     from detection.weights.download import fetch
     from detection.weights.source import importer_of, need_torch
 

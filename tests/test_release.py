@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def released(runs, tmp_path_factory):
     output = tmp_path_factory.mktemp("released") / "small.ours.safetensors"
-    release(runs, "small.ours", "small.theirs", [], output)
+    release(list(map(str, runs)), "small.ours", "small.theirs", "drawn by chance", output)
     return output
 
 
@@ -60,7 +60,8 @@ def test_the_card_says_where_it_comes_from(released):
     card = read_card(released)
     assert (card.name, card.licence, card.precision, card.folded_norms) == ("small.ours", "Apache-2.0", "float16", True)
     assert card.source == "fine-tuned from small.theirs" and "small.theirs" in card.attribution
-    assert card.recipe["averaged"] == 2 and card.training_images == HASHES
+    assert card.recipe["averaged"] == ["run 1", "run 2"] and card.recipe["data"] == "drawn by chance"
+    assert card.training_images == HASHES and card.score_threshold is None
 
 
 def test_it_is_the_mean_of_the_runs(runs, released):
@@ -102,4 +103,4 @@ def test_files_of_two_networks_cannot_be_averaged(runs, tmp_path):
     path = tmp_path / "other.safetensors"
     save_checkpoint(path, other, replace(card, spec=other.spec.to_dict()))
     with pytest.raises(BadWeightsError, match="another network"):
-        release([runs[0], path], "x", None, [], tmp_path / "x.safetensors")
+        release([str(runs[0]), str(path)], "x", None, "", tmp_path / "x.safetensors")

@@ -13,6 +13,7 @@ import pytest
 
 from detection import zoo
 from detection.core.errors import BadWeightsError, MissingPackageError, MobileSSDError
+from detection.weights import records
 from detection.weights.checkpoint import read_card
 from detection.weights.download import folder_of
 from detection.weights.records import RECORDS, find_record, list_weights
@@ -48,10 +49,11 @@ def cached(shared, tmp_path_factory):
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
 def test_a_record_says_all_that_is_needed(record):
     architecture, recipe = record.name.split(".")
-    assert architecture.startswith(record.architecture) and recipe in ("coco", "imagenet")
+    assert architecture.startswith(record.architecture) and recipe in ("mobilessd", "coco", "imagenet")
     assert all(re.match(r"https://\S+|npm:\S+@\d+\.\d+\.\d+#\S+", url) for url in record.urls)
     assert re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{8}", record.sha256)
-    assert record.kind in ("tfjs", "tflite", "state_dict", "frozen_graph")
+    assert record.kind in ("tfjs", "tflite", "state_dict", "frozen_graph", "shipped")
+    assert bool(record.urls) != bool(record.shipped)
     assert record.licence and record.attribution and "/" not in record.filename
     for metric in record.metrics:
         assert metric["split"] and metric["protocol"] and metric["images"] > 0
@@ -73,7 +75,7 @@ def test_a_detectors_record_names_a_network_that_can_be_built(record):
 
     spec = zoo.spec_for(record.name)
     with torch.device("meta"):
-        assert spec.num_classes == 90 and build(spec)
+        assert spec.num_classes == record.options["num_classes"] in (80, 90) and build(spec)
 
 
 @pytest.mark.parametrize("record", BODIES, ids=lambda record: record.name)
@@ -100,6 +102,12 @@ def test_the_published_files_at_hand_are_those_of_the_records(shared):
 # From a name to weights
 
 
+def test_what_ships_and_is_missing_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
+    with pytest.raises(BadWeightsError, match=f"{zoo.DEFAULT}.* is missing; it comes with mobilessd: install it again"):
+        zoo.resolve(zoo.DEFAULT)
+
+
 def test_a_path_means_itself(tmp_path):
     file = tmp_path / LITE
     file.touch()
@@ -112,7 +120,7 @@ def test_a_path_means_itself(tmp_path):
         ("ssdlite_mobilenet_v2.coc", LITE),
         ("ssd_mobilenet_v1_75.coco", "ssd_mobilenet_v1_075.coco"),
         ("weights/ssdlite_mobilenet_v2.tflite", LITE),
-        ("ssdlite_mobilenet_v2", f"an architecture without weights; with weights: {LITE}"),
+        ("ssdlite_mobilenet_v2", f"an architecture without weights; with weights: {zoo.DEFAULT}, {LITE}"),
         ("ssdlite_mobilenet_v1", "an architecture without weights; no weights are published"),
         ("best.safetensors", "nearest: "),
         ("", "nearest: "),

@@ -12,6 +12,7 @@ from typing import Any
 APACHE = "Apache-2.0"
 BSD = "BSD-3-Clause"
 TENSORFLOW = "The TensorFlow Authors"
+MOBILESSD = "the mobilessd authors"
 TORCHVISION = "torchvision contributors"
 
 MINIVAL = "TensorFlow's minival of 2014"
@@ -119,6 +120,21 @@ def _coral_body(alpha: float, size: int, sha256: str, length: int) -> Record:
 
 
 RECORDS = (
+    Record(
+        "ssdlite_mobilenet_v2.mobilessd",
+        "ssdlite_mobilenet_v2",
+        "shipped",
+        (),
+        "143a29e51b8295abffea449c364a2a81816108383957ed402e94eeb0d7bedbb5",
+        9_772_820,
+        attribution=f"{MOBILESSD}; began from ssdlite_mobilenet_v2.coco (Apache-2.0, {TENSORFLOW})",
+        options={"num_classes": 80},
+        metrics=(
+            _coco(0.205, HELD_OUT, 552, OUR_PROTOCOL, AP50=0.335, AP75=0.211, APs=0.041, APm=0.299, APl=0.461),
+            _coco(0.280, VAL500, 500, OUR_PROTOCOL, AP50=0.449, AP75=0.292, APs=0.042, APm=0.231, APl=0.601),
+        ),
+        note="the weights of the house: ssdlite_mobilenet_v2.coco, trained on; docs/our-weights.md",
+    ),
     Record(
         "ssdlite_mobilenet_v2.coco",
         "ssdlite_mobilenet_v2",
