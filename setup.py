@@ -102,7 +102,7 @@ setup(
     python_requires=">=3.10",
     install_requires=BASE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["mobilessd = detection.cli.main:main"]},
+    entry_points={"console_scripts": ["mobilessd = detection.cli.main:entry"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Operating System :: OS Independent",

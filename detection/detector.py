@@ -69,12 +69,6 @@ class Detector:
         ids = None if classes is None else tuple(self._class_id(name) for name in classes)
         self.settings = PostSettings(score=score, classes=ids, activation=spec.scores, **rules)
 
-    def start(self) -> None:
-        """Lets a runtime that compiles begin with it now, for one picture at a time, beside what the caller does next.
-        Never needed: the first picture does it."""
-        if start := getattr(self.runtime, "start", None):
-            start()
-
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.card.class_names

@@ -36,7 +36,7 @@ class FakeDetector:
 @pytest.fixture
 def detect(monkeypatch, capsys, tmp_path):
     """Runs `mobilessd detect ARGS` with the fake detector in a folder of its own; gives (exit code, stdout, stderr)."""
-    monkeypatch.setattr("detection.cli.detect.open_detector", lambda args: FakeDetector())
+    monkeypatch.setattr("detection.cli.detect.open_detector", lambda args, **_: FakeDetector())
     monkeypatch.chdir(tmp_path)
 
     def run(*args):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from detection.cli.main import main
+from detection.cli.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main(["detect", *sys.argv[1:]]))
+    sys.argv.insert(1, "detect")
+    entry()

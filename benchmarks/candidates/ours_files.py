@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from detection.cli.main import main as mobilessd
 
-SAID = re.compile(r"([\d,]+) pictures.* in ([\d.]+) s")
+SAID = re.compile(r"([\d,]+) pictures, .* in [\d.]+ s \(([\d.]+) pictures/s\)")
 
 
 def main():
@@ -26,11 +26,12 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as said:
         options = ["--weights", args.weights, "--threads", args.threads, "--score", "0.01"]
-        code = mobilessd(["detect", args.images, "--shards", folder, "--shard-format", "jsonl", *options])
+        code = mobilessd(["detect", args.images, "--shards", folder, *options])
     found = SAID.search(said.getvalue())
     if code or not found:
         sys.exit(f"failed: {said.getvalue()}")
-    numbers = {"pictures": int(found[1].replace(",", "")), "seconds": float(found[2])}
+    pictures = int(found[1].replace(",", ""))
+    numbers = {"pictures": pictures, "seconds": pictures / float(found[2])}
     Path(args.out).write_text(json.dumps(numbers))
 
 

@@ -8,6 +8,7 @@ never crosses from one shard into the next: what a shard holds does not depend o
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from detection.core.errors import BadPictureError
 from detection.core.preprocess import decode_image, read_image
 from detection.detector import Detector
 
+TURN = 0.001  # seconds: a callback of the network that needs Python waits that long for a thread that computes in it
 FETCHING = 16  # pictures asked for at once where they come from an address: a store is slow to answer, not to send
 
 
@@ -77,6 +79,7 @@ def make_shards(
 
     Raises MobileSSDError where a store cannot be reached; a picture that cannot be read is no error, it is written down.
     """
+    sys.setswitchinterval(TURN)
     for shard, looked in _look(task, detector, shards, seen):
         problems = tuple((one.name, one.problem) for one in looked if one.problem)
         objects = sum(len(one.detections) for one in looked if one.detections is not None)

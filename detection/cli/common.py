@@ -30,12 +30,21 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     result.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog")
 
 
-def open_detector(args: argparse.Namespace, score: float | None = None) -> Detector:
+def open_detector(args: argparse.Namespace, score: float | None = None, at_once: bool = False) -> Detector:
     """The detector that `args` (of `add_detector_arguments`) asks for.
 
     `score` is the floor when --score was not given (evaluation wants 0.01). None means for display: the threshold that
-    stands in the card of the weights, else 0.3 (`Detector` decides).
+    stands in the card of the weights, else 0.3 (`Detector` decides). at_once: one picture comes soon, so the runtime gets
+    ready for it while the rest is imported, which is a quarter of such a start.
     """
+    from detection.runtimes import open_runtime
+    from detection.weights.source import open_weights
+    from detection.zoo import DEFAULT
+
+    weights = open_weights(args.weights or DEFAULT)
+    runtime = open_runtime(weights, args.runtime, args.device, args.precision, args.threads)
+    if at_once and hasattr(runtime, "start"):
+        runtime.start()
     from detection.detector import Detector
 
     options = {
@@ -43,10 +52,9 @@ def open_detector(args: argparse.Namespace, score: float | None = None) -> Detec
         "iou": args.iou,
         "max_detections": args.max_det,
         "classes": args.classes,
-        "threads": args.threads,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    return Detector(args.weights, device=args.device, runtime=args.runtime, precision=args.precision, **given)
+    return Detector.of(weights.card, runtime, weights.source, **given)
 
 
 def describe_runtime(runtime: object) -> str:

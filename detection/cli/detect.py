@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,8 @@ from detection.cli.common import add_detector_arguments, in_words, open_detector
 from detection.core.errors import BadPictureError, MobileSSDError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from detection.cli.outputs import Findings, OutputNames
     from detection.core.media import Source
     from detection.detector import Detector
@@ -60,13 +61,8 @@ def run(args: argparse.Namespace) -> int:
     check(args, OUTPUT)
     if args.shards:
         return run_bulk(args)
-    detector = None
-    if Path(args.weights or "").suffix in (
-        ".xml",
-        ".onnx",
-    ):  # compiles while the rest is imported: a fifth of the start
-        detector = open_detector(args)
-        detector.start()
+    quick = not args.weights or Path(args.weights).suffix in (".xml", ".onnx")  # nothing to fetch or to convert
+    detector = open_detector(args, at_once=True) if quick else None
     from detection.cli.outputs import Findings, OutputNames
     from detection.core.media import find_sources
 
@@ -76,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             raise MobileSSDError(f"{path}: is a folder: name a file in it")
     names = None if args.no_draw else OutputNames(args.output, sources)
     findings = Findings(sources)
-    detector = detector or open_detector(args)
+    detector = detector or open_detector(args, at_once=True)
     print(detector, flush=True)
     job = _Job(detector, names, findings, alone=len(sources) == 1)
     begin, stopped = time.perf_counter(), False
@@ -110,6 +106,8 @@ class _Job:
         self.done = self.pictures = self.frames = self.boxes = self.bad = self.bad_named = 0
 
     def run(self, sources: list[Source]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         from detection.cli.outputs import picture_suffix
 
         with ThreadPoolExecutor(2) as pool, progress(len(sources), " sources") as bar:

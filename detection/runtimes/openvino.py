@@ -9,7 +9,6 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -96,15 +95,15 @@ class OpenVINORuntime:
         self._local = threading.local()
         if not self._blob().exists():  # else it may not be needed; and a bad file is found out at once
             self._read()
-        self._latency: Future | None = None
+        self._compiling: threading.Thread | None = None
+        self._compiled: Any = None  # or the exception that ended the thread
 
     def start(self) -> None:
         """Begins to compile for one picture at a time, which takes long and needs no Python, and returns at once."""
         with self._lock:
-            if self._latency is None:
-                pool = ThreadPoolExecutor(1, "compile")
-                self._latency = pool.submit(self._compile_for_one)
-                pool.shutdown(wait=False)
+            if self._compiling is None:
+                self._compiling = threading.Thread(target=self._compile, name="compile")
+                self._compiling.start()
 
     def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(pictures) == 1:
@@ -115,8 +114,11 @@ class OpenVINORuntime:
         request = getattr(self._local, "request", None)
         if request is None:  # a request of its own for each thread: requests are not shared safely
             self.start()
-            assert self._latency is not None
-            request = self._local.request = self._latency.result().create_infer_request()
+            assert self._compiling is not None
+            self._compiling.join()
+            if isinstance(self._compiled, BaseException):
+                raise self._compiled
+            request = self._local.request = self._compiled.create_infer_request()
         request.infer([np.ascontiguousarray(picture)], share_inputs=True)
         return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
 
@@ -124,7 +126,8 @@ class OpenVINORuntime:
         with self._lock:
             if self._queue is None:
                 compiled = self._core.compile_model(self._read(), "CPU", self._settings("THROUGHPUT", self.threads))
-                self._queue = library().AsyncInferQueue(compiled, self.threads)
+                # More places than streams: a stream need not wait until Python has taken an output away.
+                self._queue = library().AsyncInferQueue(compiled, 4 * self.threads)
             outputs: list[Any] = [None] * len(pictures)
 
             def keep(request: Any, index: int) -> None:
@@ -143,6 +146,12 @@ class OpenVINORuntime:
                 model.reshape(self._shape)
                 self._model = model
             return self._model
+
+    def _compile(self) -> None:
+        try:
+            self._compiled = self._compile_for_one()
+        except BaseException as error:  # whoever needs the network is told
+            self._compiled = error
 
     def _compile_for_one(self) -> Any:
         """The network ready to run one picture. What was compiled is kept, which halves the time of the next start."""
