@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from detection.core.errors import BadWeightsError
 
+MARK = 12  # hexadecimal digits of a hash: of a hundred thousand pictures no two are likely to share them
 FORMAT = 1  # raised when a reader of today could misread a card of tomorrow
 
 
@@ -20,8 +22,9 @@ class Card:
     feature_maps: (height, width) of each map at the spec's input size, so that anchors can be laid without torch.
     score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes.
     folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
-    training. metrics: a list of {split, protocol, images, AP, ...}. training_images: SHA-256 of each picture's file.
-    precision: how the file holds its weights: float32, float16 or int8.
+    training. metrics: a list of {split, protocol, images, AP, ...}.
+    training_images: the first twelve digits of the SHA-256 of each picture's file (longer ones are cut); in the file
+    they are one text, six bytes each in base64. precision: how the file holds its weights: float32, float16 or int8.
     """
 
     spec: dict[str, Any]
@@ -41,6 +44,9 @@ class Card:
     precision: str = "float32"
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        self.training_images = tuple(digits[:MARK] for digits in self.training_images)
+
     @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) of the network's input in pixels."""
@@ -48,13 +54,17 @@ class Card:
         return int(height), int(width)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
+        marks = binascii.b2a_base64(bytes.fromhex("".join(self.training_images)), newline=False).decode()
+        return json.dumps(asdict(self) | {"training_images": marks}, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str, name: str = "card") -> Card:
         """Reads a card; `name` is the file that an error message names."""
         try:
             data = json.loads(text)
+            if isinstance(marks := data.get("training_images"), str):
+                digits = binascii.a2b_base64(marks).hex()
+                data["training_images"] = [digits[i : i + MARK] for i in range(0, len(digits), MARK)]
             known = {f.name for f in fields(Card)}
             card = Card(**{key: value for key, value in data.items() if key in known})
         except (ValueError, TypeError, AttributeError) as error:
@@ -66,5 +76,4 @@ class Card:
         card.class_names = tuple(card.class_names)
         card.category_ids = tuple(card.category_ids)
         card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)
-        card.training_images = tuple(card.training_images)
         return card

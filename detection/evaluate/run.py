@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from detection.core.card import MARK
 from detection.core.detections import Detections
 from detection.core.errors import BadDataError, BadPictureError
 from detection.core.files import sha256_of
@@ -76,11 +77,11 @@ def detect_all(
     """The detections of every picture of `truth`, in categories of `truth`.
 
     images: the folder of the pictures. batch: pictures that the network sees at once. workers: threads that decode
-    (default: one for each core, at most 8). training_images: SHA-256 hashes of the files that the model was trained on.
+    (default: one for each core, at most 8). training_images: `Card.training_images` of the model.
     A picture that is missing or broken is reported and counts as without detections; BadDataError if that is all of
     them.
     """
-    hashes = frozenset(training_images)
+    hashes = frozenset(digits[:MARK] for digits in training_images)
     workers = workers or min(8, os.cpu_count() or 1)
     start, network = time.perf_counter(), 0.0
     found: list[Results] = []
@@ -140,7 +141,7 @@ def _load(detector: Stages, truth: GroundTruth, images: Path, index: int, hashes
         picture = read_image(path)
     except BadPictureError as error:
         return _Loaded(index, problem=str(error))
-    known = bool(hashes) and sha256_of(path) in hashes
+    known = bool(hashes) and sha256_of(path)[:MARK] in hashes
     height, width = picture.shape[:2]
     return _Loaded(index, detector.prepare([picture]), (height, width), trained_on=known)
 
