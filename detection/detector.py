@@ -44,7 +44,7 @@ class Detector:
         max_detections: int = 100,
         classes: Sequence[str] | None = None,
     ) -> None:
-        weights = open_weights(name_or_path or default_weights())
+        weights = open_weights(name_or_path)
         rules = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
         self._set_up(weights.card, open_runtime(weights, runtime, device, precision, threads), weights.source, rules)
 
@@ -139,10 +139,3 @@ class Detector:
             )
             raise MobileSSDError(f"{self.source} has no class {name!r}{hint}")
         return known[canonical(name)]
-
-
-def default_weights() -> str:
-    """The weights that every command uses when none are named."""
-    from detection.zoo import DEFAULT
-
-    return DEFAULT

@@ -16,7 +16,7 @@ from detection.bulk.shards import Shard, check_format, cut, errors_in, file_name
 from detection.bulk.sources import Pictures, list_pictures
 from detection.bulk.work import Finished, Task, make_shards
 from detection.core.card import Card
-from detection.detector import Detector, default_weights
+from detection.detector import Detector
 from detection.runtimes import choose
 from detection.weights.source import Weights, open_weights
 
@@ -67,7 +67,7 @@ def detect_in_bulk(order: Order, say: Callable[[str], Any] = print) -> Outcome:
     """
     check_format(order.kind)
     folder = open_folder(order.place)
-    weights = open_weights(order.weights or default_weights())
+    weights = open_weights(order.weights)
     options = _resolved(order)
     runtime = choose(weights, options["device"]) if options["runtime"] == "auto" else options["runtime"]
     with contextlib.ExitStack() as stack:
@@ -110,7 +110,7 @@ def _engine(
     order: Order, weights: Weights, options: dict[str, Any], runtime: str, stack: contextlib.ExitStack
 ) -> tuple[Any, str]:
     """What makes shards: (missing, progress) -> the finished ones; and a line that says what that is."""
-    name = order.weights or default_weights()
+    name = weights.source
     if order.engine == "local":
         cores = os.cpu_count() or 1
         task = Task(name, options, "", order.batch, cores, order.kind)

@@ -91,13 +91,12 @@ def _candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     import os
 
     from detection.benchmark.candidates import candidates_of, peers_of, random_weights, variant
-    from detection.detector import default_weights
     from detection.weights.source import open_weights
-    from detection.zoo import list_architectures
+    from detection.zoo import DEFAULT, list_architectures
 
     threads = [count or os.cpu_count() or 1 for count in args.threads]
     found: list[Candidate] = []
-    for number, name in enumerate(args.weights or [default_weights()]):
+    for number, name in enumerate(args.weights or [DEFAULT]):
         for size in args.input_sizes or [None]:
             for alpha in args.alphas or [None]:
                 if name in list_architectures() and not Path(name).exists():

@@ -39,9 +39,8 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     """
     from detection.runtimes import open_runtime
     from detection.weights.source import open_weights
-    from detection.zoo import DEFAULT
 
-    weights = open_weights(args.weights or DEFAULT)
+    weights = open_weights(args.weights)
     runtime = open_runtime(weights, args.runtime, args.device, args.precision, args.threads)
     if at_once and hasattr(runtime, "start"):
         runtime.start()

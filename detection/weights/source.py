@@ -46,10 +46,12 @@ class Weights:
         return self.path.suffix in EXPORTED
 
 
-def open_weights(name_or_path: str | os.PathLike) -> Weights:
-    """Finds weights by zoo name or path, of any kind known; raises MobileSSDError, one line, where there are none."""
-    from detection.zoo import resolve
+def open_weights(name_or_path: str | os.PathLike | None) -> Weights:
+    """Finds weights by zoo name or path, of any kind known; None means the ones that ship. Raises MobileSSDError, one
+    line, where there are none."""
+    from detection.zoo import DEFAULT, resolve
 
+    name_or_path = name_or_path or DEFAULT
     path = resolve(str(name_or_path))
     from detection.runtimes.exported import card_of, is_exported
 
