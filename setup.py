@@ -62,6 +62,8 @@ EXTRAS = {
         "supervision>=0.20",
         "httpx>=0.27",
         "pillow>=10",
+        # Its wheel carries public-domain photographs: a cat and an astronaut.
+        "scikit-image>=0.22",
         "build>=1.2",
         # An S3 store on loopback; its extra [server] would bring thirty packages more.
         "moto[s3]>=5",

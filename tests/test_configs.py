@@ -14,7 +14,7 @@ from detection.ssd.spec import SSDSpec
 from detection.train.config import TrainConfig
 from detection.train.recipes import CONFIGS, list_configs, load_config
 from detection.train.schedule import learning_rate, resolve
-from detection.zoo import spec_for
+from detection.zoo import DEFAULT, spec_for
 
 COCO = 117_266  # pictures of train2017 that have boxes
 TF = 115_228  # pictures that TensorFlow's detectors were trained on
@@ -249,8 +249,8 @@ class TestStrictness:
 
 
 class TestInstalled:
-    def test_a_wheel_carries_every_recipe(self, tmp_path):
-        """They lie in configs/ here and within the package there, where `CONFIGS` looks first."""
+    def test_a_wheel_carries_every_recipe_and_the_weights_that_ship(self, tmp_path):
+        """Recipes lie in configs/ here and within the package there, where `CONFIGS` looks first."""
         root = CONFIGS.parent
         command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", tmp_path]
         subprocess.run(command, cwd=root, check=True, capture_output=True)
@@ -259,6 +259,10 @@ class TestInstalled:
         ask = "import detection.train.recipes as c; print(c.CONFIGS); print(*c.list_configs())"
         done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True)
         assert done.stdout.split() == [str(tmp_path / "detection" / "train" / "configs"), *list_configs()]
+        ask = "from detection.weights.source import open_weights as o; print(o(None).path, o(None).graph)"
+        done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True)
+        here = tmp_path / "detection" / "weights" / DEFAULT
+        assert done.stdout.split() == [f"{here}.safetensors", f"{here}.onnx"]
 
     def test_finetuning_needs_no_folder_of_recipes(self, tmp_path, monkeypatch):
         expected = load_config("finetune", {"epochs": 3})

@@ -79,6 +79,13 @@ def test_it_finds_the_person_of_the_portrait(default):
     assert found.names[0] == "person" and set(found.names) <= {"person", "tie"}
 
 
+@pytest.mark.parametrize("name, there", [("chelsea.png", {"cat"}), ("astronaut.png", {"person"})])
+def test_it_finds_the_cat_and_the_astronaut(default, name, there):
+    skimage = pytest.importorskip("skimage", reason="needs scikit-image's photographs")
+    found = set(default(Path(skimage.__file__).parent / "data" / name).names)
+    assert there <= found <= there | {"bed", "chair", "couch"}
+
+
 @pytest.mark.parametrize("name", SEEN)
 def test_everyday_photographs(default, shared, name):
     there, maybe = SEEN[name]
