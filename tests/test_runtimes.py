@@ -1,6 +1,7 @@
 """The runtimes: one answer from all of them, the choice between them, and what cannot go together in one line."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 import threading
@@ -54,6 +55,14 @@ def test_every_runtime_says_what_torch_says(small, runtime, number):
     said = open_runtime(weights, runtime, threads=1)(batch(number))
     for ours, theirs in zip(said, reference):
         assert ours.shape == theirs.shape and ours.dtype == np.float32
+        assert np.abs(ours - theirs).max() < 1e-4
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_torch_says_what_torch_says(small):
+    compiled = open_runtime(open_weights(small), "torch-compiled", "cpu", threads=1)
+    assert compiled.name == "torch-compiled"
+    for ours, theirs in zip(compiled(batch(1)), open_runtime(open_weights(small), "torch", "cpu", threads=1)(batch(1))):
         assert np.abs(ours - theirs).max() < 1e-4
 
 

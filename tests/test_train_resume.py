@@ -14,6 +14,7 @@ from detection.train.state import LAST, PREVIOUS, read_state
 OPTIMIZERS = {
     "sgd": {"optimizer": {"kind": "sgd", "lr": 0.02, "nesterov": True}},
     "adamw": {"optimizer": {"kind": "adamw", "lr": 2e-3}, "accumulate": 2},
+    "int8": {"optimizer": {"kind": "adamw", "lr": 2e-3}, "round_to_int8": True},
     "rmsprop": {"optimizer": {"kind": "rmsprop", "lr": 4e-3, "weight_decay": 4e-5}, "ema": {"decay": 0}},
 }
 
@@ -46,7 +47,9 @@ def _no_report(monkeypatch):
     runs.without_report(monkeypatch)
 
 
-@pytest.mark.parametrize(("kind", "before", "after"), [("sgd", 0, 2), ("adamw", 2, 0), ("rmsprop", 0, 0)])
+@pytest.mark.parametrize(
+    ("kind", "before", "after"), [("sgd", 0, 2), ("adamw", 2, 0), ("int8", 0, 0), ("rmsprop", 0, 0)]
+)
 def test_stopped_in_mid_epoch_and_resumed(data, whole, tmp_path, monkeypatch, capfd, kind, before, after):
     """Step 7 of 10: between evaluations (5 and 10), log rows (4 and 8) and the ends of epochs (3 and 6 steps)."""
     with monkeypatch.context() as patch:

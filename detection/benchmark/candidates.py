@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 PRECISIONS = {
     "torch": ("float32", "bfloat16"),
+    "torch-compiled": ("float32", "bfloat16"),
     "openvino": ("float32", "bfloat16"),
     "onnxruntime": ("float32",),
     "litert": ("float32",),
 }
+USUAL = [runtime for runtime in PACKAGES if runtime != "torch-compiled"]  # which compiles for a minute: when named
 PEERS = {"torchvision": "torchvision ssdlite320, random weights", "opencv": "OpenCV DNN"}
 
 
@@ -52,7 +54,7 @@ def candidates_of(
     """All sensible combinations for one set of weights. A runtime asked for by name that cannot be is an error, one
     line; one that is merely not installed is left out."""
     found = []
-    for runtime in runtimes or PACKAGES:
+    for runtime in runtimes or USUAL:
         if not runtime_installed(runtime):
             if runtimes:
                 raise MissingPackageError(f"runtime {runtime} is not installed: pip install {PACKAGES[runtime]}")

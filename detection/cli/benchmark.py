@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", nargs="*", metavar="W", help="weights files or names (default: those of the house)")
     what = parser.add_argument_group("what is timed")
     what.add_argument(
-        "--runtimes", type=words, metavar="A,B", help="torch, openvino, onnxruntime, litert (default: all)"
+        "--runtimes",
+        type=words,
+        metavar="A,B",
+        help="torch, openvino, onnxruntime, litert (default: these), torch-compiled",
     )
     what.add_argument("--precisions", type=words, metavar="A,B", help="float32, bfloat16, int8 (default: all)")
     what.add_argument("--threads", type=counts, default=[0], metavar="N,M", help="CPU threads (default: all cores)")

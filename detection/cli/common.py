@@ -20,7 +20,8 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--weights", metavar="W", help="weights file or model name (default: the weights of the house)")
     model.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    model.add_argument("--runtime", default="auto", help="auto, torch, openvino, onnxruntime, litert (default: auto)")
+    runtimes = "auto, torch, torch-compiled, openvino, onnxruntime, litert (default: auto)"
+    model.add_argument("--runtime", default="auto", help=runtimes)
     model.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16, int8 (default: auto)")
     model.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
     result = parser.add_argument_group("what is kept")

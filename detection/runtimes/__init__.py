@@ -17,13 +17,14 @@ PACKAGES = {
     "openvino": "openvino",
     "onnxruntime": "onnxruntime",
     "litert": "ai-edge-litert",
+    "torch-compiled": "torch",
 }
 RUNTIMES = ("auto", *PACKAGES)
-MODULES = {"litert": "ai_edge_litert"}  # where the module's name is not the runtime's
+MODULES = {"litert": "ai_edge_litert", "torch-compiled": "torch"}  # where the module's name is not the runtime's
 
 # The files of mobilessd export that each reads as they are.
 READS: dict[str, tuple[str, ...]] = {"torch": (), "openvino": (".xml", ".onnx"), "onnxruntime": (".onnx",)}
-READS["litert"] = (".tflite",)
+READS |= {"litert": (".tflite",), "torch-compiled": ()}
 ONLY = {".xml": "openvino", ".tflite": "litert"}
 
 # The fastest first, float32 and int8 alike, batch 1: measured on x86 (AVX2, AVX-512, AMX); on ARM, OpenVINO has no int8
@@ -69,7 +70,7 @@ def open_runtime(
             )
     if not runtime_installed(runtime):
         raise MissingPackageError(f"runtime {runtime} is not installed: pip install {PACKAGES[runtime]}")
-    if runtime != "torch" and kind not in ("auto", "cpu"):
+    if not runtime.startswith("torch") and kind not in ("auto", "cpu"):
         raise MobileSSDError(f"runtime {runtime} runs on the CPU here, not on {device}; use --runtime torch")
     if weights.exported and weights.path.suffix not in READS[runtime]:
         raise MobileSSDError(
@@ -90,7 +91,7 @@ def open_runtime(
         return open_litert(weights, precision, threads)
     from detection.runtimes.torch import TorchRuntime
 
-    return TorchRuntime(weights, device, precision, threads)
+    return TorchRuntime(weights, device, precision, threads, compiled=runtime == "torch-compiled")
 
 
 def installed(package: str) -> bool:

@@ -1,4 +1,4 @@
-"""The torch runtime: batch norms fused into the convolutions, channels_last."""
+"""The torch runtime: batch norms fused into the convolutions, channels_last; as an option through torch.compile."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfl
 
 
 class TorchRuntime:
-    """See `detection.runtimes.Runtime`."""
+    """See `detection.runtimes.Runtime`. compiled: the first call of a batch size compiles for a minute."""
 
     name = "torch"
 
     def __init__(
-        self, weights: Weights, device: str = "auto", precision: str = "auto", threads: int | None = None
+        self,
+        weights: Weights,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        compiled: bool = False,
     ) -> None:
         if precision not in DTYPES:
             raise MobileSSDError(f"runtime torch has no precision {precision!r}; there are {', '.join(DTYPES)}")
@@ -34,6 +39,9 @@ class TorchRuntime:
         if device == "cpu":
             torch.set_num_threads(self.threads)
         self._take(load_checkpoint(weights.path)[0], device, DTYPES[precision])
+        if compiled:
+            self.name = "torch-compiled"
+            self.network.compile()
 
     @classmethod
     def of(cls, ssd: SSD, device: str = "cpu") -> TorchRuntime:

@@ -157,6 +157,7 @@ class TrainConfig:
     "frozen". freeze: that many stages of the backbone (`freeze.stages`), or prefixes of module names.
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
     clip_norm: largest norm of the gradient, 0 for none. precision: "auto" asks the processor. compile: "auto" measures.
+    round_to_int8: the network computes as an int8 file would, for `mobilessd quantize` afterwards (`rounding`).
     evaluate_every: 0 for once, at the end. keep_every: weights that stay beside the best and the last, 0 for none.
     log_every: steps. patience: evaluations without a better mAP before the run ends, 0 for never.
     workers: processes that load pictures. cache_mb: memory for decoded pictures.
@@ -187,6 +188,7 @@ class TrainConfig:
     difficult: Literal["ignore", "drop", "train"] = "ignore"
     clip_norm: float = 10.0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    round_to_int8: bool = False
     compile: Literal["auto"] | bool = "auto"
     evaluate_every: float = 1000
     keep_every: float = 0

@@ -34,6 +34,7 @@ from detection.train.history import History
 from detection.train.losses import detection_losses, global_positives
 from detection.train.meter import Meter
 from detection.train.optim import set_learning_rate
+from detection.train.rounding import Rounded
 from detection.train.schedule import learning_rate, resolve
 from detection.train.speed import autocast, compile_network
 from detection.train.state import pack, restore_rng, unpack_optimizer, write_state
@@ -165,6 +166,8 @@ def network_of(job: Job, compiled: bool = False) -> nn.Module:
     """The module that is called, made once: normalisation inside, gradients shared by processes, compiled if wanted."""
     if job.network is None:
         network: nn.Module = Deployable(job.ssd).to(job.device)
+        if job.config.round_to_int8:
+            network = Rounded(network)
         if job.world.size > 1:
             devices = [job.world.local_rank] if job.device.startswith("cuda") else None
             network = nn.parallel.DistributedDataParallel(network, device_ids=devices)
