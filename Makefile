@@ -32,7 +32,7 @@ install:
 	"$(TARGET)" -m pip install --force-reinstall --no-deps opencv-python
 
 demo:
-	@"$(TARGET)" -c "import cv2, matplotlib, openvino, torch, detection" 2>/dev/null || $(MAKE) install
+	@"$(TARGET)" -c "import cv2, matplotlib, openvino, detection" 2>/dev/null || $(MAKE) install
 	@"$(TARGET)" tools/demo.py $(IMAGES) $(if $(WEIGHTS),--weights "$(WEIGHTS)") --output "$(OUTPUT)"
 
 test:

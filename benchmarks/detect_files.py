@@ -45,7 +45,7 @@ def main() -> int:
     ]
     on = machine(args.threads)
     series = side_by_side(candidates, args.rounds, args.threads)
-    many = [statistics.median(run.said["pictures"] / run.said["seconds"] for run in part.runs) for part in series[:2]]
+    many = [statistics.median(run.said["pictures_per_second"] for run in part.runs) for part in series[:2]]
     ours, theirs = series[2:]
     bars = {
         "many": (many[0] / many[1], many[0] >= MANY * many[1], f"{MANY} x the loop or more"),

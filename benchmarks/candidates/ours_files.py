@@ -1,4 +1,4 @@
-"""`mobilessd detect DIR --shards`, and how many pictures in how many seconds, as it says itself.
+"""`mobilessd detect DIR --shards`, and how many pictures a second, as it says itself.
 
 python ours_files.py WEIGHTS DIR OUT.json [--threads 2]
 """
@@ -7,16 +7,14 @@ import argparse
 import contextlib
 import io
 import json
-import re
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.bulk import rate_of
 from detection.cli.main import main as mobilessd
-
-SAID = re.compile(r"([\d,]+) pictures, .* in [\d.]+ s \(([\d.]+) pictures/s\)")
 
 
 def main():
@@ -27,12 +25,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as said:
         options = ["--weights", args.weights, "--threads", args.threads, "--score", "0.01"]
         code = mobilessd(["detect", args.images, "--shards", folder, *options])
-    found = SAID.search(said.getvalue())
-    if code or not found:
-        sys.exit(f"failed: {said.getvalue()}")
-    pictures = int(found[1].replace(",", ""))
-    numbers = {"pictures": pictures, "seconds": pictures / float(found[2])}
-    Path(args.out).write_text(json.dumps(numbers))
+    rate = rate_of(said.getvalue(), f"exit code {code}")
+    Path(args.out).write_text(json.dumps({"pictures_per_second": rate}))
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def choose(weights: Weights, device: str = "auto") -> str:
 def _can_open(weights: Weights, runtime: str) -> bool:
     """A checkpoint has to be converted once, which needs torch, and the onnx package for onnxruntime; but for the one
     that ships."""
-    if weights.exported or weights.graph is not None:
+    if weights.ready is not None:
         return True
     if runtime == "onnxruntime":
         return installed("torch") and installed("onnx")

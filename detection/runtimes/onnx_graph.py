@@ -72,18 +72,15 @@ def save(model: Any, target: Path, card: Card) -> None:
 def halve(model: Any) -> None:
     """Stores large weights as float16, in place; what computes stays float32, so the file is half as large and no
     reader is slower, but for the moment of loading."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import numpy_helper
 
-    casts = []
+    names = []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 64:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-        casts.append(helper.make_node("Cast", [f"{name}_half"], [name], f"{name}_widen", to=TensorProto.FLOAT))
-    for cast in reversed(casts):
-        model.graph.node.insert(0, cast)
+        if values.dtype == np.float32 and values.size >= 64:
+            names.append(tensor.name)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_half"))
+    _widen(model.graph, names)
 
 
 def point_into(model: Any, checkpoint: Path) -> None:
@@ -94,26 +91,32 @@ def point_into(model: Any, checkpoint: Path) -> None:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    places = _places(checkpoint)
-    casts = []
+    places, names = _places(checkpoint), []
     for tensor in model.graph.initializer:
-        values, name = numpy_helper.to_array(tensor), tensor.name
-        for kind in (np.float32, np.float16):
-            offset = places.get((values.shape, values.astype(kind).tobytes())) if values.dtype == np.float32 else None
-            if offset is None:
-                continue
-            place = {"location": checkpoint.name, "offset": offset, "length": values.astype(kind).nbytes}
-            tensor.ClearField("raw_data")
-            tensor.data_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, value in place.items():
-                tensor.external_data.add(key=key, value=str(value))
-            if kind is np.float16:
-                tensor.name = f"{name}_half"
-                casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}_widen", to=TensorProto.FLOAT))
-            break
-    for cast in reversed(casts):
-        model.graph.node.insert(0, cast)
+        values = numpy_helper.to_array(tensor)
+        forms = [values, values.astype(np.float16)] if values.dtype == np.float32 else []
+        same = next((form for form in forms if (form.shape, form.tobytes()) in places), None)
+        if same is None:
+            continue
+        place = {"location": checkpoint.name, "offset": places[same.shape, same.tobytes()], "length": same.nbytes}
+        tensor.ClearField("raw_data")
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(same.dtype)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        if same.dtype == np.float16:
+            names.append(tensor.name)
+            tensor.name = f"{tensor.name}_half"
+    _widen(model.graph, names)
+
+
+def _widen(graph: Any, names: list[str]) -> None:
+    """Puts a cast before everything else for each name, whose float16 numbers are now called NAME_half."""
+    from onnx import TensorProto, helper
+
+    for name in reversed(names):
+        cast = helper.make_node("Cast", [f"{name}_half"], [name], f"{name}_widen", to=TensorProto.FLOAT)
+        graph.node.insert(0, cast)
 
 
 def _places(checkpoint: Path) -> dict[tuple[tuple[int, ...], bytes], int]:

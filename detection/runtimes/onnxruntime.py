@@ -25,8 +25,7 @@ class ONNXRuntime:
             raise MobileSSDError(f"runtime onnxruntime has no precision {precision!r} on a CPU; there is float32")
         self.threads = threads or os.cpu_count() or 1
         self.precision = "int8" if weights.card.precision == "int8" else "float32"
-        path = weights.path if weights.exported else weights.graph or converted(weights)
-        self._session = open_session(path, self.threads)
+        self._session = open_session(weights.ready or converted(weights), self.threads)
         known = [output.name for output in self._session.get_outputs()]
         if not set(OUTPUTS) <= set(known):
             raise BadWeightsError(f"{weights.path}: has no outputs encodings and logits; export it again")

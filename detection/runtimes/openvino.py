@@ -86,7 +86,7 @@ class OpenVINORuntime:
             raise MobileSSDError(f"this processor computes no {NAMES[self._hint]} by itself; leave --precision out")
         # What an int8 file does not hold in int8 is computed in float32.
         self.precision = "int8" if weights.card.precision == "int8" else NAMES[self._hint]
-        self._path = weights.path if weights.exported else weights.graph or converted(weights)
+        self._path = weights.ready or converted(weights)
         self._numbers = weights.path  # of the network, where they lie in a file of their own
         self._shape = [1, *weights.card.input_size, 3]
         self._model: Any = None

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from backbones.blocks import ConvNormAct
 from detection.core.errors import MobileSSDError
@@ -57,13 +58,13 @@ def fold_batch_norms(network: nn.Module) -> None:
             continue
         norm, conv = layer.norm, layer.conv
         assert norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        before = norm.running_mean.double()
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        conv.weight.copy_(weight)
+        norm.bias.copy_(bias)
         if conv.bias is not None:
-            before = before - conv.bias.double()
             conv.bias.zero_()
-        conv.weight.copy_(conv.weight.double() * scale.view(-1, 1, 1, 1))
-        norm.bias.copy_(norm.bias.double() - scale * before)
         norm.weight.fill_(1)
         norm.running_mean.zero_()
         norm.running_var.fill_(1 - norm.eps)

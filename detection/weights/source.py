@@ -45,6 +45,11 @@ class Weights:
     def exported(self) -> bool:
         return self.path.suffix in EXPORTED
 
+    @property
+    def ready(self) -> Path | None:
+        """The file that a runtime can read as it is, where nothing has to be converted first."""
+        return self.path if self.exported else self.graph
+
 
 def open_weights(name_or_path: str | os.PathLike | None) -> Weights:
     """Finds weights by zoo name or path, of any kind known; None means the ones that ship. Raises MobileSSDError, one
