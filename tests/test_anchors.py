@@ -1,5 +1,7 @@
 """Anchors: counts, sizes and order of each framework's layout, from published code and files."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,29 @@ def test_a_wrong_number_of_entries_or_an_unknown_layout_is_one_clear_line():
         AnchorSpec("torchvision", {"ratios": [[2]]}).cells(6, (320, 320))
     with pytest.raises(MobileSSDError, match="unknown anchor layout"):
         AnchorSpec("yolo").cells(6, (320, 320))
+
+
+@pytest.mark.parametrize("layout", ["tensorflow", "torchvision", "qfgaohao", "mmdet"])
+@pytest.mark.parametrize("size", [(204, 204), (172, 236)])
+def test_anchors_with_a_base_are_as_many_pixels_large_at_every_input(layout, size):
+    here = AnchorSpec(layout, base=(300, 300)).cells(6, size)
+    for cell, meant in zip(here, AnchorSpec(layout).cells(6, (300, 300)), strict=True):
+        most = 1 if meant.clamp else np.inf
+        pixels = np.array(cell.sizes) * (size[1], size[0])
+        assert pixels == pytest.approx(np.minimum(meant.sizes, most) * 300)
+        assert cell.clamp is None
+    grid = anchors_for(AnchorSpec(layout, base=(300, 300)), maps_of(204), (204, 204))
+    plain = anchors_for(AnchorSpec(layout), maps_of(204), (204, 204))
+    if layout in ("tensorflow", "mmdet"):  # the others clamp
+        assert grid[:, :2] == pytest.approx(plain[:, :2])
+        assert grid[:, 2:] == pytest.approx(plain[:, 2:] * 300 / 204)
+
+
+def test_a_base_equal_to_the_input_changes_nothing_and_outlives_json():
+    spec = SSDSpec(taps=("conv11", "conv13"), extras=TF_EXTRAS, input=InputSpec(size=(300, 300)))
+    small = spec.with_input_size(204, keep_pixels=True)
+    assert small.anchors.base == (300, 300) and spec.with_input_size(204).anchors.base is None
+    assert SSDSpec.from_dict(json.loads(json.dumps(small.to_dict()))) == small
+    assert small.with_input_size(172, keep_pixels=True).anchors.base == (300, 300), "not that of 204"
+    back = small.with_input_size(300)
+    assert anchors_of(build(back)) == pytest.approx(anchors_of(build(spec)), abs=1e-7)

@@ -80,6 +80,7 @@ class TestRuns:
             torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
 
     def test_the_teacher_itself_never_changes(self, data, teacher, tmp_path, monkeypatch):
+        monkeypatch.setattr("detection.train.frozen_teacher.choose", lambda *_: "torch")
         jobs = []
         fit = loop.fit
         monkeypatch.setattr("detection.train.run.fit", lambda job, *rest: (jobs.append(job), fit(job, *rest)))
@@ -109,14 +110,31 @@ class TestFit:
         with pytest.raises(MobileSSDError, match="does not know horse; see --class-map"):
             self.made(teacher, ("disc", "horse"))
 
+    def test_a_runtime_computes_it_where_one_is_installed(self, teacher, monkeypatch):
+        pytest.importorskip("openvino", reason="needs openvino")
+        fast = self.made(teacher, NAMES)
+        assert not isinstance(fast.network, torch.nn.Module) and fast.compiled() is fast
+        monkeypatch.setattr("detection.train.frozen_teacher.choose", lambda *_: "torch")
+        slow = self.made(teacher, NAMES)
+        x = torch.randint(0, 256, (3, 96, 96, 3), dtype=torch.uint8)
+        for mine, other in zip(fast.network(x), slow.network(x)):
+            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
     def test_a_background_that_means_something_else_is_left_out(self, teacher):
         assert self.made(teacher, NAMES).background
         assert not self.made(teacher, NAMES[:2]).background, "it stands for all but three classes, not all but two"
         assert not self.made(teacher, NAMES, focal=True).background
 
-    def test_a_teacher_of_another_size_is_laid_out_anew(self, teacher):
+    def test_a_teacher_of_another_size_is_laid_out_anew_with_a_warning(self, teacher, caplog):
         found = self.made(teacher, NAMES, input_size=160)
         assert found.network.ssd.spec.input.size == (160, 160)
+        assert "was made for 96x96; at 160x160 all its boxes have the wrong size" in caplog.text
+
+    def test_a_teacher_of_another_size_whose_anchors_keep_their_pixels_is_right(self, teacher, caplog):
+        ssd = build(load_checkpoint(teacher)[0].spec.with_input_size(80, keep_pixels=True))
+        card = Card(ssd.spec.to_dict(), NAMES, (1, 2, 3), feature_maps(ssd))
+        found = teacher_for(DistillationConfig(teacher=teacher), ssd, card, {}, False, "cpu")
+        assert found.network.ssd.spec == ssd.spec and not caplog.text
 
     def test_other_anchors_are_refused(self, teacher):
         with pytest.raises(MobileSSDError, match="anchors that are not the student's"):

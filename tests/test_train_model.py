@@ -104,6 +104,21 @@ class TestClassRows:
             assert torch.equal(mine, other)
         assert len(anchors_of(new.ssd)) == outputs[0].shape[1]
 
+    @pytest.mark.parametrize(
+        "taller, wider, kept", [(-16, -16, True), (0, -16, True), (0, 64, False), (-16, 64, False)]
+    )
+    def test_only_a_smaller_input_keeps_the_pixels_of_the_anchors(self, weights, taller, wider, kept):
+        path, ssd = weights
+        height, width = ssd.spec.input.size
+        new = from_weights(path, NAMES, (1, 2, 3, 4), (height + taller, width + wider))
+        assert (new.ssd.spec.anchors.base == (height, width)) is kept
+        line = f"the anchors keep the pixels that they have at {width}x{height}"
+        assert (line in new.said) is kept
+
+    def test_the_same_input_keeps_everything(self, weights):
+        path, ssd = weights
+        assert from_weights(path, NAMES, (1, 2, 3, 4), ssd.spec.input.size).ssd.spec == ssd.spec
+
 
 def test_rows_are_carried_over_to_the_bit(weights):
     path, ssd = weights

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,27 @@ Size = tuple[int, int]  # height, width
 
 @dataclass(frozen=True)
 class AnchorSpec:
-    """A named layout and its numbers; `LAYOUTS` lists the names, each function's arguments are the options."""
+    """A named layout and its numbers; `LAYOUTS` lists the names, each function's arguments are the options.
+
+    base: the input (height, width) that the sizes are meant for; None: any. With a base the anchors are as many pixels
+    large at every input size, which is what a network that was trained at the base sees in a smaller picture.
+    """
 
     layout: str = "tensorflow"
     options: dict[str, Any] = field(default_factory=dict)
+    base: Size | None = None
 
     def cells(self, maps: int, input_size: Size) -> list[Cell]:
         """The anchors of one cell of each of `maps` feature maps, for an input of (height, width) pixels."""
         if self.layout not in LAYOUTS:
             raise MobileSSDError(f"unknown anchor layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
-        return LAYOUTS[self.layout](maps, input_size, **self.options)
+        cells = LAYOUTS[self.layout](maps, input_size, **self.options)
+        if self.base is None:
+            return cells
+        meant = LAYOUTS[self.layout](maps, self.base, **self.options)
+        return [
+            replace(cell, sizes=_in_pixels(one, self.base, input_size), clamp=None) for cell, one in zip(cells, meant)
+        ]
 
     def per_cell(self, maps: int, input_size: Size) -> tuple[int, ...]:
         """How many anchors a cell of each map has: what the heads need to know."""
@@ -50,6 +61,13 @@ class Cell:
     step: tuple[float, float] | None = None
     offset: tuple[float, float] = (0.5, 0.5)
     clamp: str | None = None
+
+
+def _in_pixels(cell: Cell, base: Size, input_size: Size) -> tuple[tuple[float, float], ...]:
+    """A cell's sizes at `base`, clamped there, as fractions of another input."""
+    most = math.inf if cell.clamp is None else 1.0
+    (base_h, base_w), (height, width) = base, input_size
+    return tuple((min(w, most) * base_w / width, min(h, most) * base_h / height) for w, h in cell.sizes)
 
 
 def anchors_for(spec: AnchorSpec, feature_maps: Sequence[Size], input_size: Size) -> np.ndarray:

@@ -114,9 +114,12 @@ class SSDSpec:
     def with_classes(self, number: int) -> SSDSpec:
         return replace(self, num_classes=number)
 
-    def with_input_size(self, size: int | Size) -> SSDSpec:
+    def with_input_size(self, size: int | Size, *, keep_pixels: bool = False) -> SSDSpec:
+        """keep_pixels: the anchors stay as many pixels large as they are now; otherwise the same share of the input."""
         size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-        return replace(self, input=replace(self.input, size=size))
+        base = self.input.size if keep_pixels and self.anchors.base is None else self.anchors.base
+        anchors = replace(self.anchors, base=base)
+        return replace(self, input=replace(self.input, size=size), anchors=anchors)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and YAML (tuples become lists)."""

@@ -46,7 +46,8 @@ def from_weights(
     """Weights of any kind, fitted to the classes of a data set.
 
     A class of the data takes the rows of the weights' class of the same name (VOC's and COCO's spellings are one;
-    class_map names others: data's name -> weights' name); the rest start anew.
+    class_map names others: data's name -> weights' name); the rest start anew. At a smaller input than the weights' own
+    the anchors keep their pixels: a network knows sizes in pixels, and else every box would begin too small.
     """
     from detection.weights.source import open_weights
 
@@ -54,18 +55,29 @@ def from_weights(
     if weights.exported:
         raise MobileSSDError(f"{path}: an exported file cannot be trained; name the .safetensors it was made from")
     ssd, card = load_checkpoint(weights.path)
-    old_names = card.class_names
-    spec = ssd.spec if input_size is None else ssd.spec.with_input_size(input_size)
+    old_names, base = card.class_names, ssd.spec.anchors.base
+    spec = ssd.spec if input_size is None else resized(ssd.spec, input_size)
     sources = class_sources(class_names, old_names, class_map or {})
     same = list(sources) == list(range(len(old_names))) and len(class_names) == len(old_names)
     if not same or spec != ssd.spec:
         ssd = transfer(ssd, spec.with_classes(len(class_names)), sources, class_bias)
     said = [f"weights: {path} ({ssd.spec.backbone}, {spec.input.size[1]}x{spec.input.size[0]} pixels)"]
+    if spec.anchors.base != base and spec.anchors.base is not None:
+        said.append("the anchors keep the pixels that they have at {1}x{0}".format(*spec.anchors.base))
     if not same:
         said.append(_class_line(class_names, old_names, sources))
     folded = ssd if card.folded_norms else None
     card.source = f"fine-tuned from {card.name or path}"
     return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, folded)
+
+
+def resized(spec: SSDSpec, size: tuple[int, int]) -> SSDSpec:
+    """A network for another input size, ready for the weights that it has: a smaller input keeps the anchors' pixels.
+
+    A larger one does not: its objects may be larger than any anchor then, and training has to move the sizes anyway.
+    """
+    smaller = size != spec.input.size and all(new <= old for new, old in zip(size, spec.input.size))
+    return spec.with_input_size(size, keep_pixels=smaller)
 
 
 def from_scratch(
