@@ -24,7 +24,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(data, tmp_path_factory):
-    """For the recipe that needs a network to begin with."""
+    """For the recipes that need a network to begin with, or one to learn from."""
     with pytest.MonkeyPatch.context() as patch:
         runs.without_report(patch)
         return train(runs.request(data, tmp_path_factory.mktemp("begin"), steps=1, select=0.0)) / "best.safetensors"
@@ -42,12 +42,13 @@ def shrunk(name, weights):
         "log_every": 1,
         "cache_mb": 0,
     }
+    taught = {"distillation.teacher": str(weights)} if config.distillation.teacher else {}
     if config.model is None:
-        taught = {"distillation.teacher": str(weights)} if config.distillation.teacher else {}
         return load_config(name, small | taught | {"weights": str(weights)})
     vgg = "vgg" in config.model  # whose last layers need so large an input
     options = dict(config.options) | {"alpha": 0.125 if vgg else 0.25}
-    return load_config(name, small | {"options": options, "input_size": 288 if vgg else 96})
+    size = 288 if vgg else 96
+    return load_config(name, small | taught | {"options": options, "input_size": size, "weights": None})
 
 
 @pytest.mark.parametrize("name", list_configs())
