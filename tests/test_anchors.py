@@ -10,6 +10,7 @@ from detection.core.boxes import to_xyxy
 from detection.core.errors import MobileSSDError
 from detection.ssd.network import anchors_of, build, feature_maps
 from detection.ssd.spec import ExtraSpec, InputSpec, SSDSpec
+from detection.zoo import spec_for
 
 TF_EXTRAS = tuple(ExtraSpec(c, c // 2) for c in (512, 256, 256, 128))
 
@@ -111,6 +112,7 @@ def test_a_base_equal_to_the_input_changes_nothing_and_outlives_json():
     spec = SSDSpec(taps=("conv11", "conv13"), extras=TF_EXTRAS, input=InputSpec(size=(300, 300)))
     small = spec.with_input_size(204, keep_pixels=True)
     assert small.anchors.base == (300, 300) and spec.with_input_size(204).anchors.base is None
+    assert spec_for("ssd_mobilenet_v1", input_size=204, anchor_base=300).anchors == small.anchors
     assert SSDSpec.from_dict(json.loads(json.dumps(small.to_dict()))) == small
     assert small.with_input_size(172, keep_pixels=True).anchors.base == (300, 300), "not that of 204"
     back = small.with_input_size(300)

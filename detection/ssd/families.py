@@ -62,6 +62,7 @@ class Options:
     alpha: the width multiplier.  input_size: pixels, one side or (height, width); None: the layout's own.
     num_classes: object classes.  min_depth: the least channels of a layer; None: the layout's own.  extras: "plain" or
     "separable".  stride8: a further tap, for small objects.  taps: the body's maps by name, in the place of the usual.
+    anchor_base: the input size whose anchors, as many pixels large, are taken; None: they grow and shrink with the input.
     """
 
     alpha: float = 1.0
@@ -72,6 +73,7 @@ class Options:
     extras: str | None = None
     stride8: bool = False
     taps: Sequence[str] | None = None
+    anchor_base: int | Size | None = None
 
 
 def ssd_mobilenet_v1(head_kernel: int | None = None, **common: Any) -> SSDSpec:
@@ -182,6 +184,9 @@ def _mobilenet(body: str, options: Options, heads: HeadSpec, usual_extras: str, 
     taps = tuple(options.taps or ((STRIDE_8[body], *taps) if options.stride8 else taps))
     mb1 = layout == "qfgaohao" and body == "mobilenet_v1"
     size = size_of(options.input_size, 320 if layout in ("torchvision", "mmdet") else 300)
+    anchors = _anchors(layout, len(taps) + 4)
+    if options.anchor_base is not None:
+        anchors = replace(anchors, base=size_of(options.anchor_base, 300))
     spec = _common(layout, size, options.num_classes)
     return replace(
         spec,
@@ -191,7 +196,7 @@ def _mobilenet(body: str, options: Options, heads: HeadSpec, usual_extras: str, 
         extras=_extras(layout, body, options.alpha, extras),
         extras_norm=not mb1,
         heads=heads,
-        anchors=_anchors(layout, len(taps) + 4),
+        anchors=anchors,
         activation="relu" if mb1 else spec.activation,
     )
 
