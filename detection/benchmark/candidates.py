@@ -106,24 +106,13 @@ def _bfloat16(runtime: str) -> bool:
 def variant(weights: Weights, folder: Path, input_size: int | None, alpha: float | None) -> tuple[str, str]:
     """The same network at another input size, or an architecture's own of another width with random weights: a file in
     `folder`. Returns its path and a name for it. Needs torch."""
-    from detection.ssd.network import build, feature_maps
-    from detection.ssd.spec import SSDSpec
-    from detection.weights.checkpoint import load_checkpoint, save_checkpoint
+    from detection.weights.resize import resize_weights
 
-    if weights.exported:
-        raise MobileSSDError(f"{weights.path}: an exported file has one size; name weights for --input-sizes")
     name = weights.card.name or weights.path.stem
-    ssd, card = load_checkpoint(weights.path)
-    spec = SSDSpec.from_dict(card.spec)
-    if alpha is not None:
+    if alpha is not None or input_size is None:
         raise MobileSSDError(f"{name}: weights have one width; --alphas goes with an architecture's name")
-    if input_size is not None:
-        other = build(spec.with_input_size(input_size))
-        other.load_state_dict(ssd.state_dict())
-        ssd, spec, name = other, other.spec, f"{name} at {input_size}"
-    path = folder / f"{name.replace(' ', '_').replace('/', '_')}.safetensors"
-    save_checkpoint(path, ssd, replace(card, spec=spec.to_dict(), feature_maps=feature_maps(ssd), name=name))
-    return str(path), name
+    path = folder / f"{name}_at_{input_size}.safetensors".replace("/", "_")
+    return str(path), resize_weights(weights, input_size, path)
 
 
 def random_weights(name: str, folder: Path, input_size: int | None, alpha: float | None) -> tuple[str, str]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detection.cli.common import fraction, positive_int
+from detection.cli.common import fraction, input_size, positive_int
 from detection.core.errors import MobileSSDError
+
+if TYPE_CHECKING:
+    from detection.weights.source import Weights
 
 EPILOG = """examples:
   mobilessd export model.safetensors --output model.onnx
   mobilessd export ssdlite_mobilenet_v2.coco --format openvino --output ssdlite.xml --precision float16
   mobilessd export model.safetensors --output model.onnx --nms --data instances.json --images pictures/
   mobilessd export model.int8.onnx --bundle camera/
+  mobilessd export ssdlite_mobilenet_v2.mobilessd --input-size 236 --output faster.safetensors
 
 A file that is further from its source than rounding explains is not written, and the exit code is 2. --bundle takes
 weights or an exported file, int8 ones too: a folder with the model and one script that needs numpy, OpenCV and a
@@ -25,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="what to write: FILE.onnx, .xml (its .bin beside it), .tflite or .pte (its .json beside it)",
+        help="what to write: FILE.onnx, .xml (its .bin beside it), .tflite or .pte (its .json beside it); with "
+        "--input-size also .safetensors",
     )
     parser.add_argument(
         "--format", choices=("onnx", "openvino", "tflite", "executorch"), help="default: by the name of the output"
@@ -35,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "float16"),
         default="float32",
         help="of the stored weights (default: float32)",
+    )
+    parser.add_argument(
+        "--input-size",
+        type=input_size,
+        metavar="S",
+        help="pixels of the network's input, S or HEIGHTxWIDTH: smaller is faster and sees less (docs/our-weights.md)",
     )
     parser.add_argument("--bundle", metavar="DIR", help="write a folder that detects on a camera by itself")
     inside = parser.add_argument_group("boxes out of the graph itself")
@@ -50,14 +63,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports, says how far the file is from its source; see the parser for `args`."""
+    from detection.weights.source import open_weights
+
     if not args.output and not args.bundle:
         raise MobileSSDError(
             "nothing to write: give --output FILE.onnx, FILE.xml, FILE.tflite or FILE.pte, or --bundle DIR"
         )
     if args.bundle and str(args.output or args.weights).endswith(".pte"):
         raise MobileSSDError("--bundle: runs .onnx, .xml and .tflite files; there is none of an ExecuTorch program")
-    if args.output:
-        _export(args)
+    if args.input_size is not None and not args.output:
+        raise MobileSSDError("--input-size: the network of that size needs a file of its own; give --output, too")
+    if args.output and args.input_size is None:
+        _export(args, open_weights(args.weights))
+    elif args.output:
+        with tempfile.TemporaryDirectory() as folder:
+            _resize(args, Path(folder))
     if args.bundle:
         from detection.export.bundle import write_bundle
 
@@ -66,11 +86,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _export(args: argparse.Namespace) -> None:
+def _resize(args: argparse.Namespace, folder: Path) -> None:
+    """The same weights for another input size: themselves, if a checkpoint is wanted, else what is made of them."""
+    from detection.export.staging import megabytes
+    from detection.weights.resize import resize_weights
+    from detection.weights.source import open_weights
+
+    weights, output = open_weights(args.weights), Path(args.output)
+    if output.suffix != ".safetensors":
+        path = folder / f"{weights.path.stem}.safetensors"
+        resize_weights(weights, args.input_size, path)
+        return _export(args, open_weights(path))
+    if args.format or args.nms or args.data:
+        raise MobileSSDError(f"{output}: a checkpoint has no format, NMS or comparison; leave these options out")
+    if output.exists() and output.samefile(weights.path):
+        raise MobileSSDError(f"{output}: is the file that is read; name another one with --output")
+    name = resize_weights(weights, args.input_size, output, half=args.precision == "float16")
+    print(f"{output}: {name}, {megabytes(output)}")
+    return None
+
+
+def _export(args: argparse.Namespace, source: Weights) -> None:
     from detection.core.postprocess import PostSettings
     from detection.export.staging import megabytes
     from detection.export.write import FORMATS, Wish, export
-    from detection.weights.source import open_weights
 
     output = Path(args.output)
     form = args.format or next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
@@ -86,7 +125,6 @@ def _export(args: argparse.Namespace) -> None:
 
         truth = read_truth(args.data)
         images = find_images(truth, args.images)
-    source = open_weights(args.weights)
     settings = None
     if args.nms:
         score = args.score if args.score is not None else source.card.score_threshold

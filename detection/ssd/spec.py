@@ -121,6 +121,17 @@ class SSDSpec:
         anchors = replace(self.anchors, base=base)
         return replace(self, input=replace(self.input, size=size), anchors=anchors)
 
+    def resized(self, size: int | Size) -> SSDSpec:
+        """The network for another input size that starts from the weights it has: a smaller input keeps the anchors'
+        pixels, because a network knows sizes in pixels, and else all its boxes would be too small.
+
+        A larger one does not: its objects may be larger than any anchor then, and training has to move the sizes anyway.
+        """
+        height, width = (size, size) if isinstance(size, int) else size
+        (old_height, old_width), new = self.input.size, (int(height), int(width))
+        smaller = new != (old_height, old_width) and height <= old_height and width <= old_width
+        return self.with_input_size(new, keep_pixels=smaller)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and YAML (tuples become lists)."""
         return _plain(asdict(self))

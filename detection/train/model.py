@@ -56,7 +56,7 @@ def from_weights(
         raise MobileSSDError(f"{path}: an exported file cannot be trained; name the .safetensors it was made from")
     ssd, card = load_checkpoint(weights.path)
     old_names, base = card.class_names, ssd.spec.anchors.base
-    spec = ssd.spec if input_size is None else resized(ssd.spec, input_size)
+    spec = ssd.spec if input_size is None else ssd.spec.resized(input_size)
     sources = class_sources(class_names, old_names, class_map or {})
     same = list(sources) == list(range(len(old_names))) and len(class_names) == len(old_names)
     if not same or spec != ssd.spec:
@@ -69,15 +69,6 @@ def from_weights(
     folded = ssd if card.folded_norms else None
     card.source = f"fine-tuned from {card.name or path}"
     return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, folded)
-
-
-def resized(spec: SSDSpec, size: tuple[int, int]) -> SSDSpec:
-    """A network for another input size, ready for the weights that it has: a smaller input keeps the anchors' pixels.
-
-    A larger one does not: its objects may be larger than any anchor then, and training has to move the sizes anyway.
-    """
-    smaller = size != spec.input.size and all(new <= old for new, old in zip(size, spec.input.size))
-    return spec.with_input_size(size, keep_pixels=smaller)
 
 
 def from_scratch(

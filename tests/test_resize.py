@@ -1,0 +1,87 @@
+"""The same weights at another input size: what a network knows of sizes, it knows in pixels."""
+
+import numpy as np
+import pytest
+import torch
+from random_networks import random_network
+
+from detection import Detector
+from detection.cli.main import main
+from detection.core.card import Card
+from detection.ssd.network import anchors_of, feature_maps
+from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
+from detection.zoo import DEFAULT
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    ssd = random_network("ssdlite_mobilenet_v2", alpha=0.25, input_size=(97, 131))
+    card = Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name="small", score_threshold=0.4)
+    card.metrics = [{"AP": 0.5}]
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    save_checkpoint(path, ssd, card)
+    return path
+
+
+def refused(capsys, *arguments):
+    assert main(["export", *map(str, arguments)]) == 2
+    line = capsys.readouterr().err.strip()
+    assert "\n" not in line
+    return line
+
+
+def test_every_weight_stays_and_a_smaller_input_keeps_the_pixels_of_the_anchors(small, tmp_path, capsys):
+    output = tmp_path / "smaller.safetensors"
+    assert main(["export", str(small), "--input-size", "65x99", "--output", str(output)]) == 0
+    assert "smaller.safetensors: small at 99x65, " in capsys.readouterr().out
+    (old, _), (new, card) = load_checkpoint(small), load_checkpoint(output)
+    assert new.spec.input.size == (65, 99) and card.feature_maps == feature_maps(new)
+    assert all(torch.equal(tensor, new.state_dict()[name]) for name, tensor in old.state_dict().items())
+    sizes = [
+        {tuple(row) for row in np.round(anchors_of(one)[:, 2:] * s, 3)}
+        for one, s in ((old, (131, 97)), (new, (99, 65)))
+    ]
+    assert sizes[0] == sizes[1]
+    assert card.metrics == [] and card.score_threshold is None, "nobody measured it at this size"
+
+
+def test_a_larger_input_grows_its_anchors(small, tmp_path):
+    output = tmp_path / "larger.safetensors"
+    assert main(["export", str(small), "--input-size", "160", "--output", str(output), "--precision", "float16"]) == 0
+    assert load_checkpoint(output)[0].spec.anchors.base is None
+    assert read_card(output).precision == "float16" and output.stat().st_size < 0.7 * small.stat().st_size
+
+
+def test_other_formats_are_made_of_it(small, tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    pytest.importorskip("onnx", reason="needs onnx")
+    checkpoint, onnx = tmp_path / "a.safetensors", tmp_path / "b.onnx"
+    for output in (checkpoint, onnx):
+        assert main(["export", str(small), "--input-size", "65", "--output", str(output), "--threads", "1"]) == 0
+    picture = np.random.default_rng(0).integers(0, 255, (80, 90, 3), np.uint8)
+    ours = Detector(checkpoint, "cpu", "torch", threads=1, score=0.1)(picture)
+    theirs = Detector(onnx, runtime="onnxruntime", threads=1, score=0.1)(picture)
+    assert ours.boxes == pytest.approx(theirs.boxes, abs=0.05) and ours.names == theirs.names
+
+
+def test_bad_wishes_get_one_line_and_lose_nothing(small, tmp_path, capsys):
+    before = small.read_bytes()
+    assert "is the file that is read" in refused(capsys, small, "--input-size", 64, "--output", small)
+    assert small.read_bytes() == before
+    assert "give --output" in refused(capsys, small, "--input-size", 64, "--bundle", tmp_path / "bundle")
+    other = tmp_path / "other.safetensors"
+    assert "no format, NMS" in refused(capsys, small, "--input-size", 64, "--nms", "--output", other)
+    assert "which format?" in refused(capsys, small, "--output", other)
+    assert not other.exists()
+
+
+@pytest.mark.parametrize("size", [268, 236, 204, 172])
+def test_the_default_finds_the_portrait_at_a_smaller_size(size, tmp_path):
+    cbook = pytest.importorskip("matplotlib.cbook", reason="needs matplotlib's portrait")
+    output = tmp_path / f"{size}.safetensors"
+    assert main(["export", DEFAULT, "--input-size", str(size), "--output", str(output)]) == 0
+    picture = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    found = Detector(output, "cpu", "torch", threads=1, score=0.5)(picture)
+    assert found.names[0] == "person"
+    x1, y1, x2, y2 = found.boxes[0]
+    assert x1 < 100 and y1 < 100 and x2 > 450 and y2 > 550, "with other anchors' sizes the box would be half as large"
