@@ -46,6 +46,11 @@ PUBLISHED = {
     "ssd512_vgg16": ("epochs", COCO, {0: 2e-6, 79.9: 0.002, 80.1: 0.0002, 109.9: 0.0002, 110.1: 0.00002}),
     "ssdlite_mobilenet_v2_mobilessd": ("steps", 10_000, {0: 4e-6, 26: 2.166e-05, 53: 4e-5, 526: 2.0033e-05, 1000: 0.0}),
     "ssdlite_mobilenet_v2_scratch": ("steps", 10_000, {0: 1e-4, 100: 8e-4, 200: 1.5e-3, 2162: 7.653e-4, 4125: 3e-5}),
+    "ssdlite_mobilenet_v2_scratch_second": (
+        "steps",
+        10_000,
+        {0: 5e-5, 50: 4.25e-4, 100: 8e-4, 1050: 4.08e-4, 2000: 1.6e-5},
+    ),
     "finetune": ("steps", 100, {0: 1e-4, 50: 0.00055, 100: 0.001, 362: 0.0005015, 625: 0.0}),
 }
 
@@ -76,7 +81,7 @@ class TestRecipes:
     def test_the_network_exists_and_gives_the_scores_that_its_loss_trains(self, name):
         config = load_config(name)
         if config.model is None:
-            assert name in ("finetune", "ssdlite_mobilenet_v2_mobilessd")
+            assert name in ("finetune", "ssdlite_mobilenet_v2_mobilessd", "ssdlite_mobilenet_v2_scratch_second")
             return
         spec = spec_for(config.model, **config.options, input_size=config.input_size)
         assert isinstance(spec, SSDSpec) and spec.input.size == (config.input_size,) * 2
