@@ -104,8 +104,7 @@ def _bfloat16(runtime: str) -> bool:
 
 
 def variant(weights: Weights, folder: Path, input_size: int | None, alpha: float | None) -> tuple[str, str]:
-    """The same network at another input size, or an architecture's own of another width with random weights: a file in
-    `folder`. Returns its path and a name for it. Needs torch."""
+    """The same weights at another input size: a file in `folder`. Returns its path and a name for it. Needs torch."""
     from detection.weights.resize import resize_weights
 
     name = weights.card.name or weights.path.stem

@@ -75,9 +75,15 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError("--input-size: the network of that size needs a file of its own; give --output, too")
     if args.output and args.input_size is None:
         _export(args, open_weights(args.weights))
+    elif args.output and Path(args.output).suffix == ".safetensors":
+        _resize(args, open_weights(args.weights))
     elif args.output:
+        from detection.weights.resize import resize_weights
+
         with tempfile.TemporaryDirectory() as folder:
-            _resize(args, Path(folder))
+            resized = Path(folder) / "resized.safetensors"
+            resize_weights(open_weights(args.weights), args.input_size, resized)
+            _export(args, open_weights(resized))
     if args.bundle:
         from detection.export.bundle import write_bundle
 
@@ -86,24 +92,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _resize(args: argparse.Namespace, folder: Path) -> None:
-    """The same weights for another input size: themselves, if a checkpoint is wanted, else what is made of them."""
+def _resize(args: argparse.Namespace, weights: Weights) -> None:
+    """Writes the weights themselves for another input size, as a checkpoint."""
     from detection.export.staging import megabytes
     from detection.weights.resize import resize_weights
-    from detection.weights.source import open_weights
 
-    weights, output = open_weights(args.weights), Path(args.output)
-    if output.suffix != ".safetensors":
-        path = folder / f"{weights.path.stem}.safetensors"
-        resize_weights(weights, args.input_size, path)
-        return _export(args, open_weights(path))
+    output = Path(args.output)
     if args.format or args.nms or args.data:
         raise MobileSSDError(f"{output}: a checkpoint has no format, NMS or comparison; leave these options out")
     if output.exists() and output.samefile(weights.path):
         raise MobileSSDError(f"{output}: is the file that is read; name another one with --output")
     name = resize_weights(weights, args.input_size, output, half=args.precision == "float16")
     print(f"{output}: {name}, {megabytes(output)}")
-    return None
 
 
 def _export(args: argparse.Namespace, source: Weights) -> None:
