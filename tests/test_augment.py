@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detection.core.errors import MissingPackageError, MobileSSDError
 from detection.core.preprocess import stretch
-from detection.data.augment import PRESETS, Augmentation, augment, mixup, mosaic, place, stretch_only
+from detection.data.augment import PRESETS, Augmentation, augment, mixup, mosaic, place
 from detection.data.crops import CROPS
 from detection.data.photometric import (
     DISTORTIONS,
@@ -122,7 +122,7 @@ def test_the_window_of_the_whole_picture_is_the_stretch_of_detection(shared):
     image = cv2.imread(str(shared / "data" / "photos" / "yolox_dog.jpg"))
     sample = make_sample(image, [[10, 20, 300, 400]], [0])
     height, width = image.shape[:2]
-    out = stretch_only(sample, (300, 320))
+    out = cut(sample, (0, 0, width, height), (300, 320))
     assert (out.image == stretch(image, (300, 320))).all()
     assert np.allclose(out.boxes, [[10 * 320 / width, 20 * 300 / height, 300 * 320 / width, 400 * 300 / height]])
 

@@ -80,9 +80,7 @@ def test_two_ranks_make_the_same_global_batch_as_one(data):
 
 def test_every_epoch_shows_every_picture_once_in_another_order(data):
     loader = TrainLoader(data, (32, 32), 5, PRESETS["none"])
-    assert loader.steps_per_epoch == 3
     seen = [i for batch in loader.batches(0, 12) for i in batch.indices.tolist()]
-    assert loader.epoch_of(12) == 5
     epochs = [seen[k * 12 : k * 12 + 12] for k in range(5)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs) and len(set(map(tuple, epochs))) == 5
 

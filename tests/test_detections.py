@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detection.core.detections import Detections, no_detections
+from detection.core.detections import Detections
 
 FOUND = Detections(
     boxes=np.array([[10, 20, 30, 60], [0, 0, 5, 5], [1, 1, 9, 9]], np.float32),
@@ -32,7 +32,7 @@ def test_plain_form_and_text():
 
 
 def test_nothing_found_has_the_right_shapes():
-    nothing = no_detections(("cat",), (10, 10))
+    nothing = FOUND[:0]
     assert (
         nothing.boxes.shape == (0, 4)
         and nothing.to_coco(1) == []

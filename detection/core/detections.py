@@ -95,13 +95,5 @@ class Detections:
         return draw_detections(image, self, **options)
 
 
-def no_detections(
-    class_names: tuple[str, ...], image_size: tuple[int, int], category_ids: tuple[int, ...] | None = None
-) -> Detections:
-    """Nothing found, in the right shapes."""
-    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
-    return Detections(*empty, class_names, image_size, category_ids)
-
-
 def _round(box: np.ndarray) -> list[float]:
     return [round(float(v), 3) for v in box]

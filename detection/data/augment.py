@@ -93,12 +93,6 @@ def augment(
     return replace(out, image=np.ascontiguousarray(image)).select((sides >= config.min_side).all(1))
 
 
-def stretch_only(sample: Sample, input_size: tuple[int, int]) -> Sample:
-    """The whole picture stretched to the input, nothing random: what detection and evaluation do."""
-    height, width = sample.size
-    return cut(sample, (0, 0, width, height), input_size)
-
-
 def place(sample: Sample, config: Augmentation, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
     """Expand, crop, stretch and flip of one picture; only numbers until the one resize at the end."""
     height, width = sample.size

@@ -75,15 +75,6 @@ class TrainLoader:
         self._loader: Any = None
         self._steps = _Steps()
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps after which every picture was seen at least once (the last of them may begin the next epoch)."""
-        return -(-len(self.data) // self.batch_size)
-
-    def epoch_of(self, step: int) -> float:
-        """How many times the data was seen before this step."""
-        return step * self.batch_size / len(self.data)
-
     def batches(self, start_step: int = 0, stop_step: int | None = None) -> Iterator[Batch]:
         """The batches of steps start_step, start_step + 1, ... (of this rank), for ever or until `stop_step`.
 

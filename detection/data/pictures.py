@@ -30,11 +30,6 @@ class Header:
     width: int
     orientation: int = 1
 
-    @property
-    def raw_size(self) -> tuple[int, int]:
-        """(height, width) as stored, before the EXIF rotation."""
-        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
-
 
 def read_header(path: str | os.PathLike) -> Header:
     """Size and EXIF orientation of a picture, without decoding it; a file that is cut short is found out.

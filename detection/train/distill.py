@@ -1,17 +1,12 @@
-"""Learning from a teacher: from a network with the same anchors, score by score, or from boxes that anything wrote.
+"""Learning from a teacher with the same anchors, score by score: `distillation_loss` compares raw predictions.
 
-Imports torch (inside the functions that need it) and numpy. `distillation_loss` compares raw predictions;
-`merge_teacher_boxes` mixes boxes with the real labels of a picture.
+Imports torch inside the functions that need it. Boxes that a teacher wrote to a file: `detection.data.soft`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from detection.core.boxes import iou_matrix
 from detection.train.config import DistillationConfig
 
 if TYPE_CHECKING:
@@ -74,67 +69,3 @@ def distillation_loss(
 def _softened(logits: Tensor, scores: str, temperature: float) -> Tensor:
     softened = logits / temperature
     return softened.sigmoid() if scores == "sigmoid" else softened.softmax(-1)
-
-
-@dataclass(frozen=True)
-class Merged:
-    """Real and taught boxes of a picture: boxes float32 [n, 4], labels int64 [n], scores float32 [n], ignore bool [n].
-
-    The real ones stand first, in their order, unchanged.
-    """
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-    ignore: np.ndarray
-
-
-def merge_teacher_boxes(
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    teacher_boxes: np.ndarray,
-    teacher_labels: np.ndarray,
-    teacher_scores: np.ndarray,
-    *,
-    scores: np.ndarray | None = None,
-    ignore: np.ndarray | None = None,
-    keep: float = 0.5,
-    doubt: float = 0.2,
-    iou: float = 0.5,
-    annotated: np.ndarray | None = None,
-) -> Merged:
-    """The boxes of a picture with what a teacher adds: soft labels where it is sure, ignore regions where it is not.
-
-    All boxes xyxy in the same unit, [n, 4] and [m, 4], labels 0..C-1. A teacher's box of score >= keep becomes a target
-    with that score, one of doubt <= score < keep an ignore region, the rest are dropped. Real labels win: a teacher's
-    box is dropped where it overlaps a real one of its class with IoU >= iou. annotated bool [C]: classes that the real
-    labels hold completely, of which the teacher adds nothing; None: none is complete. A doubtful box that overlaps a
-    real or kept box of any class with IoU >= iou is dropped too: something certain is known there.
-    scores, ignore: of the real boxes (1 and False without them); a real ignore region stands in nobody's way.
-    """
-    count = len(labels)
-    boxes, labels = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(labels, np.int64).reshape(-1)
-    own_scores = np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32)
-    own_ignore = np.zeros(count, bool) if ignore is None else np.asarray(ignore, bool)
-    taught = np.asarray(teacher_boxes, np.float32).reshape(-1, 4)
-    taught_labels = np.asarray(teacher_labels, np.int64).reshape(-1)
-    taught_scores = np.asarray(teacher_scores, np.float32).reshape(-1)
-
-    real, real_labels = boxes[~own_ignore], labels[~own_ignore]
-    overlap = iou_matrix(taught, real) >= iou
-    welcome = ~(overlap & (taught_labels[:, None] == real_labels[None])).any(1)
-    if annotated is not None:
-        welcome &= ~np.asarray(annotated, bool)[taught_labels]
-    sure = welcome & (taught_scores >= keep)
-    doubtful = welcome & (taught_scores >= doubt) & ~sure & ~overlap.any(1)
-    doubtful &= ~(iou_matrix(taught, taught[sure]) >= iou).any(1)
-
-    def joined(own: np.ndarray, added: np.ndarray) -> np.ndarray:
-        return np.concatenate([own, added[sure], added[doubtful]])
-
-    return Merged(
-        joined(boxes, taught),
-        joined(labels, taught_labels),
-        joined(own_scores, taught_scores),
-        np.concatenate([own_ignore, np.zeros(int(sure.sum()), bool), np.ones(int(doubtful.sum()), bool)]),
-    )

@@ -29,7 +29,6 @@ FLOOR = 0.05  # boxes below are noise, also when several views agree
 SAME = 0.55  # IoU from which two views mean one object
 ZOOM = 0.6  # side of a zoomed window; four of them cover the picture and overlap
 SAVE_EVERY = 200
-VIEWS = ("plain", "mirror", "zoom")
 
 # RGB picture -> [n, 6]: label 0..C-1, score, xyxy in fractions of the picture
 Teacher = Callable[[np.ndarray], np.ndarray]

@@ -12,8 +12,6 @@ from detection.core.errors import BadWeightsError
 if TYPE_CHECKING:
     from detection.ssd.network import SSD
 
-ZOO_LICENCE = "Apache-2.0"
-
 
 def import_tflite(path: str | os.PathLike) -> tuple[SSD, Card]:
     """A TensorFlow Lite SSD MobileNet, quantised or float."""
