@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quantize": ("detection.cli.quantize", "make a smaller and faster int8 file, and measure what it costs"),
     "benchmark": ("detection.cli.benchmark", "time a model on this machine, runtime by runtime"),
     "teach": ("detection.cli.teach", "soft labels for pictures without labels, from a stronger detector"),
-    "data": ("detection.cli.data", "check, convert and show data sets"),
+    "data": ("detection.cli.data", "check a data set before a training"),
 }
 
 
