@@ -75,3 +75,19 @@ def test_what_cannot_be_matched_is_one_clear_line(tmp_path):
         add_soft_labels(data, _teacher(paths=("a/1.jpg", "b/1.jpg")))
     with pytest.raises(BadDataError, match="no pictures in it"):
         unlabelled(tmp_path, CLASSES)
+
+
+def test_what_is_unknown_stays_right_behind_many_teachers_and_many_data_sets():
+    """Each teacher has seen one picture and knows one class; each data set annotates another class."""
+    data = build(CLASSES, [f"{i}.jpg" for i in range(10)], [], [], [], unknown_classes=CLASSES)
+    for i in range(10):
+        data = add_soft_labels(
+            data, _teacher((0, 0, 0.9, [0, 0, 9, 9]), names=CLASSES[i % 3 :][:1], paths=[f"{i}.jpg"])
+        )
+    for i in range(10):
+        assert data.picture(i).unknown.tolist() == [number != i % 3 for number in range(3)]
+    assert len(data.unknown) == 11, "a teacher adds rows for the pictures that it has seen, and does not double them"
+
+    parts = [build(CLASSES, [f"{i}.jpg"], [], [], [], unknown_classes=[CLASSES[i % 3]]) for i in range(300)]
+    joined = concatenate(*parts)
+    assert all(joined.picture(i).unknown.tolist() == [n == i % 3 for n in range(3)] for i in range(300))

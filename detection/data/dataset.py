@@ -71,7 +71,7 @@ class DetectionData:
     flags uint8 [B]: CROWD | DIFFICULT | IGNORE. None of the three is a training target by default; an IGNORE region
     says that nothing is known about that part of the picture.
     unknown bool [G, C]: classes that a data set does not annotate, so that they must never count as background there;
-    groups uint8 [P]: the row of `unknown` of each picture.
+    groups int32 [P]: the row of `unknown` of each picture.
     faults: what the reader stumbled over. source: "coco", "voc" or "yolo"; origin: what was opened, for messages.
     """
 
@@ -262,7 +262,7 @@ def build(
         areas=column(areas, box_areas, np.float32),
         flags=column(flags, np.zeros(len(order)), np.uint8),
         starts=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=number))]).astype(np.int64),
-        groups=np.zeros(number, np.uint8),
+        groups=np.zeros(number, np.int32),
         unknown=np.zeros((1, len(class_names)), bool),
         source=source,
         origin=origin,
@@ -298,7 +298,7 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
         starts=np.concatenate([[0], *[part.starts[1:] + first for part, first in zip(parts, first_box)]]).astype(
             np.int64
         ),
-        groups=np.concatenate([part.groups + first for part, first in zip(parts, first_group)]).astype(np.uint8),
+        groups=np.concatenate([part.groups + first for part, first in zip(parts, first_group)]).astype(np.int32),
         faults=parts[0].faults.merged(*[part.faults for part in parts[1:]]),
         source=parts[0].source if len({part.source for part in parts}) == 1 else "mixed",
         origin=" + ".join(part.origin for part in parts),

@@ -91,12 +91,11 @@ def add_soft_labels(
         origin=f"{data.origin} with soft labels of {soft.origin}",
         faults=data.faults,
     )
-    settled = data.unknown & ~teachers_classes
-    return replace(
-        joined,
-        unknown=np.concatenate([data.unknown, settled]),
-        groups=(data.groups + len(data.unknown) * seen).astype(np.uint8),
-    )
+    groups = data.groups.astype(np.int32)
+    used, row = np.unique(groups[seen], return_inverse=True)  # only those: else each teacher would double the rows
+    groups[seen] = len(data.unknown) + row
+    settled = data.unknown[used] & ~teachers_classes
+    return replace(joined, unknown=np.concatenate([data.unknown, settled]), groups=groups)
 
 
 def _explained(
