@@ -164,6 +164,12 @@ class TestRuns:
         assert "this run has optimizer" in (said := capfd.readouterr().err) and "config.yaml on purpose" in said
         assert main([*command, "--resume", "--workers", "0", "--batch", "8"]) == 2
         assert "this run has batch 4, not 8" in capfd.readouterr().err
+        other = tmp_path / "other.yaml"
+        other.write_text(yaml.safe_dump(TINY | {"clip_norm": 1.0}))
+        assert main(["train", "--resume", "--output", str(output), "--config", str(other)]) == 2
+        assert "this run has clip_norm 10.0, not 1.0" in capfd.readouterr().err
+        assert main(["train", "--resume", "--output", str(output), "--time-budget", "1m"]) == 0
+        assert "--time-budget changes nothing now: it became these 4 steps" in capfd.readouterr().out
 
     def test_resuming_nothing(self, refused, data, tmp_path):
         assert "--resume needs the folder of the run" in refused("--data", data, "--resume")

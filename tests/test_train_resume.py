@@ -1,5 +1,6 @@
 """A run that was stopped and resumed is the run that was never stopped, to the bit, on a CPU."""
 
+import json
 import shutil
 import signal
 
@@ -124,3 +125,22 @@ def test_resume_alone_finds_the_data_and_needs_no_weights(data, tmp_path, monkey
     train(request)
     state = read_state(tmp_path / "run").meta
     assert state["step"] == 4 and state["origin"]["request"]["select"] == 0.25
+
+
+def test_a_word_that_contradicts_the_run_is_refused_also_where_it_is_the_default(data, tmp_path, monkeypatch):
+    """The teacher's box of score 0.6 is no target at --keep-soft 0.7; with an explicit 0.5 it would be one."""
+    plain = json.loads((data / "annotations" / "instances_train.json").read_text())
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [70, 70, 20, 20], "area": 400, "iscrowd": 0, "score": 0.6}
+    (data / "train" / "teacher.json").write_text(json.dumps(plain | {"annotations": [box]}))
+    asked = {"soft": [str(data / "train" / "teacher.json")], "unknown": ["disc"], "steps": 3}
+    with monkeypatch.context() as patch:
+        runs.interrupt_at(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(runs.request(data, tmp_path, keep_soft=0.7, **asked))
+    with pytest.raises(BadDataError, match="began with other pictures or boxes"):
+        train(runs.request("", tmp_path, resume=True, steps=3, keep_soft=0.5))
+    with pytest.raises(MobileSSDError, match="this run has the class map none; leave --class-map out"):
+        train(runs.request("", tmp_path, resume=True, steps=3, class_map={"disc": "square"}))
+    assert read_state(tmp_path).meta["step"] == 2
+    train(runs.request("", tmp_path, resume=True, steps=3))
+    assert read_state(tmp_path).meta["step"] == 3

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     add = data.add_argument
     add("--data", metavar="PATH", help="COCO, PASCAL VOC or YOLO data; looked at to tell which")
-    add("--format", default="auto", choices=("auto", "coco", "voc", "yolo"))
+    add("--format", choices=("auto", "coco", "voc", "yolo"))
     add("--split", metavar="NAME", help="the split to train on (default: train, where there is one)")
     add("--images", metavar="DIR", help="the pictures of a COCO file")
     add("--val", metavar="NAME|PATH", help="validation: a split or another data set (default: found by looking)")
@@ -42,9 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--extra", action="append", default=[], metavar="PATH", help=text)
     text = "add the boxes that a teacher wrote (mobilessd teach) where nothing is annotated"
     add("--soft", action="append", default=[], metavar="JSON", help=text)
-    add("--keep-soft", type=fraction, default=0.5, metavar="SCORE", help="a teacher's boxes from here on are targets")
-    text = "from here to --keep-soft they are regions of which nothing is known"
-    add("--ignore-soft", type=fraction, default=0.25, metavar="SCORE", help=text)
+    text = "a teacher's boxes from here on are targets (default: 0.5)"
+    add("--keep-soft", type=fraction, metavar="SCORE", help=text)
+    text = "from here to --keep-soft they are regions of which nothing is known (default: 0.25)"
+    add("--ignore-soft", type=fraction, metavar="SCORE", help=text)
     add("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
     text = "classes that the data do not annotate: never background"
     add("--unknown", type=name_list, metavar="A,B", default=[], help=text)
@@ -145,15 +146,21 @@ def config_of(args: argparse.Namespace, output: Path) -> TrainConfig:
     if not path.exists():
         raise MobileSSDError(f"{output}: holds no run to go on with; name its folder with --output")
     # The run's own command may be given again with --resume behind it; what would make it another run may not.
-    config = load_config(path)
-    changed = load_config(path, overrides)
-    mine, theirs = changed.to_dict(), config.to_dict()
+    theirs, changed = load_config(path).to_dict(), load_config(path, overrides)
+    _same_run(changed, theirs, path)
+    if args.config:
+        _same_run(load_config(args.config, overrides), theirs, path)
+    return changed
+
+
+def _same_run(config: TrainConfig, theirs: dict[str, Any], path: Path) -> None:
+    """MobileSSDError where `config` is not that of the run, which is in the file `path`."""
+    mine = config.to_dict()
     if other := [key for key in mine if mine[key] != theirs[key] and key not in FREE]:
         raise MobileSSDError(
-            f"{output}: this run has {other[0]} {theirs[other[0]]}, not {mine[other[0]]}; leave that out of --resume, "
-            f"or change {path} on purpose"
+            f"{path.parent}: this run has {other[0]} {theirs[other[0]]}, not {mine[other[0]]}; leave that out of "
+            f"--resume, or change {path} on purpose"
         )
-    return changed
 
 
 def settings(items: list[str]) -> dict[str, Any]:

@@ -92,8 +92,8 @@ def add_soft_labels(
         faults=data.faults,
     )
     groups = data.groups.astype(np.int32)
-    used, row = np.unique(groups[seen], return_inverse=True)  # only those: else each teacher would double the rows
-    groups[seen] = len(data.unknown) + row
+    used, place = np.unique(groups[seen], return_inverse=True)  # only those: else each teacher would double the rows
+    groups[seen] = len(data.unknown) + place
     settled = data.unknown[used] & ~teachers_classes
     return replace(joined, unknown=np.concatenate([data.unknown, settled]), groups=groups)
 

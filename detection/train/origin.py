@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from detection.core.card import Card
+from detection.core.errors import MobileSSDError
 from detection.data.dataset import DetectionData
 from detection.ssd.network import build
 from detection.ssd.spec import SSDSpec
@@ -40,9 +41,15 @@ DATA_FIELDS = (
 
 
 def resumed(request: Request, state: RunState) -> Request:
-    """The request with what the run's own command line said of its data, wherever this one says nothing."""
+    """The request with what the run's own command line said of its data, wherever this one says nothing.
+
+    What it says otherwise shows in the fingerprint of the data; of the class map, which only the beginning of a run
+    looks at, it is said here. Raises MobileSSDError."""
     silent = type(request)("", request.config, request.output)
     kept = {name: value for name, value in state.meta["origin"]["request"].items() if name in DATA_FIELDS}
+    if request.class_map and request.class_map != kept["class_map"]:
+        begun = ", ".join(f"{mine}={theirs}" for mine, theirs in kept["class_map"].items()) or "none"
+        raise MobileSSDError(f"{request.output}: this run has the class map {begun}; leave --class-map out of --resume")
     return replace(request, **{n: v for n, v in kept.items() if getattr(request, n) == getattr(silent, n)})
 
 

@@ -19,14 +19,18 @@ from detection.data.open import open_data, open_pair
 from detection.data.soft import add_soft_labels, unlabelled
 from detection.train.config import TrainConfig
 
+KEEP_SOFT, IGNORE_SOFT = 0.5, 0.25  # scores of a teacher's boxes: targets from the first on, ignored from the second on
+
 
 @dataclass
 class Request:
-    """What a person asks for. data: a path that `open_data` knows ("" for a resumed run: the one it began with, as for
+    """What a person asks for. None: not said; a resumed run then keeps what it began with.
+
+    data: a path that `open_data` knows ("" for a resumed run: the one it began with, as for
     all that says what the data are). val: a split or path; None: found by looking.
     extra: further data sets or folders of pictures to train on; classes that they do not annotate are unknown there.
-    soft: COCO files of a teacher (`mobilessd teach`): boxes of score `keep_soft` and more are targets where nothing is
-    annotated, down to `ignore_soft` regions of which nothing is known.
+    soft: COCO files of a teacher (`mobilessd teach`): boxes of score `keep_soft` (None: 0.5) and more are targets where
+    nothing is annotated, down to `ignore_soft` (None: 0.25) regions of which nothing is known.
     select: the share of the training pictures that chooses the best weights; None: the validation data do where there
     are any, else 0.15. select_ids: a file with the ids of the pictures that choose, in the place of a share.
     time_budget: seconds. class_map: data's class -> weights' class. unknown: classes that the data do not annotate."""
@@ -36,13 +40,13 @@ class Request:
     output: Path
     val: str | None = None
     split: str | None = None
-    format: str = "auto"
+    format: str | None = None
     images: str | None = None
     val_images: str | None = None
     extra: list[str] = field(default_factory=list)
     soft: list[str] = field(default_factory=list)
-    keep_soft: float = 0.5
-    ignore_soft: float = 0.25
+    keep_soft: float | None = None
+    ignore_soft: float | None = None
     select: float | None = None
     select_ids: str | None = None
     classes: list[str] | None = None
@@ -67,8 +71,9 @@ class Data:
 
 def open_parts(request: Request) -> Data:
     """Reads, checks and repairs the data, and says which part does what. Raises BadDataError, one line."""
+    form = request.format or "auto"
     data, val = open_pair(
-        request.data, request.split, request.val, request.format, request.classes, request.images, request.val_images
+        request.data, request.split, request.val, form, request.classes, request.images, request.val_images
     )
     if request.unknown:
         data = data.declare_unknown(request.unknown)
@@ -116,6 +121,8 @@ def with_extras(data: DetectionData, request: Request) -> DetectionData:
             parts.append(unlabelled(path, data.class_names))
     if len(parts) > 1:
         data = concatenate(*parts, class_names=data.class_names)
+    keep = KEEP_SOFT if request.keep_soft is None else request.keep_soft
+    ignore = IGNORE_SOFT if request.ignore_soft is None else request.ignore_soft
     for path in request.soft:
-        data = add_soft_labels(data, open_data(path), request.keep_soft, request.ignore_soft)
+        data = add_soft_labels(data, open_data(path), keep, ignore)
     return data

@@ -93,6 +93,8 @@ def train(request: Request) -> Path:
         if state is not None:
             plan, progress = load(job, state)
             log.info("resuming at step %d of %d", progress.step, plan.steps)
+            if request.time_budget is not None:
+                log.info("--time-budget changes nothing now: it became these %d steps when the run began", plan.steps)
         else:
             plan, progress = make_plan(job, request.time_budget, len(data.select) if data.select else 0), Progress()
         job.history = History(folder, progress.step if state is not None else None, write=here.first)
