@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -68,6 +70,12 @@ class Detector:
             score = card.score_threshold if card.score_threshold is not None else 0.3
         ids = None if classes is None else tuple(self._class_id(name) for name in classes)
         self.settings = PostSettings(score=score, classes=ids, activation=spec.scores, **rules)
+
+    def with_score(self, score: float) -> Detector:
+        """The same detector, runtime shared, with another lowest score; this one stays as it is."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, score=score)
+        return other
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -14,14 +14,20 @@ import pytest
 from live_help import CameraServer, FakeDetector, save_video, wait_until
 
 from detection.cli.main import main
+from detection.core.card import Card
 from detection.core.media import Video
+from detection.detector import Detector
+from detection.live import app
 from detection.live.capture import Captured
 from detection.live.names import name_sources
+from detection.live.options import LiveOptions
 from detection.live.overlay import draw_tracked, put_status, stale_picture
 from detection.live.pipeline import Engine, Feed, Pace, Result, Station, Timing, timed
 from detection.live.stats import Stats, percentile
 from detection.live.streams import open_capture
+from detection.zoo import spec_for
 
+MAPS = ((19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1))
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -332,3 +338,12 @@ def test_live_with_an_exported_file_needs_no_torch(shared, tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0 and "film.avi: 5 frames" in run.stdout, run.stderr
+
+
+@pytest.mark.parametrize("options", [{"show": "page"}, {"show": "none"}])
+def test_the_detector_that_was_given_stays_as_it_was(options):
+    """The page's slider needs weaker boxes: of a detector of its own."""
+    given = Detector.of(Card(spec_for("ssd_mobilenet_v1").to_dict(), ("a",), (1,), MAPS), None, score=0.6)
+    used, score, floor = app._with_lower_floor(given, LiveOptions(**options), False)
+    assert given.settings.score == score == 0.6 and used.runtime is given.runtime
+    assert used.settings.score == floor == (0.1 if options["show"] == "page" else 0.6)

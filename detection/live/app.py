@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
         channels = [Channel(capture) for capture in captures]
         names = [capture.name for capture in captures]
         outlets = Outlets(options, names, detector.class_names, say, stop.set, stack)
-        score, floor = _lower_floor(detector, options, outlets.tracks)
+        detector, score, floor = _with_lower_floor(detector, options, outlets.tracks)
         engine = Engine([channel.feed for channel in channels], timed(detector))
         stack.callback(engine.close)
         page = None
@@ -76,16 +75,16 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
     return _exit_code(channels)
 
 
-def _lower_floor(detector: Any, options: LiveOptions, tracks: bool) -> tuple[float, float]:
-    """(score, floor). score: from which on boxes are drawn, recorded and counted. floor: what the detector gives; lower
+def _with_lower_floor(detector: Any, options: LiveOptions, tracks: bool) -> tuple[Any, float, float]:
+    """(detector, score, floor). score: from which on boxes are drawn, recorded and counted. floor: what the detector gives; lower
     where the page's slider chooses, and where a tracker goes on with boxes that are not shown."""
     if not hasattr(detector, "settings"):
-        return 0.0, 0.0
+        return detector, 0.0, 0.0
     score = floor = detector.settings.score
     if options.show == "page" or tracks:
         floor = min(score, FLOOR)
-        detector.settings = replace(detector.settings, score=floor)
-    return score, floor
+        detector = detector.with_score(floor)
+    return detector, score, floor
 
 
 def _wait(channels: list[Channel], options: LiveOptions, stop: Stop, say: Say) -> None:
