@@ -257,3 +257,13 @@ def test_annotations_cost_little_while_reading_and_afterwards(tmp_path):
     tracemalloc.stop()
     assert data.num_boxes == 8600 and length > 4e6
     assert peak < 12e6 and held < 2e6  # a window of a few megabytes; json.load would hold more than 30 MB
+
+
+def test_another_augmentation_leaves_the_loader_as_it_was(data):
+    """Also where its stream breaks off, as while batch norms are rebuilt."""
+    loader = TrainLoader(data, (32, 32), 4, PRESETS["tf"], workers=1)
+    before = loader.source.augmentation
+    stream = loader.augmented_by(PRESETS["none"]).batches(0, 3)
+    assert same([next(stream)], list(TrainLoader(data, (32, 32), 4, PRESETS["none"]).batches(0, 1)))
+    stream.close()
+    assert loader.source.augmentation == before and loader.workers == 1

@@ -7,6 +7,7 @@ next, so a run resumes in mid-epoch to the bit. torch is imported inside the fun
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import os
@@ -88,6 +89,12 @@ class TrainLoader:
             stream = self._from_workers()
         for batch in stream:
             yield self._checked(batch)
+
+    def augmented_by(self, augmentation: Augmentation) -> TrainLoader:
+        """The same stream with another augmentation, loaded in this process; the two share their cache."""
+        other = copy.copy(self)
+        other.source, other.workers, other._loader = replace(self.source, augmentation=augmentation), 0, None
+        return other
 
     def names(self, batch: Batch) -> list[str]:
         """The files of a batch's pictures."""

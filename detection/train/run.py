@@ -175,11 +175,9 @@ def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, 
     log.info("the weights had their batch norms folded: rebuilding them on %d of your pictures", pictures)
     deployable = Deployable(ssd).to(device)
     plain = replace(loader.source.augmentation, crop="none", mosaic=0.0, mixup=0.0, photometric="none", expand=0.0)
-    before, loader.source.augmentation = loader.source.augmentation, plain
     steps = max(2, -(-pictures // loader.batch_size))
-    workers, loader.workers = loader.workers, 0
-    rebuild_batch_norms(part, (deployable.normalise(b.images.to(device)) for b in loader.batches(0, steps)))
-    loader.workers, loader.source.augmentation = workers, before
+    batches = loader.augmented_by(plain).batches(0, steps)
+    rebuild_batch_norms(part, (deployable.normalise(batch.images.to(device)) for batch in batches))
 
 
 def _folder(request: Request, here: World) -> Path:
