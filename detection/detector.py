@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Detector:
     .onnx); None for the default weights. device: auto, cpu, cuda, mps. runtime: auto, torch, openvino, onnxruntime,
     litert. precision: auto, float32, bfloat16, float16, int8. threads: None for as many as there are cores.
     score, iou, max_detections, classes (names): the rules of post-processing; score None: the threshold of best F1 that
-    stands in the weights' card, else 0.3.
+    stands in the weights' card, else 0.3; "auto": that of each class where it stands there, else as None.
 
     Calling it is safe from several threads. Raises MobileSSDError, one line, where weights or runtime cannot be had.
     """
@@ -41,7 +41,7 @@ class Detector:
         runtime: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
-        score: float | None = None,
+        score: float | Literal["auto"] | None = None,
         iou: float = 0.6,
         max_detections: int = 100,
         classes: Sequence[str] | None = None,
@@ -66,15 +66,14 @@ class Detector:
         self.anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size) if own is None else own
         self._coder = spec.coder
         classes, score = rules.pop("classes", None), rules.pop("score", None)
-        if score is None:
-            score = card.score_threshold if card.score_threshold is not None else 0.3
         ids = None if classes is None else tuple(self._class_id(name) for name in classes)
-        self.settings = PostSettings(score=score, classes=ids, activation=spec.scores, **rules)
+        score, by_class = _thresholds(card, score)
+        self.settings = PostSettings(score=score, classes=ids, activation=spec.scores, class_scores=by_class, **rules)
 
     def with_score(self, score: float) -> Detector:
-        """The same detector, runtime shared, with another lowest score; this one stays as it is."""
+        """The same detector, runtime shared, with another lowest score for all classes; this one stays as it is."""
         other = copy.copy(self)
-        other.settings = replace(self.settings, score=score)
+        other.settings = replace(self.settings, score=score, class_scores=None)
         return other
 
     @property
@@ -147,3 +146,16 @@ class Detector:
             )
             raise MobileSSDError(f"{self.source} has no class {name!r}{hint}")
         return known[canonical(name)]
+
+
+def _thresholds(card: Card, score: float | str | None) -> tuple[float, tuple[float, ...] | None]:
+    """(lowest score, lowest score of each class or None) from what was asked for and what the card knows."""
+    if isinstance(score, str) and score != "auto":
+        raise MobileSSDError(f'score is a number from 0 to 1 or "auto", not {score!r}')
+    if score is not None and not isinstance(score, str):
+        return score, None
+    usual = card.score_threshold if card.score_threshold is not None else 0.3
+    if score is None or not card.class_thresholds:
+        return usual, None
+    by_class = tuple(card.class_thresholds.get(name, usual) for name in card.class_names)
+    return min(by_class), by_class

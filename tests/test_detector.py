@@ -8,7 +8,9 @@ import pytest
 from oracle import pictures
 
 from detection import Detector
+from detection.core.card import Card
 from detection.core.errors import BadPictureError, MobileSSDError
+from detection.zoo import spec_for
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,20 @@ def test_unknown_runtime_device_and_precision_are_one_line(shared):
         Detector(weights, runtime="openvino", device="cuda")
     with pytest.raises(MobileSSDError, match="no precision 'int3'"):
         Detector(weights, precision="int3")
+
+
+def test_auto_takes_the_threshold_of_each_class_from_the_card():
+    maps = ((19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1))
+    spec = spec_for("ssd_mobilenet_v1", num_classes=3).to_dict()
+    card = Card(spec, ("cat", "dog", "bus"), (1, 2, 3), maps, score_threshold=0.4)
+    assert Detector.of(card, None, score="auto").settings == Detector.of(card, None).settings
+    card.class_thresholds = {"dog": 0.7, "cat": 0.2}
+    detector = Detector.of(card, None, score="auto")
+    encodings, logits = np.zeros((1917, 4), np.float32), np.full((1917, 4), -9, np.float32)
+    for row, (column, score) in {0: (1, 0.3), 30: (2, 0.6), 60: (3, 0.3), 90: (2, 0.8), 120: (3, 0.5)}.items():
+        logits[row, column] = np.log(score / (1 - score))
+    assert detector.finish(encodings, logits, (300, 300)).names == ["dog", "bus", "cat"]
+    assert detector.with_score(0.1).finish(encodings, logits, (300, 300)).names == ["dog", "dog", "bus", "cat", "bus"]
+    assert Detector.of(card, None).settings.score == 0.4
+    with pytest.raises(MobileSSDError, match='score is a number from 0 to 1 or "auto"'):
+        Detector.of(card, None, score="best")

@@ -213,7 +213,9 @@ def test_the_threshold_is_stored_in_the_weights(data, fake, tmp_path):
     card = Card(spec={}, class_names=NAMES, category_ids=IDS)
     save_file({"a": np.ones(3)}, weights, {"format": "mobilessd", "card": card.to_json()})
     assert main(["eval", "--annotations", str(data), "--weights", str(weights), "--store-threshold"]) == 0
-    assert read_card(weights).score_threshold == pytest.approx(0.9, abs=0.02)
+    card = read_card(weights)
+    assert card.score_threshold == pytest.approx(0.9, abs=0.02)
+    assert card.class_thresholds == {"person": card.score_threshold, "dog": card.score_threshold}
 
 
 def test_neither_torch_nor_matplotlib_is_imported(data, tmp_path):

@@ -70,6 +70,7 @@ def test_the_weaker_box_of_a_class_goes_another_class_stays_and_boxes_end_at_the
         (PostSettings(iou=0.95, per_class=1), ["cat", "dog", "person"]),
         (PostSettings(score=0.999), []),
         (PostSettings(score=1), []),
+        (PostSettings(class_scores=(0.999, 0.01, 0.01)), ["dog", "person"]),
     ],
 )
 def test_each_rule(settings, names):

@@ -1,12 +1,17 @@
 """Eight photographs learned by heart: all parts of training pull in the same direction."""
 
 import json
+from types import SimpleNamespace
 
 import train_runs as runs
 
 from detection.data.open import open_data
 from detection.train.distributed import World
+from detection.train.finish import complete_card
+from detection.train.loop import Progress
+from detection.train.request import Data
 from detection.train.run import train
+from detection.train.state import read_state
 from detection.train.validate import truth_of, validate
 from detection.weights.checkpoint import load_checkpoint
 
@@ -58,3 +63,9 @@ def test_eight_pictures_to_ap50_above_095(shared, tmp_path, monkeypatch):
     ssd, card = load_checkpoint(folder / "best.safetensors")
     found = validate(ssd, card, truth_of(open_data(data)), "cpu", World())
     assert found.numbers.AP50 > 0.95, found.numbers
+    progress = Progress(**read_state(folder).meta["progress"])
+    assert (progress.best, progress.best_step) == (-1.0, 18), "nothing was there to choose by, so there is no best AP"
+    job = SimpleNamespace(config=runs.config(**recipe), world=World(), precision="float32")
+    whole = open_data(data)
+    card = complete_card(card, job, progress, Data(whole, whole, None, None), found, whole)
+    assert set(card.class_thresholds) <= set(whole.class_names) and 0 < min(card.class_thresholds.values()) < 1

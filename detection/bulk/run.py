@@ -150,6 +150,8 @@ def _manifest(order: Order, weights: Weights, options: dict[str, Any], pictures:
     card = weights.card
     rules = _rules(card, {key: value for key, value in options.items() if key not in KEPT_APART})
     kept = {key: rules[key] for key in ("score", "iou", "max_detections", "classes")}
+    if rules["class_scores"] is not None:
+        kept["class_scores"] = list(rules["class_scores"])
     if kept["classes"] is not None:
         kept["classes"] = [card.class_names[i] for i in sorted(set(kept["classes"]))]
     how = {"runtime": options["runtime"], "precision": options["precision"], "batch": order.batch}

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from detection.detector import Detector
 
 
-def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
+def add_detector_arguments(parser: argparse.ArgumentParser, auto_score: bool = False) -> None:
     """Adds --weights --device --runtime --precision --threads --score --iou --max-det --classes.
+
+    auto_score: --score auto, the threshold of each class, is offered.
 
     Everything not given is None (or "auto"), so that a command can tell a choice from its absence.
     """
@@ -25,7 +27,8 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16, int8 (default: auto)")
     model.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
     result = parser.add_argument_group("what is kept")
-    result.add_argument("--score", type=fraction, metavar="S", help="lowest score to keep, 0..1")
+    text = "lowest score to keep, 0..1" + ("; auto: each class's own, where the weights hold it" if auto_score else "")
+    result.add_argument("--score", type=fraction_or_auto if auto_score else fraction, metavar="S", help=text)
     result.add_argument("--iou", type=fraction, metavar="I", help="overlap at which the weaker box goes, 0..1")
     result.add_argument("--max-det", type=positive_int, metavar="N", help="most boxes of one picture")
     result.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog")
@@ -104,6 +107,11 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 1:  # also refuses nan
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
+
+
+def fraction_or_auto(text: str) -> float | str:
+    """argparse type: a number from 0 to 1, or auto."""
+    return text if text == "auto" else fraction(text)
 
 
 def positive_int(text: str) -> int:

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="OUT", help="write a table of all boxes")
     parser.add_argument("--no-draw", action="store_true", help="draw nothing")
     parser.add_argument("--recursive", action="store_true", help="also look into the subfolders of folders")
-    add_detector_arguments(parser)
+    add_detector_arguments(parser, auto_score=True)
     add_bulk_arguments(parser)
 
 

@@ -22,7 +22,7 @@ from detection.evaluate import report
 from detection.evaluate.categories import match_categories, normalised
 from detection.evaluate.coco import ENGINES, CocoNumbers, choose_engine, evaluate
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
-from detection.evaluate.thresholds import best_thresholds, store_threshold
+from detection.evaluate.thresholds import best_thresholds, store_thresholds
 from detection.evaluate.truth import GroundTruth, find_images, read_truth
 
 EVALUATION_SCORE = 0.01  # the floor of the protocol of record: COCO's curve needs the weak ones too
@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--save-results", metavar="R", help="write the detections as COCO results JSON")
     output.add_argument("--errors", action="store_true", help="say which kinds of error cost how much AP50")
     output.add_argument("--draws", type=positive_int, default=200, metavar="N", help="draws of --versus (default: 200)")
-    output.add_argument("--store-threshold", action="store_true", help="store the score of best F1 in the weights file")
+    output.add_argument(
+        "--store-threshold", action="store_true", help="store the scores of best F1 in the weights file"
+    )
     output.add_argument("--quiet", action="store_true", help="no progress bar, no per-class table")
 
 
@@ -130,8 +132,8 @@ def run(args: argparse.Namespace) -> int:
         score = thresholds.overall.score
         if score != score:
             raise MobileSSDError(f"{args.weights}: nothing was found rightly, so there is no threshold to store")
-        store_threshold(args.weights, score)
-        print(f"stored in {args.weights}: score threshold {score:.3f}")
+        by_class = store_thresholds(args.weights, thresholds, truth)
+        print(f"stored in {args.weights}: score threshold {score:.3f}, and those of {len(by_class)} classes")
     if args.self_test:
         _judge_self_test(truth, numbers)
     return 0

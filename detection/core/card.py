@@ -20,7 +20,7 @@ class Card:
     spec: the `SSDSpec` as plain data (the network, its input and its anchors).
     class_names / category_ids: the object classes in the order of the score columns, and the data set's id of each.
     feature_maps: (height, width) of each map at the spec's input size, so that anchors can be laid without torch.
-    score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes.
+    score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes, by name.
     folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
     training. metrics: a list of {split, protocol, images, AP, ...}.
     training_images: the first twelve digits of the SHA-256 of each picture's file (longer ones are cut); in the file

@@ -26,6 +26,7 @@ class PostSettings:
     score: only candidates with a score above this.  iou: of two boxes of one class that overlap by more, the better is
     kept.  max_detections: the best so many of all classes.  per_class: at most so many candidates of a class enter the
     suppression (None: all).  classes: only these class ids (None: all).  activation: "sigmoid" or "softmax".
+    class_scores: a lowest score for each class of its own, above `score` (None: `score` for all).
     """
 
     score: float = 0.01
@@ -34,6 +35,7 @@ class PostSettings:
     per_class: int | None = None
     classes: tuple[int, ...] | None = None
     activation: str = "sigmoid"
+    class_scores: tuple[float, ...] | None = None
 
 
 def postprocess(
@@ -56,6 +58,9 @@ def postprocess(
     most = HEAD * settings.max_detections
     while True:
         anchor_ids, class_ids, scores, cut = _candidates(logits, settings, most)
+        if settings.class_scores is not None:
+            high = scores > np.asarray(settings.class_scores, np.float32)[class_ids]
+            anchor_ids, class_ids, scores = anchor_ids[high], class_ids[high], scores[high]
         if settings.per_class is not None:
             order = _best_of_each_class(class_ids, settings.per_class)
             anchor_ids, class_ids, scores = anchor_ids[order], class_ids[order], scores[order]

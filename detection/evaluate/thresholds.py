@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from detection.evaluate.categories import match_categories
 from detection.evaluate.matches import Matches, match
 from detection.evaluate.results import Results
 from detection.evaluate.truth import GroundTruth
@@ -64,8 +66,19 @@ def best_f1(scores: np.ndarray, right: np.ndarray, counted: np.ndarray, positive
     return BestF1(threshold, float(f1[best]), float(hits[best] / (best + 1)), float(hits[best] / positives))
 
 
-def store_threshold(path: str | os.PathLike, value: float) -> None:
-    """Writes `value` into the card of a weights file, as its default threshold for showing detections."""
-    from detection.weights.checkpoint import update_card
+def by_class_name(names: Sequence[str], thresholds: Sequence[BestF1]) -> dict[str, float]:
+    """The score of each class that has one: what a card keeps as `class_thresholds`."""
+    return {name: round(best.score, 4) for name, best in zip(names, thresholds) if best.score == best.score}
 
-    update_card(path, score_threshold=round(float(value), 4))
+
+def store_thresholds(path: str | os.PathLike, found: Thresholds, truth: GroundTruth) -> dict[str, float]:
+    """Writes the thresholds into the card of a weights file: the overall one is its default for showing detections,
+    those of its classes serve `score="auto"`. Returns the latter. Raises BadDataError if no class is in `truth`."""
+    from detection.weights.checkpoint import read_card, update_card
+
+    card = read_card(path)
+    to_truth = match_categories(card.class_names, card.category_ids, truth).to_truth
+    pairs = [(name, found.per_class[i]) for name, i in zip(card.class_names, to_truth) if i >= 0]
+    by_class = by_class_name(*zip(*pairs))
+    update_card(path, score_threshold=round(found.overall.score, 4), class_thresholds=by_class)
+    return by_class

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from detection.core.card import Card
 from detection.data.overlap import picture_hashes
-from detection.evaluate.thresholds import best_thresholds
+from detection.evaluate.thresholds import best_thresholds, by_class_name
 from detection.evaluate.truth import GroundTruth
 from detection.train.distributed import same_on_all, same_weights
 from detection.train.loop import Job, Progress, keep
@@ -37,9 +37,9 @@ class Keeper:
             found = validate(job.ema.module, job.card, self.truth, job.device, job.world)
             ap = same_on_all(found.numbers.AP if found else None)
             ap = ap if ap == ap else -1.0  # no object to find
+            better = ap > progress.best or not progress.best_step
         else:
-            ap = float(progress.step)  # nothing to choose by: the latest is the best
-        better = ap > progress.best or not progress.best_step
+            ap, better = progress.best, True  # nothing to choose by: the latest is the best, whatever its AP
         progress.waited = 0 if better else progress.waited + 1
         if better:
             progress.best, progress.best_step = ap, progress.step
@@ -103,6 +103,7 @@ def complete_card(card: Card, job: Job, progress: Progress, data: Data, scored: 
     if scored is not None and len(scored.results):
         thresholds = best_thresholds(scored.truth, scored.results)
         threshold = _rounded(thresholds.overall.score)
+        by_class = by_class_name(scored.truth.category_names, thresholds.per_class)
     recipe = {
         "config": job.config.to_dict(),
         "pictures_seen": progress.best_step * job.config.batch,
