@@ -98,7 +98,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
     package_data={
-        "detection": ["weights/*.safetensors", "weights/*.onnx", "live/page/*", "train/*.html"],
+        "detection": ["weights/*.safetensors", "weights/*.onnx", "live/page/*", "train/report/*.html"],
     },
     cmdclass={"build_py": BuildWithRecipes},
     python_requires=">=3.10",

@@ -1,4 +1,4 @@
-"""Floor 0: the bodies. MobileNet V1, V2, V3 and VGG-16, their bricks, their taps, and a counter of what they cost.
+"""The bodies. MobileNet V1, V2, V3 and VGG-16, their bricks, their taps, and a counter of what they cost.
 
 Imports torch and nothing of the floors above: a body knows nothing of detection.
 """

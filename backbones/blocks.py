@@ -1,6 +1,6 @@
 """The bricks of every body: convolution + norm + activation, separable and inverted blocks, TensorFlow's SAME padding.
 
-Floor 0: imports torch and nothing of this project. Extras and heads of the detectors are built from the same bricks.
+Extras and heads of the detectors are built from the same bricks.
 """
 
 import warnings

@@ -1,7 +1,4 @@
-"""Bodies by name.
-
-Floor 0: imports torch and the neighbouring files.
-"""
+"""Bodies by name."""
 
 import inspect
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Every body as an ImageNet classifier, as its paper has it.
 
-Floor 0: imports torch and the neighbouring files.
-
 State dict: `backbone.*` as the body's own; V1 and V2 `fc`; V3 `hidden`, `fc`; VGG `fc6`, `fc7`, `fc8`.
 """
 

@@ -1,6 +1,6 @@
 """What a network costs: parameters and multiply-adds, layer by layer, for any input size.
 
-Floor 0: imports torch and nothing of this project. Works for any nn.Module built of torch's own layers, detectors too.
+Works for any nn.Module built of torch's own layers, detectors too.
 
 Convention: parameters are the weights and biases of convolutions and linear layers, gamma and beta of norms, and every
 other nn.Parameter; running means and variances are none. Multiply-adds are those of convolutions and linear layers

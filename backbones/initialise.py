@@ -1,7 +1,4 @@
-"""First weights of a network that will be trained.
-
-Floor 0: imports torch and nothing of this project.
-"""
+"""First weights of a network that will be trained."""
 
 from torch import nn
 

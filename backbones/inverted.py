@@ -1,7 +1,5 @@
 """What MobileNet V2 and V3 share: a stem, inverted residual blocks, a 1x1 top. Each of the two only writes down a plan.
 
-Floor 0: imports torch and the neighbouring bricks.
-
 Taps, first to last: "stem"; "expandN" the activated expansion inside block N, at the block's input stride, where the
 block has one; "blockN" the output of block N; "top". Blocks carry the numbers of their network's own literature.
 State dict: `stem`, `blocks.{0, 1, ...}.{expand,depthwise,gate,project}`, `top`; in each `conv` and `norm`, in the gate

@@ -1,7 +1,5 @@
 """MobileNet V1 (arXiv 1704.04861): a 3x3 convolution and thirteen depthwise-separable blocks; any width, two twins.
 
-Floor 0: imports torch and the neighbouring bricks.
-
 Taps are TensorFlow's layer names: "conv0" the first convolution, "convN" block N after its activation.
 State dict: `conv0.{conv,norm}`, `blocks.{N-1}.{depthwise,pointwise}.{conv,norm}`; in the full-convolution twin
 `blocks.{N-1}.{conv,norm}`.

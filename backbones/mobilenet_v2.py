@@ -1,7 +1,5 @@
 """MobileNet V2 (arXiv 1801.04381): inverted residuals with linear bottlenecks.
 
-Floor 0: imports torch and the neighbouring bricks.
-
 Blocks are numbered as TensorFlow's expanded_conv_N, from 0. So "expand13" is expanded_conv_13/expand/Relu6 (576
 channels, stride 16), "block12" the 96 channels before it, "expand6" and "block5" their like at stride 8 (192 and 32
 channels), and TF-OD's layer_4, layer_7, layer_14, layer_19 are "block2", "block5", "block12", "top".

@@ -1,7 +1,5 @@
 """MobileNet V3 large and small (arXiv 1905.02244): inverted residuals, some with a channel gate, some with h-swish.
 
-Floor 0: imports torch and the neighbouring bricks.
-
 Blocks are numbered as torchvision's features[N], from 1; TF-OD's layer_{N+1} is block N. So "expand13" of large is
 TF-OD's layer_14/expansion_output (672 channels, stride 16) and "expand9" of small its layer_10/expansion_output (288).
 At stride 8 lie "expand7" (240) and "block6" (40) of large, "expand4" (96) and "block3" (24) of small.

@@ -1,7 +1,4 @@
-"""Taps: the named places of a body whose feature maps a detector reads, and the base class of all bodies.
-
-Floor 0: imports torch and nothing of this project.
-"""
+"""Taps: the named places of a body whose feature maps a detector reads, and the base class of all bodies."""
 
 import difflib
 from collections.abc import Sequence

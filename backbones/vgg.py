@@ -1,7 +1,5 @@
 """VGG-16 (arXiv 1409.1556) as SSD300 and SSD512 use it (arXiv 1512.02325), and its convolutions for the classifier.
 
-Floor 0: imports torch and the neighbouring bricks.
-
 Taps: "convS_R" (stage S, repeat R, after its ReLU; "conv4_3" scaled by the L2 norm), "fc6", "fc7". Strides double
 behind the pools 1 to 4; pool 5 keeps the map, and fc6 makes up for it by a dilation of six: "conv4_3" has stride 8,
 "fc7" 16.

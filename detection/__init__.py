@@ -11,21 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detection.core.detections import Detections
+    from detection.boxes.detections import Detections
     from detection.detector import Detector
     from detection.weights.checkpoint import load_checkpoint as load
-    from detection.zoo import list_architectures, list_models, list_weights
+    from detection.weights.names import list_architectures, list_models, list_weights
 
 __version__ = "0.1.0"
 __all__ = ["Detections", "Detector", "list_architectures", "list_models", "list_weights", "load"]
 
 _WHERE = {
     "Detector": ("detection.detector", "Detector"),
-    "Detections": ("detection.core.detections", "Detections"),
-    "list_architectures": ("detection.zoo", "list_architectures"),
-    "list_models": ("detection.zoo", "list_models"),
-    "list_weights": ("detection.zoo", "list_weights"),
-    "load": ("detection.zoo", "load"),
+    "Detections": ("detection.boxes.detections", "Detections"),
+    "list_architectures": ("detection.weights.names", "list_architectures"),
+    "list_models": ("detection.weights.names", "list_models"),
+    "list_weights": ("detection.weights.names", "list_weights"),
+    "load": ("detection.weights.names", "load"),
 }
 
 

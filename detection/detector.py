@@ -10,14 +10,14 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from detection.core.anchors import anchors_for
-from detection.core.card import Card
-from detection.core.detections import Detections
-from detection.core.errors import BadPictureError, MobileSSDError
-from detection.core.postprocess import PostSettings, postprocess
+from detection.boxes.anchors import anchors_for
+from detection.boxes.detections import Detections
+from detection.boxes.postprocess import PostSettings, postprocess
+from detection.errors import BadPictureError, MobileSSDError
 from detection.runtimes import Runtime, open_runtime
 from detection.ssd.spec import SSDSpec
-from detection.weights.source import open_weights
+from detection.weights.card import Card
+from detection.weights.resolve import open_weights
 
 Picture = Any  # a path, or an array [H, W, 3]
 
@@ -104,7 +104,7 @@ class Detector:
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Pictures of any sizes -> one uint8 batch [N, h, w, 3] at the network's input size."""
-        from detection.core.preprocess import stretch  # OpenCV is imported while the network compiles
+        from detection.images.preprocess import stretch  # OpenCV is imported while the network compiles
 
         return np.stack([stretch(image, self.input_size) for image in images])
 
@@ -115,7 +115,7 @@ class Detector:
         return postprocess(encodings, logits, self.anchors, size, names, self.settings, self._coder, ids)
 
     def _read(self, picture: Picture, color: str) -> np.ndarray:
-        from detection.core.preprocess import read_image
+        from detection.images.decode import read_image
 
         if color not in ("rgb", "bgr"):
             raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
@@ -134,7 +134,7 @@ class Detector:
         return picture[..., ::-1] if color == "bgr" else picture
 
     def _class_id(self, name: str) -> int:
-        from detection.core.labels import canonical
+        from detection.boxes.class_names import canonical
 
         known = {canonical(known): i for i, known in enumerate(self.card.class_names)}
         if canonical(name) not in known:

@@ -30,12 +30,12 @@ def tiny_weights(folder: Path) -> Path:
     pytest.importorskip("openvino", reason="needs openvino")
     import torch
 
-    from detection.core.card import Card
     from detection.runtimes.openvino import converted
     from detection.ssd.network import build, feature_maps
+    from detection.weights.card import Card
     from detection.weights.checkpoint import save_checkpoint
-    from detection.weights.source import open_weights
-    from detection.zoo import spec_for
+    from detection.weights.names import spec_for
+    from detection.weights.resolve import open_weights
 
     torch.manual_seed(1)
     ssd = build(spec_for("ssdlite_mobilenet_v2", alpha=0.35, input_size=96, num_classes=3)).eval()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 
 def fork(work: Callable[[], int | None], **environment: str) -> int:

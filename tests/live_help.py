@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from detection.core.detections import Detections
+from detection.boxes.detections import Detections
 
 
 class FakeDetector:

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from detection.weights import transfer
-from detection.weights.download import folder_of
+from detection.weights.download import transfer
+from detection.weights.download.fetch import folder_of
 from detection.weights.records import Record
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

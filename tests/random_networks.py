@@ -3,7 +3,7 @@
 import torch
 
 from detection.ssd.network import build
-from detection.zoo import spec_for
+from detection.weights.names import spec_for
 
 
 def random_network(name, seed=0, variances=(0.5, 1.5), **options):

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from detection.core.anchors import AnchorSpec, anchors_for
-from detection.core.boxes import to_xyxy
-from detection.core.errors import MobileSSDError
+from detection.boxes.anchors import AnchorSpec, anchors_for
+from detection.boxes.geometry import to_xyxy
+from detection.errors import MobileSSDError
 from detection.ssd.network import anchors_of, build, feature_maps
 from detection.ssd.spec import ExtraSpec, InputSpec, SSDSpec
-from detection.zoo import spec_for
+from detection.weights.names import spec_for
 
 TF_EXTRAS = tuple(ExtraSpec(c, c // 2) for c in (512, 256, 256, 128))
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.errors import MissingPackageError, MobileSSDError
-from detection.core.preprocess import stretch
-from detection.data.augment import PRESETS, Augmentation, augment, mixup, mosaic, place
-from detection.data.crops import CROPS
-from detection.data.photometric import (
+from detection.errors import MissingPackageError, MobileSSDError
+from detection.images.preprocess import stretch
+from detection.train.input.augment import PRESETS, Augmentation, augment, mixup, mosaic, place
+from detection.train.input.crops import CROPS
+from detection.train.input.photometric import (
     DISTORTIONS,
     adjust_contrast,
     adjust_saturation,
@@ -21,7 +21,7 @@ from detection.data.photometric import (
     liu_distort,
     shift_hsv,
 )
-from detection.data.sample import cut, flip, make_sample
+from detection.train.input.sample import cut, flip, make_sample
 
 RULES = sorted(CROPS)
 

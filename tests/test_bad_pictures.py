@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.errors import BadPictureError
-from detection.core.preprocess import decode_image, read_image
+from detection.errors import BadPictureError
+from detection.images.decode import decode_image, read_image
 
 
 def picture(height=48, width=64):

@@ -10,7 +10,7 @@ from detection.benchmark.candidates import Candidate, candidates_of, peers_of
 from detection.benchmark.machine import describe, machine
 from detection.benchmark.report import table
 from detection.cli.main import main
-from detection.weights.source import open_weights
+from detection.weights.resolve import open_weights
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from detection.core.boxes import BoxCoder, area, clip, iou_matrix, to_cxcywh, to_xyxy
+from detection.boxes.geometry import BoxCoder, area, clip, iou_matrix, to_cxcywh, to_xyxy
 
 SIDE = st.floats(1 / 64, 1, width=32)
 BOXES = arrays(np.float32, (5, 4), elements=SIDE).map(lambda a: np.concatenate([a[:, :2], a[:, :2] + a[:, 2:]], 1))

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from detection import Detector
-from detection.bulk import addresses, cluster, folder, progress
+from detection.bulk import cluster, folder, progress
 from detection.cli.main import main
-from detection.core.errors import BadPictureError
+from detection.errors import BadPictureError
+from detection.images import addresses
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +306,7 @@ def test_progress_says_how_many_how_fast_and_how_long_still(monkeypatch):
 
 
 def test_weights_travel_to_a_worker_and_lie_there_once(weights, tmp_path, monkeypatch):
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path))
     content = cluster.Content.of(open_weights(weights))

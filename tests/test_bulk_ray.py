@@ -11,7 +11,7 @@ import bulk_help as bulk
 import pytest
 
 from detection.cli.main import main
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -105,7 +105,7 @@ def test_a_cluster_that_is_gone_is_not_waited_for(tmp_path, monkeypatch, where):
 
 def test_what_a_worker_lacks_comes_back_as_one_line(tmp_path):
     from detection.bulk.cluster import Worker
-    from detection.bulk.work import Task
+    from detection.bulk.shard_worker import Task
 
     task = Task(str(tmp_path / "nothere.xml"), {"threads": 1}, "", 2, 1, "jsonl")
     row = Worker(task, [None])({"index": [7], "names": [["a.jpg"]]})

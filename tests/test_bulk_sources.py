@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from detection.bulk.sources import list_pictures
-from detection.core.errors import MobileSSDError
+from detection.bulk.listing import list_pictures
+from detection.errors import MobileSSDError
 
 
 def test_folders_patterns_and_lists_mean_the_same_pictures_each_once_in_order(tmp_path, monkeypatch):

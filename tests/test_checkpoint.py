@@ -5,10 +5,10 @@ import pickle
 import pytest
 import torch
 
-from detection.core.card import Card
-from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.errors import BadWeightsError, MobileSSDError
 from detection.ssd.network import build, feature_maps
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
+from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, load_into, read_card, save_checkpoint, update_card
 
 SPEC = SSDSpec(

@@ -6,11 +6,11 @@ import torch
 from oracle import rgb
 from safetensors.torch import load_file, save_file
 
-from detection.core.errors import BadWeightsError
-from detection.core.preprocess import stretch
+from detection.errors import BadWeightsError
+from detection.images.preprocess import stretch
 from detection.ssd.network import build
-from detection.weights.classifiers import import_tflite_classifier, load_backbone, read_body
-from detection.zoo import spec_for
+from detection.weights.importers.classifiers import import_tflite_classifier, load_backbone, read_body
+from detection.weights.names import spec_for
 
 FILES = (
     "mobilenet_v1_0.25_128_quant",

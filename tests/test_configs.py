@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from detection.core.errors import MobileSSDError
-from detection.data.augment import PRESETS, Augmentation
+from detection.errors import MobileSSDError
 from detection.ssd.spec import SSDSpec
 from detection.train.config import TrainConfig
+from detection.train.input.augment import PRESETS, Augmentation
+from detection.train.learn.schedule import learning_rate, resolve
 from detection.train.recipes import CONFIGS, list_configs, load_config
-from detection.train.schedule import learning_rate, resolve
-from detection.zoo import DEFAULT, spec_for
+from detection.weights.names import DEFAULT, spec_for
 
 COCO = 117_266  # pictures of train2017 that have boxes
 TF = 115_228  # pictures that TensorFlow's detectors were trained on
@@ -265,7 +265,7 @@ class TestInstalled:
         ask = "import detection.train.recipes as c; print(c.CONFIGS); print(*c.list_configs())"
         done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True)
         assert done.stdout.split() == [str(tmp_path / "detection" / "train" / "configs"), *list_configs()]
-        ask = "from detection.weights.source import open_weights as o; print(o(None).path, o(None).graph)"
+        ask = "from detection.weights.resolve import open_weights as o; print(o(None).path, o(None).graph)"
         done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True)
         here = tmp_path / "detection" / "weights" / DEFAULT
         assert done.stdout.split() == [f"{here}.safetensors", f"{here}.onnx"]

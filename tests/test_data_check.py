@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from detection.cli.main import main
-from detection.core.errors import BadDataError
-from detection.core.preprocess import read_image
 from detection.data.check import check, clean
-from detection.data.clean import clean_boxes, read_headers, repair, turn_boxes
 from detection.data.coverage import best_overlap, coverage
 from detection.data.dataset import IGNORE, build
 from detection.data.faults import KINDS, Faults
+from detection.data.image_files import load_picture, read_header
 from detection.data.open import open_data, open_pair
 from detection.data.overlap import picture_hashes, same_files, shared_pictures
-from detection.data.pictures import load_picture, read_header
+from detection.data.repair import clean_boxes, read_headers, repair, turn_boxes
+from detection.errors import BadDataError
+from detection.images.decode import read_image
 
 HEIGHT, WIDTH = SIZE
 

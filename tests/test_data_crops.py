@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from detection.core.boxes import area, intersection_matrix, iou_matrix
-from detection.data.crops import liu_crop, mmdet_crop, tf_crop, torchvision_crop
+from detection.boxes.geometry import area, intersection_matrix, iou_matrix
+from detection.train.input.crops import liu_crop, mmdet_crop, tf_crop, torchvision_crop
 
 SIZE = (240, 320)
 BOXES = np.array([[60, 50, 200, 180], [250, 30, 300, 90], [5, 200, 25, 236]], np.float32)

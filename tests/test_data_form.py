@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.errors import BadDataError
 from detection.data.dataset import PathTable, build, concatenate
+from detection.errors import BadDataError
 
 
 def _numbered(pictures: int, most: int, seed: int):

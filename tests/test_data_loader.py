@@ -12,13 +12,13 @@ from data_sets import SIZE, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.errors import BadDataError, MobileSSDError
-from detection.data import loader as loader_module
-from detection.data.augment import PRESETS, Augmentation
-from detection.data.cache import PictureCache
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, build
-from detection.data.loader import TrainLoader
 from detection.data.open import open_data
+from detection.errors import BadDataError, MobileSSDError
+from detection.train.input import loader as loader_module
+from detection.train.input.augment import PRESETS, Augmentation
+from detection.train.input.cache import PictureCache
+from detection.train.input.loader import TrainLoader
 
 torch = pytest.importorskip("torch")
 FIELDS = ("images", "boxes", "labels", "scores", "ignore", "unknown", "image_ids", "indices")

@@ -8,12 +8,12 @@ from data_sets import SIZE, coco, picture, voc, voc_xml, yolo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.errors import BadDataError
-from detection.core.labels import COCO_80
-from detection.data.coco import to_coco
+from detection.boxes.class_names import COCO_80
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE
-from detection.data.json_stream import stream
 from detection.data.open import open_data, open_pair, recognise
+from detection.data.readers.coco import to_coco
+from detection.data.readers.json_stream import stream
+from detection.errors import BadDataError
 
 # --- real data sets
 
@@ -156,7 +156,7 @@ def test_broken_json_is_one_clear_line(tmp_path, content, words):
     st.integers(1, 7),
 )
 def test_the_streaming_json_reader_sees_what_json_sees(tmp_path_factory, content, block):
-    from detection.data import json_stream
+    from detection.data.readers import json_stream
 
     file = tmp_path_factory.mktemp("stream") / "x.json"
     file.write_text(json.dumps(content, indent=1))

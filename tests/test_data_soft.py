@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from data_sets import coco, picture
 
-from detection.core.errors import BadDataError
 from detection.data.dataset import CROWD, IGNORE, build, concatenate
 from detection.data.open import open_data
-from detection.data.soft import add_soft_labels, unlabelled
+from detection.data.pseudo_labels import add_soft_labels, unlabelled
+from detection.errors import BadDataError
 
 CLASSES = ["cat", "dog", "bus"]
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from detection.boxes.detections import Detections
 from detection.cli.main import main
-from detection.core.detections import Detections
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("person", "dog")
@@ -120,7 +120,7 @@ def test_csv_has_a_row_for_each_box(detect):
 
 
 def test_a_video_is_drawn_as_a_video_of_the_same_speed(detect):
-    from detection.core.media import Video
+    from detection.images.sources import Video
 
     save_video("film.mp4")
     code, out, _ = detect("film.mp4", "--json", "boxes.json")

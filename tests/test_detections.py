@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detection.core.detections import Detections
+from detection.boxes.detections import Detections
 
 FOUND = Detections(
     boxes=np.array([[10, 20, 30, 60], [0, 0, 5, 5], [1, 1, 9, 9]], np.float32),

@@ -8,9 +8,9 @@ import pytest
 from oracle import pictures
 
 from detection import Detector
-from detection.core.card import Card
-from detection.core.errors import BadPictureError, MobileSSDError
-from detection.zoo import spec_for
+from detection.errors import BadPictureError, MobileSSDError
+from detection.weights.card import Card
+from detection.weights.names import spec_for
 
 
 @pytest.fixture(scope="module")

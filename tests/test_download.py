@@ -8,11 +8,11 @@ import time
 import pytest
 from misbehaving_server import CONTENT, isolate, leftovers, one_line, record, running, whole
 
-from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.weights import transfer
-from detection.weights.download import fetch, folder_of
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.weights.download import transfer
+from detection.weights.download.fetch import fetch, folder_of
+from detection.weights.download.transfer import DownloadError
 from detection.weights.records import Record
-from detection.weights.transfer import DownloadError
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ import zipfile
 import pytest
 from misbehaving_server import CONTENT, isolate, leftovers, one_line, record, running, whole
 
-from detection.core.errors import BadWeightsError
-from detection.weights import download
-from detection.weights.download import fetch, folder_of
-from detection.weights.transfer import DownloadError
+from detection.errors import BadWeightsError
+from detection.weights.download import fetch as download
+from detection.weights.download.fetch import fetch, folder_of
+from detection.weights.download.transfer import DownloadError
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.detections import Detections
-from detection.core.drawing import class_color, draw_boxes, draw_detections, fit_text
+from detection.boxes.detections import Detections
+from detection.boxes.drawing import class_color, draw_boxes, draw_detections, fit_text
 
 NAMES = tuple(f"class{i}" for i in range(80))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from detection.cli.main import main
-from detection.core.errors import BadDataError
+from detection.errors import BadDataError
 from detection.evaluate.results import read_results
 from detection.evaluate.truth import find_images, read_truth
 

@@ -55,7 +55,7 @@ def evaluated(kind, truth, found):
 def test_the_same_matches_curves_and_numbers(seed, objects, detections):
     from pycocotools.cocoeval import COCOeval
 
-    from detection.evaluate.quick import QuickEval
+    from detection.evaluate.fast_coco import QuickEval
 
     data = a_data_set(seed, objects=objects, detections=detections)
     plain, quick = evaluated(COCOeval, *data), evaluated(QuickEval, *data)

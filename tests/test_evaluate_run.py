@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from test_evaluate import made_up
 
+from detection.boxes.detections import Detections
 from detection.cli import eval as command
 from detection.cli.main import main
-from detection.core.card import Card
-from detection.core.detections import Detections
-from detection.core.errors import BadDataError
-from detection.core.files import sha256_of
-from detection.core.preprocess import stretch
+from detection.errors import BadDataError
 from detection.evaluate.categories import match_categories
 from detection.evaluate.coco import evaluate
+from detection.evaluate.detect import detect_all
 from detection.evaluate.results import perfect_results
-from detection.evaluate.run import detect_all
 from detection.evaluate.truth import find_images, read_truth
+from detection.files import sha256_of
+from detection.images.preprocess import stretch
+from detection.weights.card import Card
 from detection.weights.checkpoint import read_card
 
 NAMES, IDS = ("person", "unused 2", "dog"), (1, 2, 18)

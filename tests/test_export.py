@@ -12,17 +12,17 @@ from oracle import pictures, rgb
 from random_networks import random_network
 
 from detection import Detector
+from detection.boxes.postprocess import PostSettings
 from detection.cli.main import main
-from detection.core.card import Card
-from detection.core.errors import MobileSSDError
-from detection.core.postprocess import PostSettings
+from detection.errors import MobileSSDError
 from detection.export import compare as comparing
 from detection.export.write import Wish, export
 from detection.runtimes import open_runtime
 from detection.ssd.network import feature_maps
+from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
-from detection.weights.source import open_weights
-from detection.zoo import list_architectures
+from detection.weights.names import list_architectures
+from detection.weights.resolve import open_weights
 
 pytest.importorskip("onnx", reason="needs onnx")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")

@@ -15,17 +15,17 @@ from backbones.vgg import L2Norm
 from detection import Detector
 from detection.benchmark.candidates import candidates_of
 from detection.cli.main import main
-from detection.core.card import Card
-from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.errors import BadWeightsError, MobileSSDError
 from detection.export import mobile
 from detection.export.compare import match, sample_pictures
 from detection.export.quantize import float_file
 from detection.export.write import Wish, export
-from detection.runtimes.exported import add_tflite_card, is_exported, tflite_card
 from detection.ssd.network import feature_maps
+from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
-from detection.weights.classifiers import read_body
-from detection.weights.source import Weights, open_weights
+from detection.weights.exported import add_tflite_card, is_exported, tflite_card
+from detection.weights.importers.classifiers import read_body
+from detection.weights.resolve import Weights, open_weights
 
 
 def saved(folder, name, **options):

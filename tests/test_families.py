@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from backbones import count
-from detection.core.anchors import AnchorSpec
-from detection.core.errors import MobileSSDError
+from detection.boxes.anchors import AnchorSpec
+from detection.errors import MobileSSDError
 from detection.ssd.network import anchors_of, build, feature_maps
 from detection.ssd.spec import SSDSpec
-from detection.zoo import list_architectures, list_models, list_weights, spec_for
+from detection.weights.names import list_architectures, list_models, list_weights, spec_for
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from oracle import litert_reference, pictures, rgb, sigmoid
 
-from detection.core.errors import BadWeightsError
-from detection.core.preprocess import stretch
+from detection.errors import BadWeightsError
+from detection.images.preprocess import stretch
 from detection.ssd.network import Deployable, anchors_of
-from detection.weights.assemble import assemble
-from detection.weights.importers import import_tflite
-from detection.weights.tflite import read_tflite
+from detection.weights.importers.assemble import assemble
+from detection.weights.importers.table import import_tflite
+from detection.weights.importers.tflite import read_tflite
 
 
 @pytest.fixture(scope="module")

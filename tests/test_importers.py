@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.errors import BadWeightsError, MobileSSDError
 from detection.ssd.network import anchors_of
-from detection.weights.qfgaohao import import_qfgaohao_state
-from detection.weights.state_dicts import read_state_dict
-from detection.zoo import load
+from detection.weights.importers.qfgaohao import import_qfgaohao_state
+from detection.weights.importers.state_dicts import read_state_dict
+from detection.weights.names import load
 
 
 @pytest.fixture(autouse=True)

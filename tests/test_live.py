@@ -14,18 +14,18 @@ import pytest
 from live_help import CameraServer, FakeDetector, save_video, wait_until
 
 from detection.cli.main import main
-from detection.core.card import Card
-from detection.core.media import Video
 from detection.detector import Detector
+from detection.images.sources import Video
 from detection.live import app
 from detection.live.capture import Captured
-from detection.live.names import name_sources
 from detection.live.options import LiveOptions
 from detection.live.overlay import draw_tracked, put_status, stale_picture
 from detection.live.pipeline import Engine, Feed, Pace, Result, Station, Timing, timed
+from detection.live.source_names import name_sources
 from detection.live.stats import Stats, percentile
 from detection.live.streams import open_capture
-from detection.zoo import spec_for
+from detection.weights.card import Card
+from detection.weights.names import spec_for
 
 MAPS = ((19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1))
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def test_a_fault_in_one_source_leaves_the_others_running(tmp_path):
 
 def test_the_steps_of_the_detector_are_timed_and_give_its_very_boxes(shared):
     from detection import Detector
-    from detection.core.preprocess import read_image
+    from detection.images.decode import read_image
 
     detector = Detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite", threads=1)
     image = read_image(sorted((shared / "data" / "photos").glob("*.jpg"))[0])
@@ -327,7 +327,7 @@ def test_a_signal_at_any_moment_of_the_waiting_ends_it():
 
 def test_live_with_an_exported_file_needs_no_torch(shared, tmp_path):
     from detection.runtimes.openvino import converted
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     weights = converted(open_weights(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"))
     film = save_video(tmp_path / "film.avi", frames=5, size=(240, 320))

@@ -11,8 +11,8 @@ from browser import Browser, find_chromium
 from live_help import CameraServer, FakeDetector, save_video, wait_until
 from test_live_page import Page
 
-from detection.core.detections import Detections
-from detection.core.preprocess import read_image
+from detection.boxes.detections import Detections
+from detection.images.decode import read_image
 
 if not find_chromium():
     pytest.skip("needs Chromium", allow_module_level=True)

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.core.errors import MobileSSDError
-from detection.core.media import Video
-from detection.live.outputs import Recording
+from detection.errors import MobileSSDError
+from detection.images.sources import Video
 from detection.live.recorder import Recorder, RecordingStopped
+from detection.live.sinks import Recording
 from detection.live.window import window_problem
 
 # ---------------------------------------------------------------- recorder
@@ -105,7 +105,7 @@ def test_a_really_full_disk(tmp_path):
 
 def test_a_long_recording_is_cut_into_files(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("detection.live.outputs.time.strftime", lambda _: f"part{len(said)}")
+    monkeypatch.setattr("detection.live.sinks.time.strftime", lambda _: f"part{len(said)}")
     recording = Recording(tmp_path / "out.avi", lambda: 10, lambda: True, 1e-9, said.append)
     for i in range(3):
         recording.write(np.zeros((48, 64, 3), np.uint8), i / 10)

@@ -18,9 +18,9 @@ from live_help import CameraServer, FakeDetector, save_video, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.live import app
-from detection.live.guard import is_loopback
+from detection.live.auth import is_loopback
 from detection.live.options import LiveOptions
 from detection.live.server import PageOptions
 from detection.live.stop import Stop

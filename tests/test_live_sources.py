@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from live_help import CameraServer, save_video, wait_until
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.live import streams
 from detection.live.capture import LOST, FileCapture
 from detection.live.mailbox import Mailbox
-from detection.live.names import camera_number, name_sources, without_secrets
+from detection.live.source_names import camera_number, name_sources, without_secrets
 from detection.live.streams import StreamCapture, open_capture, wait_for_sources
 
 
@@ -216,7 +216,7 @@ def test_a_reader_that_is_killed_is_replaced(watched, camera):
 
 def test_readers_end_with_their_program(camera):
     code = (
-        "import sys, time; from detection.live.streams import StreamCapture; from detection.live.names import *\n"
+        "import sys, time; from detection.live.streams import StreamCapture; from detection.live.source_names import *\n"
         f"capture = StreamCapture(name_sources(['{camera.url}'])[0]); next(iter(capture)); print('on', flush=True)\n"
         "time.sleep(60)"
     )

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from detection.core.detections import Detections
-from detection.core.errors import MobileSSDError
+from detection.boxes.detections import Detections
+from detection.errors import MobileSSDError
 from detection.live.capture import Captured
-from detection.live.gates import Gate, GateSpec, parse_gate
 from detection.live.pipeline import Result, Timing
-from detection.live.watch import Presence, Watch
+from detection.live.rules import Presence, Watch
+from detection.live.zones import Gate, GateSpec, parse_gate
 
 NAMES = ("person", "car")
 SIZE = (480, 640)

@@ -11,12 +11,12 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou, generalized_box_iou, sigmoid_focal_loss
 
-from detection.core.anchors import AnchorSpec, anchors_for
-from detection.core.boxes import TORCHVISION_MAX_LOG, BoxCoder, to_cxcywh
-from detection.core.errors import MobileSSDError
+from detection.boxes.anchors import AnchorSpec, anchors_for
+from detection.boxes.geometry import TORCHVISION_MAX_LOG, BoxCoder, to_cxcywh
+from detection.errors import MobileSSDError
 from detection.train.config import LossConfig
-from detection.train.losses import detection_losses, global_positives, hardest
-from detection.train.targets import build_targets
+from detection.train.learn.losses import detection_losses, global_positives, hardest
+from detection.train.learn.targets import build_targets
 
 MAPS = [(4, 4), (2, 2), (1, 1)]
 ANCHORS = torch.from_numpy(anchors_for(AnchorSpec(), MAPS, (64, 64)))

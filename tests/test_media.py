@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.core.errors import BadPictureError
-from detection.core.media import Video, find_sources
+from detection.errors import BadPictureError
+from detection.images.sources import Video, find_sources
 
 
 def save_picture(path):

@@ -8,12 +8,12 @@ import torch
 from oracle import pictures, rgb
 from torch import nn
 
-from detection.core.errors import MobileSSDError
-from detection.core.preprocess import stretch
+from detection.errors import MobileSSDError
+from detection.images.preprocess import stretch
 from detection.ssd.network import Deployable, build
-from detection.weights.importers import import_tflite
-from detection.weights.norms import fold_batch_norms, rebuild_batch_norms
-from detection.zoo import spec_for
+from detection.weights.batch_norms import fold_batch_norms, rebuild_batch_norms
+from detection.weights.importers.table import import_tflite
+from detection.weights.names import spec_for
 
 
 @pytest.fixture(scope="module")

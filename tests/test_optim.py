@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from backbones import build_backbone
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.ssd.network import build
 from detection.train.config import EMAConfig, InitialConfig, OptimizerConfig, ScheduleConfig, TrainConfig
-from detection.train.ema import EMA, decay_at
-from detection.train.freeze import freeze, stages, train_mode
-from detection.train.initial import initialise_network
-from detection.train.optim import RMSpropTF, build_optimizer, parameter_groups, set_learning_rate
-from detection.train.schedule import Schedule, learning_rate, resolve
-from detection.zoo import spec_for
+from detection.train.learn.ema import EMA, decay_at
+from detection.train.learn.freeze import freeze, stages, train_mode
+from detection.train.learn.optimizer import RMSpropTF, build_optimizer, parameter_groups, set_learning_rate
+from detection.train.learn.schedule import Schedule, learning_rate, resolve
+from detection.train.weight_init import initialise_network
+from detection.weights.names import spec_for
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ import torch
 from oracle import pictures, rgb
 from torch import nn
 
-from detection.core.boxes import to_xyxy
-from detection.core.postprocess import PostSettings, postprocess
+from detection.boxes.geometry import to_xyxy
+from detection.boxes.postprocess import PostSettings, postprocess
 from detection.ssd.network import Deployable, anchors_of, build
-from detection.weights.classifiers import IMAGENET, load_backbone
-from detection.weights.torchvision import import_torchvision_state
-from detection.zoo import load, spec_for
+from detection.weights.importers.classifiers import IMAGENET, load_backbone
+from detection.weights.importers.torchvision import import_torchvision_state
+from detection.weights.names import load, spec_for
 
 torchvision = pytest.importorskip("torchvision")
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.boxes import BoxCoder, iou_matrix, to_cxcywh
-from detection.core.postprocess import PostSettings, postprocess, suppress
+from detection.boxes.geometry import BoxCoder, iou_matrix, to_cxcywh
+from detection.boxes.postprocess import PostSettings, postprocess, suppress
 
 NAMES = ("cat", "dog", "person")
 
@@ -110,7 +110,7 @@ def test_looking_at_the_best_candidates_first_changes_nothing(activation, more, 
     names = tuple(map(str, range(90)))
     arguments = encodings, logits, anchors, (480, 640), names, PostSettings(activation=activation, **more)
     found = postprocess(*arguments)
-    monkeypatch.setattr("detection.core.postprocess.HEAD", 10**7)
+    monkeypatch.setattr("detection.boxes.postprocess.HEAD", 10**7)
     everything = postprocess(*arguments)
     assert len(found) > 5
     assert np.array_equal(found.boxes, everything.boxes)

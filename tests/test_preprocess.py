@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.core.picture_header import gif_is_animated, read_header
-from detection.core.preprocess import decode_image, read_image, stretch
+from detection.images.decode import decode_image, read_image
+from detection.images.header import gif_is_animated, read_header
+from detection.images.preprocess import stretch
 
 
 def picture(height=48, width=64):

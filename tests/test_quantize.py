@@ -7,13 +7,13 @@ import pytest
 
 from detection import Detector
 from detection.cli.main import main
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.evaluate.truth import read_truth
 from detection.export import quantize as quantizing
 from detection.export.calibration import PLANS, calibration_pictures, groups_of, kept_float
 from detection.export.quantize import Order, quantize
 from detection.export.staging import size_of
-from detection.weights.source import open_weights
+from detection.weights.resolve import open_weights
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 pytest.importorskip("onnx", reason="needs onnx")

@@ -11,10 +11,10 @@ import torch
 from random_networks import random_network
 
 from detection import Detector
-from detection.core.card import Card
-from detection.core.errors import BadWeightsError
+from detection.errors import BadWeightsError
 from detection.ssd.network import feature_maps
-from detection.weights import source
+from detection.weights import resolve as source
+from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
 
 pytest.importorskip("onnx", reason="needs onnx")

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from detection.cli.main import main
-from detection.core.card import Card
-from detection.core.preprocess import read_image
 from detection.evaluate.coco import evaluate
 from detection.evaluate.curves import against_threshold, precision_recall
 from detection.evaluate.errors import KINDS
@@ -21,7 +19,9 @@ from detection.evaluate.outcomes import confusion_matrix, mix_ups, outcomes_at
 from detection.evaluate.results import Results, no_results, write_results
 from detection.evaluate.thresholds import best_thresholds
 from detection.evaluate.truth import GroundTruth
-from detection.train.report import write_report
+from detection.images.decode import read_image
+from detection.train.report.write import write_report
+from detection.weights.card import Card
 
 HISTORY = [
     {

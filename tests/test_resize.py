@@ -7,10 +7,10 @@ from random_networks import random_network
 
 from detection import Detector
 from detection.cli.main import main
-from detection.core.card import Card
 from detection.ssd.network import anchors_of, feature_maps
+from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
-from detection.zoo import DEFAULT
+from detection.weights.names import DEFAULT
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 import train_runs as runs
 from random_networks import random_network
 
-from detection.train.rounding import Rounded, round_kernel, round_output
+from detection.train.learn.rounding import Rounded, round_kernel, round_output
 from detection.train.run import train
 
 torch.manual_seed(0)

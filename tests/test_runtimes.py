@@ -12,15 +12,15 @@ import pytest
 from oracle import litert_reference, pictures, rgb, sigmoid
 
 from detection import Detector
-from detection.core.card import Card
-from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.core.preprocess import stretch
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.images.preprocess import stretch
 from detection.runtimes import choose, open_runtime
-from detection.runtimes.exported import card_of, onnx_metadata
 from detection.ssd.network import build, feature_maps
+from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
-from detection.weights.source import open_weights
-from detection.zoo import spec_for
+from detection.weights.exported import card_of, onnx_metadata
+from detection.weights.names import spec_for
+from detection.weights.resolve import open_weights
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_the_card_of_an_onnx_file_is_read_without_any_library(small, tmp_path):
     file = exported_to_onnx(small, tmp_path / "small.onnx")
     assert card_of(file).class_names == ("a", "b", "c")
     code = (
-        "import sys; from pathlib import Path; from detection.runtimes.exported import card_of;"
+        "import sys; from pathlib import Path; from detection.weights.exported import card_of;"
         f"print(card_of(Path({str(file)!r})).name, {{'onnx', 'onnxruntime', 'torch'}} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "small set()\n"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from detection import Detector
-from detection.core.card import MARK
-from detection.core.files import sha256_of
+from detection.files import sha256_of
+from detection.weights.card import MARK
 from detection.weights.checkpoint import read_card
+from detection.weights.names import DEFAULT
 from detection.weights.records import RECORDS, find_record
-from detection.weights.source import open_weights
-from detection.zoo import DEFAULT
+from detection.weights.resolve import open_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = [record for record in RECORDS if record.shipped]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
-from detection.core.anchors import AnchorSpec, anchors_for
-from detection.core.boxes import BoxCoder, to_xyxy
-from detection.core.errors import MobileSSDError
-from detection.train.targets import RULES, build_targets
+from detection.boxes.anchors import AnchorSpec, anchors_for
+from detection.boxes.geometry import BoxCoder, to_xyxy
+from detection.errors import MobileSSDError
+from detection.train.learn.targets import RULES, build_targets
 
 ANCHORS = torch.from_numpy(anchors_for(AnchorSpec(), [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)], (300, 300)))
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.core.errors import BadWeightsError
 from detection.data.open import open_data
-from detection.train.teacher import View, look, merge, views_named, write_soft_labels
+from detection.errors import BadWeightsError
+from detection.train.teachers.pseudo_labels import View, look, merge, views_named, write_soft_labels
 
 # A picture of 100 x 100 whose only object is the bright square in the middle of its left upper quarter.
 PICTURE = np.zeros((100, 100, 3), np.uint8)
@@ -81,8 +81,8 @@ def test_two_teachers_are_believed_by_halves(tmp_path):
 @pytest.mark.parametrize("file", ["deimv2_hgnetv2_femto_coco.onnx", "picodet_s_416_coco.onnx"])
 def test_real_teachers_find_the_cat(shared, file):
     pytest.importorskip("openvino", reason="needs openvino")
-    from detection.core.preprocess import read_image
-    from detection.train.onnx_teachers import onnx_teacher
+    from detection.images.decode import read_image
+    from detection.train.teachers.onnx import onnx_teacher
 
     teacher = onnx_teacher(shared / "models" / "teachers" / file, streams=1)
     cat = read_image(shared / "data" / "photos" / "coral_cat_720p.jpg")
@@ -93,7 +93,7 @@ def test_real_teachers_find_the_cat(shared, file):
 
 def test_another_file_is_no_teacher(shared, tmp_path):
     pytest.importorskip("openvino", reason="needs openvino")
-    from detection.train.onnx_teachers import onnx_teacher
+    from detection.train.teachers.onnx import onnx_teacher
 
     broken = tmp_path / "teacher.onnx"
     broken.write_bytes(b"no network")

@@ -6,15 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from detection.core.anchors import anchors_for
-from detection.core.boxes import BoxCoder
-from detection.core.errors import BadWeightsError
-from detection.core.preprocess import read_image, stretch
+from detection.boxes.anchors import anchors_for
+from detection.boxes.geometry import BoxCoder
+from detection.errors import BadWeightsError
+from detection.images.decode import read_image
+from detection.images.preprocess import stretch
 from detection.runtimes import open_runtime
 from detection.ssd.spec import SSDSpec
-from detection.weights.importers import import_tfjs
-from detection.weights.source import open_weights
-from detection.weights.tfjs import read_tfjs
+from detection.weights.importers.table import import_tfjs
+from detection.weights.importers.tfjs import read_tfjs
+from detection.weights.resolve import open_weights
 
 
 @pytest.fixture(scope="module")

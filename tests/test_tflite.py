@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from oracle import litert_reference, pictures, rgb, sigmoid
 
-from detection.core.anchors import anchors_for
-from detection.core.boxes import to_xyxy
-from detection.core.errors import BadWeightsError
+from detection.boxes.anchors import anchors_for
+from detection.boxes.geometry import to_xyxy
+from detection.errors import BadWeightsError
 from detection.runtimes import open_runtime
 from detection.ssd.spec import SSDSpec
-from detection.weights.source import open_weights
-from detection.weights.tflite import read_tflite
+from detection.weights.importers.tflite import read_tflite
+from detection.weights.resolve import open_weights
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def raw(shared, file):
     """LiteRT's encodings (tx, ty, tw, th), scores [A, 91] and ours, for 50 pictures already stretched to 300."""
     import cv2
 
-    from detection.core.boxes import BoxCoder
+    from detection.boxes.geometry import BoxCoder
 
     model = litert_reference(shared).TFLiteSSD(str(file))
     small = [cv2.resize(rgb(p), (300, 300)) for p in pictures(shared / "data" / "coco_val500" / "images", 50)]

@@ -6,12 +6,12 @@ import pytest
 import torch
 import train_runs as runs
 
-from detection.train import loop
-from detection.train.history import read_history
-from detection.train.optim import RMSpropTF
+from detection.train.learn import loop
+from detection.train.learn.history import read_history
+from detection.train.learn.optimizer import RMSpropTF
+from detection.train.learn.schedule import learning_rate, resolve
 from detection.train.recipes import list_configs, load_config
 from detection.train.run import Request, train
-from detection.train.schedule import learning_rate, resolve
 from detection.train.state import read_state
 
 KINDS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW, "rmsprop": RMSpropTF}

@@ -4,18 +4,18 @@ import pytest
 import torch
 import train_runs as runs
 
-from detection.core.card import Card
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import Deployable, build, feature_maps
-from detection.train import loop
 from detection.train.config import DistillationConfig
-from detection.train.frozen_teacher import in_order, teacher_for
-from detection.train.history import read_history
+from detection.train.learn import loop
+from detection.train.learn.history import read_history
 from detection.train.run import train
 from detection.train.state import read_state
+from detection.train.teachers.frozen import in_order, teacher_for
+from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
-from detection.zoo import spec_for
+from detection.weights.names import spec_for
 
 NAMES = ("cat", "square", "disc")  # of the teacher: one more, in another order
 
@@ -80,7 +80,7 @@ class TestRuns:
             torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
 
     def test_the_teacher_itself_never_changes(self, data, teacher, tmp_path, monkeypatch):
-        monkeypatch.setattr("detection.train.frozen_teacher.choose", lambda *_: "torch")
+        monkeypatch.setattr("detection.train.teachers.frozen.choose", lambda *_: "torch")
         jobs = []
         fit = loop.fit
         monkeypatch.setattr("detection.train.run.fit", lambda job, *rest: (jobs.append(job), fit(job, *rest)))
@@ -114,7 +114,7 @@ class TestFit:
         pytest.importorskip("openvino", reason="needs openvino")
         fast = self.made(teacher, NAMES)
         assert not isinstance(fast.network, torch.nn.Module) and fast.compiled() is fast
-        monkeypatch.setattr("detection.train.frozen_teacher.choose", lambda *_: "torch")
+        monkeypatch.setattr("detection.train.teachers.frozen.choose", lambda *_: "torch")
         slow = self.made(teacher, NAMES)
         x = torch.randint(0, 256, (3, 96, 96, 3), dtype=torch.uint8)
         for mine, other in zip(fast.network(x), slow.network(x)):

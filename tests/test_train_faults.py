@@ -9,9 +9,9 @@ import pytest
 import torch
 import train_runs as runs
 
-from detection.core.errors import MobileSSDError
-from detection.train import loop, plan
-from detection.train.history import read_history
+from detection.errors import MobileSSDError
+from detection.train.learn import loop, plan
+from detection.train.learn.history import read_history
 from detection.train.run import train
 from detection.train.state import LAST, PREVIOUS, RunState, read_state, write_state
 

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from detection.core.card import Card
-from detection.core.errors import MobileSSDError
-from detection.core.labels import COCO_80, VOC_20
+from detection.boxes.class_names import COCO_80, VOC_20
+from detection.errors import MobileSSDError
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import anchors_of, build, feature_maps
 from detection.train.model import class_sources, from_scratch, from_weights
+from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
-from detection.zoo import spec_for
+from detection.weights.names import spec_for
 
 NAMES = ("person", "dining table", "tv", "dog")
 OPTIONS = {"alpha": 0.25, "input_size": 96}
@@ -162,7 +162,7 @@ def test_a_published_file_keeps_its_function_for_the_classes_of_voc(shared, tmp_
 
 
 def coco_names(path):
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     card = open_weights(path).card
     return card.class_names, card.category_ids
@@ -170,7 +170,7 @@ def coco_names(path):
 
 def test_an_exported_file_is_refused(tmp_path, monkeypatch):
     opened = SimpleNamespace(exported=True, path=tmp_path / "a.onnx", card=Card({}, ("cat",), (1,)))
-    monkeypatch.setattr("detection.weights.source.open_weights", lambda _: opened)
+    monkeypatch.setattr("detection.weights.resolve.open_weights", lambda _: opened)
     with pytest.raises(MobileSSDError, match="an exported file cannot be trained"):
         from_weights("a.onnx", ("cat",), (1,))
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import train_runs as runs
 
 from detection.data.open import open_data
-from detection.train.distributed import World
-from detection.train.finish import complete_card
-from detection.train.loop import Progress
+from detection.train.finalize import complete_card
+from detection.train.learn.distributed import World
+from detection.train.learn.loop import Progress
 from detection.train.request import Data
 from detection.train.run import train
 from detection.train.state import read_state

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.core.errors import BadDataError
 from detection.data.dataset import IGNORE
+from detection.errors import BadDataError
 from detection.train.config import TrainConfig
 from detection.train.request import Request, open_parts
 

@@ -8,7 +8,7 @@ import pytest
 import train_runs as runs
 from safetensors.torch import load_file
 
-from detection.core.errors import BadDataError, BadWeightsError, MobileSSDError
+from detection.errors import BadDataError, BadWeightsError, MobileSSDError
 from detection.train.run import train
 from detection.train.state import LAST, PREVIOUS, read_state
 

@@ -10,7 +10,7 @@ import torch
 import train_runs as runs
 from safetensors.torch import load_file
 
-from detection.train.history import read_history
+from detection.train.learn.history import read_history
 from detection.train.state import read_state
 
 

@@ -11,11 +11,11 @@ import sys
 import numpy as np
 import pytest
 
-from detection import zoo
-from detection.core.errors import BadWeightsError, MissingPackageError, MobileSSDError
+from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError
+from detection.weights import names as zoo
 from detection.weights import records
 from detection.weights.checkpoint import read_card
-from detection.weights.download import folder_of
+from detection.weights.download.fetch import folder_of
 from detection.weights.records import RECORDS, find_record, list_weights
 
 LITE = "ssdlite_mobilenet_v2.coco"
@@ -89,7 +89,7 @@ def test_a_bodys_record_names_a_body_that_can_be_built(record):
 
 
 def test_the_published_files_at_hand_are_those_of_the_records(shared):
-    from detection.weights.download import verify
+    from detection.weights.download.fetch import verify
 
     models = shared / "models"
     verify(find_record(LITE), models / "ssdlite_mobilenet_v2_coco_tfjs" / "model.json")
@@ -170,7 +170,8 @@ def test_the_record_and_the_file_are_the_same_network(cached, monkeypatch):
 
 def test_a_second_use_hashes_no_original_converts_nothing_and_opens_no_socket(cached, monkeypatch):
     monkeypatch.setenv("MOBILESSD_HOME", str(cached))
-    from detection.weights import download, source
+    from detection.weights import resolve as source
+    from detection.weights.download import fetch as download
 
     def forbidden(*args, **kwargs):
         raise AssertionError("done again")
@@ -183,7 +184,9 @@ def test_a_second_use_hashes_no_original_converts_nothing_and_opens_no_socket(ca
 
 
 def test_a_name_resolves_without_torch_and_without_network_modules(cached):
-    code = f"import sys, detection.zoo as z; z.resolve({LITE!r}); print({{'torch', 'ssl'}} & set(sys.modules))"
+    code = (
+        f"import sys, detection.weights.names as z; z.resolve({LITE!r}); print({{'torch', 'ssl'}} & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "MOBILESSD_HOME": str(cached)},

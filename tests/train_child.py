@@ -26,9 +26,10 @@ from children import die_at_rename, ended, fork  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from detection.data.open import open_data  # noqa: E402
-from detection.train import finish, loop, plan  # noqa: E402
-from detection.train.distributed import world  # noqa: E402
-from detection.train.history import read_history  # noqa: E402
+from detection.train import finalize as finish
+from detection.train.learn import loop, plan  # noqa: E402
+from detection.train.learn.distributed import world  # noqa: E402
+from detection.train.learn.history import read_history  # noqa: E402
 from detection.train.run import train  # noqa: E402
 from detection.train.state import LAST, has_state, read_state  # noqa: E402
 from detection.train.validate import truth_of, validate  # noqa: E402

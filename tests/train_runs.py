@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from detection.train import loop
 from detection.train.config import TrainConfig
-from detection.train.history import read_history
+from detection.train.learn import loop
+from detection.train.learn.history import read_history
 from detection.train.run import Request
 from detection.train.state import read_state
 
@@ -84,7 +84,7 @@ def request(data: Path, output: Path, resume: bool = False, **changes: Any) -> R
 
 def without_report(monkeypatch: Any) -> None:
     """Leaves the plots out, which take longer than a tiny training."""
-    monkeypatch.setattr("detection.train.finish._report", lambda *_: None)
+    monkeypatch.setattr("detection.train.finalize._report", lambda *_: None)
 
 
 def interrupt_at(monkeypatch: Any, step: int, what: signal.Signals = signal.SIGINT) -> None:

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from detection import Detector
 from detection.cli.main import main as mobilessd
-from detection.core.errors import MobileSSDError
-from detection.core.files import atomic_write
-from detection.core.preprocess import read_image
+from detection.errors import MobileSSDError
+from detection.files import atomic_write
+from detection.images.decode import read_image
 
 WIDTH, HEIGHT, FRAMES = 640, 480, 90  # of the clip
 SURE = 0.5  # lowest score that is shown

@@ -22,9 +22,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from detection.core.card import Card
-from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.core.files import sha256_of
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.files import sha256_of
+from detection.weights.card import Card
 from detection.weights.records import find_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,9 +53,9 @@ def release(names: Sequence[str], name: str, parent: str | None, data: str, outp
     belong together."""
     from detection.runtimes import onnx_graph
     from detection.train.model import class_sources, transfer
+    from detection.weights.batch_norms import fold_batch_norms
     from detection.weights.checkpoint import load_checkpoint, save_checkpoint
-    from detection.weights.norms import fold_batch_norms
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     ssd, card = load_checkpoint(open_weights(names[0]).path)
     fold_batch_norms(ssd)  # every run has statistics of its own; and what is rounded are the kernels that run

@@ -16,7 +16,7 @@ import cv2
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.candidates.litert_loop import LiteRT
-from detection.core.postprocess import PostSettings, postprocess
+from detection.boxes.postprocess import PostSettings, postprocess
 
 
 def main():

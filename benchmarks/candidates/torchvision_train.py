@@ -54,9 +54,9 @@ class Anchors(nn.Module):
 def build_model(name, alpha, classes):
     from torchvision.models.detection.ssd import SSD
 
-    from detection.core.boxes import to_xyxy
+    from detection.boxes.geometry import to_xyxy
     from detection.ssd.network import anchors_of, build
-    from detection.zoo import spec_for
+    from detection.weights.names import spec_for
 
     spec = spec_for(name, num_classes=classes, **({} if alpha is None else {"alpha": alpha}))
     ssd, (height, width) = build(spec), spec.input.size

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.core.errors import MissingPackageError, MobileSSDError
+from detection.errors import MissingPackageError, MobileSSDError
 from detection.runtimes import ONLY, PACKAGES, READS, runtime_installed
 
 if TYPE_CHECKING:
-    from detection.weights.source import Weights
+    from detection.weights.resolve import Weights
 
 PRECISIONS = {
     "torch": ("float32", "bfloat16"),
@@ -116,10 +116,10 @@ def variant(weights: Weights, folder: Path, input_size: int | None, alpha: float
 
 def random_weights(name: str, folder: Path, input_size: int | None, alpha: float | None) -> tuple[str, str]:
     """An architecture by name with random weights, as a file in `folder`: its path and a name for it. Needs torch."""
-    from detection.core.card import Card
     from detection.ssd.network import build, feature_maps
+    from detection.weights.card import Card
     from detection.weights.checkpoint import save_checkpoint
-    from detection.zoo import spec_for
+    from detection.weights.names import spec_for
 
     options = {k: v for k, v in {"input_size": input_size, "alpha": alpha}.items() if v is not None}
     ssd = build(spec_for(name, **options)).eval()

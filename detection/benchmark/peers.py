@@ -37,7 +37,7 @@ def opencv(candidate: dict[str, Any], score: float) -> Stages:
     from detection.benchmark.worker import finish_with
     from detection.detector import Detector
     from detection.runtimes.onnxruntime import converted
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     cv2.setNumThreads(candidate["threads"])
     weights = open_weights(candidate["weights"])

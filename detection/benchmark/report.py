@@ -52,7 +52,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from detection.core.files import atomic_write
+    from detection.files import atomic_write
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for name in dict.fromkeys(r.candidate.name for r in results):

@@ -23,7 +23,7 @@ AT_ONCE = 16  # pictures of one call in the pipeline
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """Times one candidate. Returns {stages: {name: [ms, ...]}, first: time of the first boxes, ...}."""
-    from detection.core.preprocess import decode_image
+    from detection.images.decode import decode_image
 
     candidate, data = task["candidate"], Path(task["picture"]).read_bytes()
     batch = candidate["batch"]
@@ -60,7 +60,7 @@ def pipeline(
     """Pictures a second from file bytes to boxes, decoded and finished in `threads` threads beside the network."""
     import numpy as np
 
-    from detection.core.preprocess import decode_image
+    from detection.images.decode import decode_image
 
     def read() -> tuple[Any, Any]:
         image = decode_image(data)
@@ -130,7 +130,7 @@ def peak_memory() -> float:
 
 
 def main() -> int:
-    from detection.core.errors import MobileSSDError
+    from detection.errors import MobileSSDError
 
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:

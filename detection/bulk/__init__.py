@@ -1,4 +1,4 @@
-"""Floor 5: detection over very many pictures, in shards that a stopped run goes on from.
+"""Detection over very many pictures, in shards that a stopped run goes on from.
 
 sources.py lists the pictures, shards.py cuts the list and writes rows, folder.py keeps what is finished, manifest.py
 says what a folder of shards was made with, work.py makes shards in this process, cluster.py on a Ray cluster, run.py

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import detection
-from detection.bulk.addresses import need
 from detection.bulk.manifest import hash_of_files
+from detection.bulk.shard_worker import Finished, Task, make_shards
 from detection.bulk.shards import Shard
-from detection.bulk.work import Finished, Task, make_shards
-from detection.core.errors import MobileSSDError
-from detection.core.files import atomic_write, home
-from detection.weights.source import Weights
+from detection.errors import MobileSSDError
+from detection.files import atomic_write, home
+from detection.images.addresses import need
+from detection.weights.resolve import Weights
 
 PATIENCE = 10.0  # seconds until a cluster that does not answer is none
 STARTS = 5  # workers that may die one after the other while they start, before the run gives up
@@ -183,7 +183,7 @@ def _problem_there(cores: int) -> str:
     @ray.remote(num_cpus=cores, max_retries=0)
     def look() -> tuple[str, str]:  # a function inside a function travels as it is: importing it would need us there
         try:
-            import detection.bulk.work
+            import detection.bulk.shard_worker
 
             return detection.__version__, ""
         except ImportError as error:

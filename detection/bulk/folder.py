@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from detection.bulk.addresses import OBJECT_STORES, file_system, is_address, local, unreachable
-from detection.core.errors import MobileSSDError
-from detection.core.files import atomic_write
+from detection.errors import MobileSSDError
+from detection.files import atomic_write
+from detection.images.addresses import OBJECT_STORES, file_system, is_address, local, unreachable
 
 LOCK = ".lock"
 

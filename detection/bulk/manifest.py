@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from detection.bulk.addresses import is_address
 from detection.bulk.folder import Folder
-from detection.core.errors import BadDataError, MobileSSDError
-from detection.core.files import sha256_of
+from detection.errors import BadDataError, MobileSSDError
+from detection.files import sha256_of
+from detection.images.addresses import is_address
 from detection.weights.records import find_record
-from detection.weights.source import Weights, content_hash
+from detection.weights.resolve import Weights, content_hash
 
 NAME = "_manifest.json"  # readers of Parquet folders pass over names that begin so
 FORMAT = 1

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from detection.bulk.folder import Folder, open_folder
+from detection.bulk.listing import Pictures, list_pictures
 from detection.bulk.manifest import Manifest, agree, hash_of_names, hash_of_weights, shown_name
 from detection.bulk.progress import Progress
+from detection.bulk.shard_worker import Finished, Task, make_shards
 from detection.bulk.shards import Shard, check_format, cut, errors_in, file_name
-from detection.bulk.sources import Pictures, list_pictures
-from detection.bulk.work import Finished, Task, make_shards
-from detection.core.card import Card
 from detection.detector import Detector
 from detection.runtimes import choose
-from detection.weights.source import Weights, open_weights
+from detection.weights.card import Card
+from detection.weights.resolve import Weights, open_weights
 
 ENGINES = ("local", "ray")
 KEPT_APART = ("runtime", "device", "precision", "threads")  # options of a Detector that are no rule of post-processing

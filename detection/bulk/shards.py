@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from detection.bulk.addresses import need
-from detection.core.detections import Detections
+from detection.boxes.detections import Detections
+from detection.images.addresses import need
 
 FORMATS = ("parquet", "jsonl")
 

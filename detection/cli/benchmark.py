@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detection.cli.common import fraction, positive_int
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 if TYPE_CHECKING:
     from detection.benchmark.candidates import Candidate
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from detection.benchmark import report
     from detection.benchmark.machine import describe, machine
     from detection.benchmark.measure import drawn_picture, side_by_side
-    from detection.core.files import write_text
+    from detection.files import write_text
 
     if args.plot and not args.annotations:
         raise MobileSSDError("--plot draws latency against AP: give --annotations, too")
@@ -94,8 +94,8 @@ def _candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     import os
 
     from detection.benchmark.candidates import candidates_of, peers_of, random_weights, variant
-    from detection.weights.source import open_weights
-    from detection.zoo import DEFAULT, list_architectures
+    from detection.weights.names import DEFAULT, list_architectures
+    from detection.weights.resolve import open_weights
 
     threads = [count or os.cpu_count() or 1 for count in args.threads]
     found: list[Candidate] = []

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from detection.cli.common import positive_int
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 NEED_SHARDS = ("shard_format", "shard_size", "engine", "workers", "batch")
 

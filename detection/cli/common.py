@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from detection.core.detections import Detections
+    from detection.boxes.detections import Detections
     from detection.detector import Detector
 
 
@@ -42,7 +42,7 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     ready for it while the rest is imported, which is a quarter of such a start.
     """
     from detection.runtimes import open_runtime
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     weights = open_weights(args.weights)
     runtime = open_runtime(weights, args.runtime, args.device, args.precision, args.threads)

@@ -57,16 +57,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _anchors_of(model: str):
     """(anchors [A, 4], (height, width)) of a weights file, a zoo name with weights, or the name of an architecture."""
-    from detection.core.anchors import anchors_for
+    from detection.boxes.anchors import anchors_for
     from detection.ssd.spec import SSDSpec
-    from detection.zoo import list_architectures, spec_for
+    from detection.weights.names import list_architectures, spec_for
 
     if model in list_architectures():
         from detection.ssd.network import anchors_of, build
 
         spec = spec_for(model)
         return anchors_of(build(spec)), spec.input.size
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     card = open_weights(model).card
     spec = SSDSpec.from_dict(card.spec)

@@ -19,14 +19,14 @@ import numpy as np
 
 from detection.cli.bulk import add_bulk_arguments, check, run_bulk
 from detection.cli.common import add_detector_arguments, in_words, open_detector, progress
-from detection.core.errors import BadPictureError, MobileSSDError
+from detection.errors import BadPictureError, MobileSSDError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from detection.cli.outputs import Findings, OutputNames
-    from detection.core.media import Source
+    from detection.cli.detect_outputs import Findings, OutputNames
     from detection.detector import Detector
+    from detection.images.sources import Source
 
 OUTPUT = "runs/detect"
 AHEAD = 6  # pictures in memory at once, on either side of the network
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
         return run_bulk(args)
     quick = not args.weights or Path(args.weights).suffix in (".xml", ".onnx")  # nothing to fetch or to convert
     detector = open_detector(args, at_once=True) if quick else None
-    from detection.cli.outputs import Findings, OutputNames
-    from detection.core.media import find_sources
+    from detection.cli.detect_outputs import Findings, OutputNames
+    from detection.images.sources import find_sources
 
     sources = find_sources(args.sources, args.recursive)
     for path in filter(None, (args.json, args.csv)):
@@ -108,7 +108,7 @@ class _Job:
     def run(self, sources: list[Source]) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        from detection.cli.outputs import picture_suffix
+        from detection.cli.detect_outputs import picture_suffix
 
         with ThreadPoolExecutor(2) as pool, progress(len(sources), " sources") as bar:
             saving: deque[Future] = deque()
@@ -142,7 +142,7 @@ class _Job:
 
     def _video(self, source: Source) -> str:
         """Detects in every frame of a video and writes the drawn one; returns what was seen in how many frames."""
-        from detection.core.media import Video
+        from detection.images.sources import Video
         from detection.live.recorder import Recorder
 
         seen: Counter[str] = Counter()
@@ -191,7 +191,7 @@ class _Job:
 
 def _read_ahead(sources: list[Source], pool: ThreadPoolExecutor) -> Iterator[tuple[Source, Callable[[], np.ndarray]]]:
     """The sources in order, each with a function that gives its pixels (or raises); a few are read in advance."""
-    from detection.core.preprocess import read_image
+    from detection.images.decode import read_image
 
     waiting: deque[tuple[Source, Future | None]] = deque()
     for source in sources:
@@ -208,6 +208,6 @@ def _take(waiting: deque[tuple[Source, Future | None]]) -> tuple[Source, Callabl
 
 
 def _draw(image: np.ndarray, detections, path: Path) -> None:
-    from detection.cli.outputs import save_picture
+    from detection.cli.detect_outputs import save_picture
 
     save_picture(detections.draw(image), path)

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from detection.cli.common import add_detector_arguments, describe_runtime, open_detector, positive_int
-from detection.core.errors import BadDataError, MobileSSDError
-from detection.core.files import write_text
-from detection.core.ids import read_ids
+from detection.data.image_ids import read_ids
+from detection.errors import BadDataError, MobileSSDError
 from detection.evaluate import report
 from detection.evaluate.categories import match_categories, normalised
 from detection.evaluate.coco import ENGINES, CocoNumbers, choose_engine, evaluate
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
 from detection.evaluate.truth import GroundTruth, find_images, read_truth
+from detection.files import write_text
 
 EVALUATION_SCORE = 0.01  # the floor of the protocol of record: COCO's curve needs the weak ones too
 SHOWN_PROBLEMS = 10
@@ -155,7 +155,7 @@ def read_image_ids(path: str, truth: GroundTruth) -> list[int]:
 
 def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str, float, dict]:
     """Runs the detector over the pictures: its results, its name, the seconds, and its part of the protocol."""
-    from detection.evaluate.run import detect_all
+    from detection.evaluate.detect import detect_all
 
     images = find_images(truth, args.images)
     detector = open_detector(args, EVALUATION_SCORE)
@@ -191,7 +191,7 @@ def _write_report(
     args: argparse.Namespace, truth: GroundTruth, results: Results, numbers: CocoNumbers, protocol: report.Protocol
 ) -> None:
     """The page for people. Without the pictures, as may be with --results, it has no pictures, and says so."""
-    from detection.train.report import write_report
+    from detection.train.report.write import write_report
 
     try:
         images = find_images(truth, args.images)

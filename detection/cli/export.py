@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detection.cli.common import fraction, input_size, positive_int
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 if TYPE_CHECKING:
-    from detection.weights.source import Weights
+    from detection.weights.resolve import Weights
 
 EPILOG = """examples:
   mobilessd export model.safetensors --output model.onnx
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports, says how far the file is from its source; see the parser for `args`."""
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     if not args.output and not args.bundle:
         raise MobileSSDError(
@@ -107,7 +107,7 @@ def _resize(args: argparse.Namespace, weights: Weights) -> None:
 
 
 def _export(args: argparse.Namespace, source: Weights) -> None:
-    from detection.core.postprocess import PostSettings
+    from detection.boxes.postprocess import PostSettings
     from detection.export.staging import megabytes
     from detection.export.write import FORMATS, Wish, export
 

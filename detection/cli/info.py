@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from detection.cli.common import input_size, positive_int, width
 from detection.cli.info_text import format_listing, format_report
-from detection.core.errors import BadWeightsError, MissingPackageError, MobileSSDError
+from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError
 
 if TYPE_CHECKING:
-    from detection.core.card import Card
     from detection.ssd.spec import SSDSpec
+    from detection.weights.card import Card
     from detection.weights.records import Record
 
 EPILOG = """examples:
@@ -91,8 +91,8 @@ def find(args: argparse.Namespace) -> Subject:
     """The model that the command line means. Fetches nothing: published weights that are not in the cache are described
     by their record."""
     from detection.ssd.families import FAMILIES
+    from detection.weights.names import converted_path
     from detection.weights.records import find_record
-    from detection.zoo import converted_path
 
     if Path(args.model).expanduser().exists():
         return _weights_file(args, args.model)
@@ -163,8 +163,8 @@ def describe(subject: Subject, norms: bool = True) -> dict[str, Any]:
 def listing() -> Iterable[dict[str, Any]]:
     """A row for each name: architectures first, then the names with weights."""
     from detection.ssd.families import FAMILIES
+    from detection.weights.names import converted_path
     from detection.weights.records import RECORDS
-    from detection.zoo import converted_path
 
     for name, build in FAMILIES.items():
         yield {"name": name, "kind": "detector", "weights": False, "about": _first_sentence(build.__doc__)}
@@ -183,7 +183,7 @@ def listing() -> Iterable[dict[str, Any]]:
 
 def _weights_file(args: argparse.Namespace, path: str) -> Subject:
     from detection.ssd.spec import SSDSpec
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     _only_for_architectures(args)
     if path.endswith(".tflite") and (classifier := _tflite_classifier(args, path)):
@@ -200,13 +200,13 @@ def _weights_file(args: argparse.Namespace, path: str) -> Subject:
 
 def _tflite_classifier(args: argparse.Namespace, path: str) -> Subject | None:
     """An ImageNet classifier in a `.tflite`; None if it holds a detector, published or exported by us."""
-    from detection.runtimes.exported import is_exported
-    from detection.weights.flatbuffer import read_model
+    from detection.weights.exported import is_exported
+    from detection.weights.importers.flatbuffer import read_model
 
     if is_exported(Path(path)) or read_model(path).post is not None:
         return None
     _need_torch()
-    from detection.weights.classifiers import import_tflite_classifier
+    from detection.weights.importers.classifiers import import_tflite_classifier
 
     network, _, contract = import_tflite_classifier(path)
     size = args.input_size or contract.size
@@ -214,7 +214,7 @@ def _tflite_classifier(args: argparse.Namespace, path: str) -> Subject | None:
 
 
 def _architecture(name: str, args: argparse.Namespace, **options: Any) -> SSDSpec:
-    from detection.zoo import spec_for
+    from detection.weights.names import spec_for
 
     wanted = {"alpha": args.width_mult, "input_size": args.input_size, "num_classes": args.num_classes}
     wanted["layout"] = args.layout

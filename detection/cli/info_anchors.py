@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 if TYPE_CHECKING:
     from detection.cli.info import Subject
@@ -83,7 +83,7 @@ def _forms(subject: Subject) -> list[tuple[str, SSDSpec]]:
 def _with_stride_8(subject: Subject) -> SSDSpec | None:
     """The same architecture with a further, finer map; None where it has one already, or has no such option."""
     from detection.ssd.families import FAMILIES, STRIDE_8, USUAL_TAPS, options_of
-    from detection.zoo import spec_for
+    from detection.weights.names import spec_for
 
     spec = subject.spec
     name = subject.record.architecture if subject.record else subject.name

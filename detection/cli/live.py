@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.live.stop import Stop
 
 EPILOG = """examples:

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("detection.cli.detect", "find objects in pictures, folders and videos"),
@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("detection.cli.export", "write ONNX, OpenVINO, TFLite and other deployable files"),
     "quantize": ("detection.cli.quantize", "make a smaller and faster int8 file, and measure what it costs"),
     "benchmark": ("detection.cli.benchmark", "time a model on this machine, runtime by runtime"),
-    "teach": ("detection.cli.teach", "soft labels for pictures without labels, from a stronger detector"),
+    "teach": ("detection.cli.pseudo_label", "soft labels for pictures without labels, from a stronger detector"),
     "data": ("detection.cli.data", "check a data set before a training"),
 }
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from detection.cli.common import fraction, positive_int
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 EPILOG = """examples:
   mobilessd quantize model.safetensors --images pictures/ --output model.int8.xml
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Quantises, measures, writes; see the parser for `args`."""
     from detection.export.quantize import Order, quantize
     from detection.export.write import FORMATS
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     output = Path(args.output)
     form = args.format or next((name for name in ("onnx", "openvino") if FORMATS[name] == output.suffix), None)

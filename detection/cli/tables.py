@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from detection.cli import tables_text as text
 from detection.cli.tables_published import DETECTORS, RESULTS, V1, V2, V3, Classifier, Detector, Printed
-from detection.core.errors import MissingPackageError, MobileSSDError
+from detection.errors import MissingPackageError, MobileSSDError
 
 if TYPE_CHECKING:
     from backbones import Cost
-    from detection.core.anchors import AnchorSpec, Size
+    from detection.boxes.anchors import AnchorSpec, Size
     from detection.ssd.spec import SSDSpec
 
 SIZES = (128, 192, 224, 256, 300, 320, 384, 416, 512, 640)
@@ -128,9 +128,9 @@ def _detector_cost(
     import torch
 
     from backbones import count
-    from detection.core.anchors import AnchorSpec
+    from detection.boxes.anchors import AnchorSpec
     from detection.ssd.network import SSD, anchors_of
-    from detection.zoo import spec_for
+    from detection.weights.names import spec_for
 
     spec = spec_for(name, num_classes=columns - 1, **dict(options))
     if six:
@@ -143,9 +143,9 @@ def _detector_cost(
 def _anchor_rows() -> Iterator[tuple[str, ...]]:
     import torch
 
-    from detection.core.anchors import AnchorSpec
+    from detection.boxes.anchors import AnchorSpec
     from detection.ssd.network import SSD, feature_maps
-    from detection.zoo import spec_for
+    from detection.weights.names import spec_for
 
     lite, fine = spec_for("ssdlite_mobilenet_v2"), spec_for("ssdlite_mobilenet_v2", stride8=True)
     six = AnchorSpec("tensorflow", {"reduce_lowest": False})

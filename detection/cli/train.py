@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detection.cli.common import device, fraction, name_list, positive_int
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 if TYPE_CHECKING:
     from detection.train.config import TrainConfig

@@ -1,5 +1,5 @@
-"""Floor 3: data sets (COCO, VOC, YOLO) in one form in memory, their check, augmentation and the training loader.
+"""Data sets (COCO, VOC, YOLO) in one form in memory, their check, augmentation and the training loader.
 
-May import `detection.core` only; torch inside the loader's functions, albumentations inside the function that builds
+Torch inside the loader's functions, albumentations inside the function that builds
 its transforms. Nothing here is needed to run a network.
 """

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.errors import BadDataError
-from detection.data.clean import read_headers, repair
 from detection.data.coverage import Coverage, coverage
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, DetectionData
 from detection.data.faults import Faults
 from detection.data.overlap import same_files, shared_pictures
+from detection.data.repair import read_headers, repair
+from detection.errors import BadDataError
 
 FEW = 10  # boxes: a class with fewer can hardly be learned
 

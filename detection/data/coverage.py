@@ -1,4 +1,4 @@
-"""Which boxes of a data set a network's anchors can match at all. numpy and `detection.core` only.
+"""Which boxes of a data set a network's anchors can match at all.
 
 A box that no anchor overlaps by half is matched only by force, to an anchor that hardly sees it: the commonest reason
 why small objects are missed (tensorflow/models#3196, qfgaohao/pytorch-ssd#128). Better known before training than
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from detection.core.boxes import iou_matrix, to_xyxy
+from detection.boxes.geometry import iou_matrix, to_xyxy
 from detection.data.dataset import DetectionData
 
 EDGES = (0, 8, 16, 32, 64, 128, np.inf)  # side (square root of the area) in pixels of the input

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detection.core.errors import BadDataError
-from detection.core.labels import canonical
+from detection.boxes.class_names import canonical
 from detection.data.faults import Faults
+from detection.errors import BadDataError
 
 CROWD, DIFFICULT, IGNORE = 1, 2, 4  # bits of `flags`
 UNKNOWN_LABEL = -1  # the label of a box whose class is not in the list of classes

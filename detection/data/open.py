@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detection.core.errors import BadDataError
-from detection.data.coco import read_coco
 from detection.data.dataset import DetectionData
-from detection.data.voc import available_splits, read_voc
-from detection.data.yolo import read_config, read_yolo, splits_of
+from detection.data.readers.coco import read_coco
+from detection.data.readers.voc import available_splits, read_voc
+from detection.data.readers.yolo import read_config, read_yolo, splits_of
+from detection.errors import BadDataError
 
 FORMATS = ("coco", "voc", "yolo")
 LOOKED_FOR = (

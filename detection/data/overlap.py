@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from detection.core.files import sha256_of
 from detection.data.dataset import DetectionData
+from detection.files import sha256_of
 
 GLANCE = 1 << 16  # bytes that are hashed before whole files are
 

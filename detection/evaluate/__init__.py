@@ -6,5 +6,5 @@ coco.py        the twelve numbers, by pycocotools or faster  matches.py    which
 thresholds.py  the score of best F1                          errors.py     what kinds of error cost how much AP
 bootstrap.py   is A better than B, or is it luck             report.py     tables, JSON, CSV, warnings
 
-Imports numpy and detection.core; pycocotools or faster-coco-eval inside the functions that use them; never torch.
+Imports numpy; pycocotools or faster-coco-eval inside the functions that use them; never torch.
 """

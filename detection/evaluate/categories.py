@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.core.errors import BadDataError
-from detection.core.labels import canonical
+from detection.boxes.class_names import canonical
+from detection.errors import BadDataError
 from detection.evaluate.truth import GroundTruth
 
 

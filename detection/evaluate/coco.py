@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.errors import MissingPackageError, MobileSSDError
+from detection.errors import MissingPackageError, MobileSSDError
 from detection.evaluate.results import Results
 from detection.evaluate.truth import GroundTruth
 
@@ -139,7 +139,7 @@ def _library(engine: str) -> tuple[type, type]:
         return COCO, COCOeval_faster
     from pycocotools.coco import COCO
 
-    from detection.evaluate.quick import QuickEval
+    from detection.evaluate.fast_coco import QuickEval
 
     return COCO, QuickEval
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.core.errors import BadDataError
-from detection.core.files import write_text
+from detection.errors import BadDataError
 from detection.evaluate.truth import (
     GroundTruth,
     boxes_of,
@@ -21,6 +20,7 @@ from detection.evaluate.truth import (
     renumber,
     require_keys,
 )
+from detection.files import write_text
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.errors import BadDataError
+from detection.errors import BadDataError
 
 # Where annotations lie in a folder, in order of preference: COCO's own layout first, then what other tools write.
 ANNOTATION_PLACES = (

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.core.anchors import anchors_for
-from detection.core.errors import MobileSSDError
+from detection.boxes.anchors import anchors_for
+from detection.errors import MobileSSDError
 from detection.ssd.spec import SSDSpec
-from detection.weights.source import open_weights
+from detection.weights.resolve import open_weights
 
 SCRIPT = Path(__file__).with_name("bundle_detect.py")
 PARTS = ("model.onnx", "model.xml", "model.bin", "model.tflite", "card.json", "anchors.npy", "detect.py")

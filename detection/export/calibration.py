@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.core.errors import BadPictureError, MobileSSDError
+from detection.errors import BadPictureError, MobileSSDError
 
 FEWEST = 10  # below that the ranges are those of these very pictures
 USUAL = 300  # more changes nothing that can be measured
@@ -59,8 +59,9 @@ def calibration_pictures(folder: Path, size: tuple[int, int], number: int = USUA
 
     Broken ones are passed over. MobileSSDError, one line, where fewer than ten are left.
     """
-    from detection.core.media import find_sources
-    from detection.core.preprocess import read_image, stretch
+    from detection.images.decode import read_image
+    from detection.images.preprocess import stretch
+    from detection.images.sources import find_sources
 
     files = [source.path for source in find_sources([str(folder)], recursive=True) if not source.video]
     chosen = [files[i] for i in np.random.default_rng(0).permutation(len(files))]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.core.detections import Detections
-from detection.core.errors import MobileSSDError
+from detection.boxes.detections import Detections
 from detection.detector import Detector
+from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
 
 # How far raw outputs may be apart (of the value itself, where that is above 1), the share of detections that may have
@@ -100,7 +100,7 @@ def average_precision(detector: Detector, truth: GroundTruth, images: Path) -> f
     """COCO AP as `mobilessd eval` measures it; the detector's own floor decides which weak boxes count."""
     from detection.evaluate.categories import match_categories
     from detection.evaluate.coco import evaluate
-    from detection.evaluate.run import detect_all
+    from detection.evaluate.detect import detect_all
 
     card = detector.card
     results, _ = detect_all(detector, truth, images, match_categories(card.class_names, card.category_ids, truth))
@@ -154,8 +154,8 @@ def distances(wanted: Detections, found: Detections) -> np.ndarray:
 
 def sample_pictures(folder: Path | None, number: int = PICTURES) -> list[np.ndarray]:
     """Pictures to compare on: of a folder, spread over it, or drawn by chance (always the same) in odd sizes."""
-    from detection.core.media import find_sources
-    from detection.core.preprocess import read_image
+    from detection.images.decode import read_image
+    from detection.images.sources import find_sources
 
     if folder is not None:
         files = [source.path for source in find_sources([str(folder)], recursive=True) if not source.video]

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.card import Card
 from detection.export.calibration import Plan, kept_float
+from detection.weights.card import Card
 
 
 def quantize_openvino(source: Path, target: Path, card: Card, pictures: np.ndarray, plan: Plan) -> list[str]:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from detection.core.card import Card
 from detection.export.int8 import quiet
-from detection.runtimes.exported import add_tflite_card
 from detection.runtimes.torch import fuse
 from detection.ssd.heads import flatten
 from detection.ssd.network import SSD, Deployable
 from detection.ssd.pyramid import SharedHeads
+from detection.weights.card import Card
+from detection.weights.exported import add_tflite_card
 
 
 def write_tflite(ssd: SSD, path: Path, card: Card) -> None:

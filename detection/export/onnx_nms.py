@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.boxes import BoxCoder
-from detection.core.postprocess import PostSettings
+from detection.boxes.geometry import BoxCoder
+from detection.boxes.postprocess import PostSettings
 
 OUTPUTS = ("boxes", "scores", "classes", "count")
 

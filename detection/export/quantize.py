@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.errors import MissingPackageError, MobileSSDError
 from detection.detector import Detector
+from detection.errors import MissingPackageError, MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.calibration import PLANS, Plan, calibration_pictures
 from detection.export.compare import average_precision, match
@@ -18,7 +18,7 @@ from detection.export.int8 import quantize_onnx, quantize_openvino, tool_of
 from detection.export.staging import size_of, staged
 from detection.export.write import FORMATS, READERS, detector_of
 from detection.runtimes import installed, open_runtime
-from detection.weights.source import Weights, open_weights
+from detection.weights.resolve import Weights, open_weights
 
 NEEDED = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino", "nncf")}
 

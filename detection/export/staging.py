@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 COMPANIONS = {".xml": ".bin", ".pte": ".json"}  # what lies beside a file and belongs to it
 

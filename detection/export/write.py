@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.card import Card
-from detection.core.errors import MissingPackageError, MobileSSDError
-from detection.core.postprocess import PostSettings
+from detection.boxes.postprocess import PostSettings
 from detection.detector import Detector
+from detection.errors import MissingPackageError, MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.compare import Comparison, compare, match, sample_pictures, steady, with_ap
 from detection.export.staging import staged
 from detection.runtimes import installed, open_runtime
-from detection.weights.source import Weights, open_weights
+from detection.weights.card import Card
+from detection.weights.resolve import Weights, open_weights
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite", "executorch": ".pte"}
 PRECISIONS = ("float32", "float16")

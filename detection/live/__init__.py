@@ -1,4 +1,4 @@
-"""Floor 5: a camera, stream or video watched as it plays.
+"""A camera, stream or video watched as it plays.
 
 capture.py brings frames, pipeline.py detects on them and keeps time, overlay.py writes the numbers on the picture,
 recorder.py and window.py are where frames go. No torch here: the Detector brings what its runtime needs.

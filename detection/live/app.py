@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.live.capture import FAILED
 from detection.live.channels import Channel, Outlets, add_steps
-from detection.live.names import name_sources
 from detection.live.options import LiveOptions
-from detection.live.outputs import Say
 from detection.live.overlay import stale_picture
 from detection.live.pipeline import Engine, Station, timed
 from detection.live.server import PageServer
+from detection.live.sinks import Say
+from detection.live.source_names import name_sources
 from detection.live.stop import Stop
 from detection.live.streams import open_capture, wait_for_sources
 

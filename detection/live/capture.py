@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detection.core.errors import BadPictureError
-from detection.core.media import Source, Video, find_sources
-from detection.core.preprocess import read_image
+from detection.errors import BadPictureError
+from detection.images.decode import read_image
+from detection.images.sources import Source, Video, find_sources
 from detection.live.mailbox import Mailbox
-from detection.live.names import SourceName
+from detection.live.source_names import SourceName
 
 STALE_AFTER = 1.0  # seconds after which a live source's last frame is no longer what is there now
 PICTURES_PER_SECOND = 1.0  # of a folder

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.live.capture import Capture
 from detection.live.clips import Clips
+from detection.live.detection_log import COLUMNS, csv_lines, csv_row, json_lines
 from detection.live.events import Command, Event, Lines, Webhook
-from detection.live.gates import Gate, GateSpec, parse_gate
-from detection.live.lists import COLUMNS, csv_lines, csv_row, json_lines
 from detection.live.mailbox import Mailbox
 from detection.live.options import LiveOptions
-from detection.live.outputs import Picture, Recording, Say, path_of_source
 from detection.live.overlay import draw_gates
 from detection.live.pipeline import Feed, Result, Station
+from detection.live.rules import Watch
+from detection.live.sinks import Picture, Recording, Say, path_of_source
 from detection.live.stats import Stats
 from detection.live.tracking import Tracker
-from detection.live.watch import Watch
+from detection.live.zones import Gate, GateSpec, parse_gate
 
 
 class Channel:
@@ -159,7 +159,7 @@ def _watch(channel: Channel, outlets: Outlets, score: float, say: Say) -> Watch:
 
 def _known(wanted: Sequence[str], class_names: Sequence[str], gates: Sequence[str]) -> list[str]:
     """The names of --on as the detector writes them. Raises MobileSSDError for one that is neither class nor gate."""
-    from detection.core.labels import canonical
+    from detection.boxes.class_names import canonical
 
     known: dict[str, str] = {canonical(name): name for name in class_names}
     found: list[str] = []

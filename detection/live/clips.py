@@ -18,9 +18,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from detection.core.detections import Detections
-from detection.core.errors import MobileSSDError
-from detection.live.hub import to_jpeg
+from detection.boxes.detections import Detections
+from detection.errors import MobileSSDError
+from detection.live.broadcaster import to_jpeg
 from detection.live.overlay import draw_tracked
 from detection.live.pipeline import Result
 from detection.live.recorder import Recorder

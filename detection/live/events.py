@@ -22,7 +22,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import IO, Any
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 Event = dict[str, Any]
 Say = Callable[[str], object]

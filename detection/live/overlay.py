@@ -1,4 +1,4 @@
-"""Boxes, lines, zones and numbers drawn on the picture. OpenCV through `detection.core.drawing`."""
+"""Boxes, lines, zones and numbers drawn on the picture. OpenCV through `detection.boxes.drawing`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from detection.core.detections import Detections
-from detection.core.drawing import Area, class_color, draw_boxes, fit_text, put_text
-from detection.live.gates import Gate
+from detection.boxes.detections import Detections
+from detection.boxes.drawing import Area, class_color, draw_boxes, fit_text, put_text
+from detection.live.zones import Gate
 
 DARK = (24, 24, 28)
 WHITE = (255, 255, 255)

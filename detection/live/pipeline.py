@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.detections import Detections
+from detection.boxes.detections import Detections
 from detection.live.capture import Capture, Captured
 from detection.live.mailbox import Mailbox
 

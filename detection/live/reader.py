@@ -151,7 +151,7 @@ def _forward(box, send: Callable[..., None]) -> None:
 def _open(address: str, size: list[int] | None):
     import cv2
 
-    from detection.live.names import camera_number
+    from detection.live.source_names import camera_number
 
     number = camera_number(address)
     if number is None:

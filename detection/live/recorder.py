@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detection.core.errors import MobileSSDError
-from detection.core.files import atomic_write
+from detection.errors import MobileSSDError
+from detection.files import atomic_write
 
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 RESERVE = 64 << 20  # bytes that stay free: the index at a file's end and everybody else need room as well

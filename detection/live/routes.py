@@ -14,12 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
-from detection.core.drawing import class_color
-from detection.live.desk import Refused, read_body
-from detection.live.hub import View, to_jpeg, wait
+from detection.boxes.drawing import class_color
+from detection.live.broadcaster import View, to_jpeg, wait
 from detection.live.metrics import metrics_text
 from detection.live.overlay import draw_tracked
 from detection.live.sockets import Sockets
+from detection.live.upload_api import Refused, read_body
 
 if TYPE_CHECKING:
     from detection.live.server import PageServer

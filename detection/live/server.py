@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from detection.core.errors import MissingPackageError, MobileSSDError
-from detection.live.desk import Desk
-from detection.live.guard import Guard, is_loopback
-from detection.live.hub import View
+from detection.errors import MissingPackageError, MobileSSDError
+from detection.live.auth import Guard, is_loopback
+from detection.live.broadcaster import View
+from detection.live.upload_api import Desk
 
 if TYPE_CHECKING:
     from detection.live.channels import Channel

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from detection.live.desk import Refused
-from detection.live.hub import rows, wait
+from detection.live.broadcaster import rows, wait
+from detection.live.upload_api import Refused
 
 if TYPE_CHECKING:
     from detection.live.server import PageServer

@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.live.capture import FAILED, LIVE, LOST, Capture, Captured, FileCapture
-from detection.live.names import SourceName, camera_number
 from detection.live.reader import ERROR, FRAME, HELLO, read_message, start_reader
+from detection.live.source_names import SourceName, camera_number
 
 OPEN_TIMEOUT = 20.0  # seconds until the first frame of a stream that has never been open
 REOPEN_TIMEOUT = 5.0  # of one that has been, or twice what it then took: half-open connections wait for ever

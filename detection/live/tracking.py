@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.detections import Detections
-from detection.core.errors import MissingPackageError
+from detection.boxes.detections import Detections
+from detection.errors import MissingPackageError
 
 MEMORY = 2.0  # seconds that an object may be out of sight and come back with its number
 RATE = 30.0  # frames a second that the motion model reckons in; real times are given to it

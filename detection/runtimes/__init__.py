@@ -1,4 +1,4 @@
-"""Floor 4: the runtimes. One small protocol, and the choice of the fastest one that is installed."""
+"""The runtimes. One small protocol, and the choice of the fastest one that is installed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from detection.core.errors import MissingPackageError, MobileSSDError
-from detection.weights.source import Weights
+from detection.errors import MissingPackageError, MobileSSDError
+from detection.weights.resolve import Weights
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PACKAGES = {

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.errors import BadWeightsError, MobileSSDError
+from detection.errors import BadWeightsError, MobileSSDError
 from detection.ssd.spec import SSDSpec
-from detection.weights.source import Weights
+from detection.weights.resolve import Weights
 
 LEAST = 1e-7  # scores closer to 0 or 1 have no finite logit
 
@@ -116,7 +116,7 @@ def original_file(weights: Weights) -> Path:
     path = Path(weights.source).expanduser()
     if path.suffix == ".tflite":
         return path
-    from detection.weights.download import fetch
+    from detection.weights.download.fetch import fetch
     from detection.weights.records import find_record
 
     record = find_record(weights.source)

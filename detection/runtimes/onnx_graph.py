@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.card import Card
-from detection.core.errors import MissingPackageError
-from detection.core.files import atomic_write
-from detection.runtimes.exported import CARD
+from detection.errors import MissingPackageError
+from detection.files import atomic_write
+from detection.weights.card import Card
+from detection.weights.exported import CARD
 
 VERSION = 1  # raised whenever the same network would become another graph
 OPSET = 17

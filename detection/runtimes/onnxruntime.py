@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.core.files import home
-from detection.weights.source import Weights
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.files import home
+from detection.weights.resolve import Weights
 
 OUTPUTS = ["encodings", "logits"]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.core.files import atomic_write, home
-from detection.weights.source import Weights
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.files import atomic_write, home
+from detection.weights.resolve import Weights
 
 PRECISIONS = {"auto": "f32", "float32": "f32", "int8": "f32", "bfloat16": "bf16", "float16": "f16"}
 NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}

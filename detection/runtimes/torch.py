@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from backbones.blocks import ConvNormAct
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.ssd.network import SSD, Deployable
 from detection.weights.checkpoint import load_checkpoint
-from detection.weights.source import Weights
+from detection.weights.resolve import Weights
 
 DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

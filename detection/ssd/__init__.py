@@ -1,1 +1,1 @@
-"""Floor 2: a network is data. `SSDSpec` says everything, `build` makes it: backbone, extras, heads, anchors."""
+"""A network is data. `SSDSpec` says everything, `build` makes it: backbone, extras, heads, anchors."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from backbones.blocks import ConvNormAct, InvertedResidual, Norm
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.ssd.spec import ExtraSpec, SSDSpec
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from detection.core.anchors import AnchorSpec, Size
-from detection.core.boxes import TORCHVISION_MAX_LOG
-from detection.core.errors import MobileSSDError
+from detection.boxes.anchors import AnchorSpec, Size
+from detection.boxes.geometry import TORCHVISION_MAX_LOG
+from detection.errors import MobileSSDError
 from detection.ssd.families_vgg import IMAGENET, check_alpha, known, size_of, ssd300_vgg16, ssd512_vgg16
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, PyramidSpec, SSDSpec
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from detection.core.anchors import AnchorSpec, Size
-from detection.core.boxes import TORCHVISION_MAX_LOG
-from detection.core.errors import MobileSSDError
+from detection.boxes.anchors import AnchorSpec, Size
+from detection.boxes.geometry import TORCHVISION_MAX_LOG
+from detection.errors import MobileSSDError
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
 
 RATIOS_300 = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))

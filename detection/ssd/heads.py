@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from backbones.blocks import ConvNormAct, Norm, conv2d
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 from detection.ssd.spec import SSDSpec
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones import build_backbone
-from detection.core.anchors import Size, anchors_for
-from detection.core.errors import MobileSSDError
+from detection.boxes.anchors import Size, anchors_for
+from detection.errors import MobileSSDError
 from detection.ssd.extras import Extras
 from detection.ssd.heads import Heads, last_convolution
 from detection.ssd.pyramid import Pyramid, SharedHeads

@@ -9,9 +9,9 @@ import difflib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from detection.core.anchors import AnchorSpec, Size
-from detection.core.boxes import BoxCoder
-from detection.core.errors import MobileSSDError
+from detection.boxes.anchors import AnchorSpec, Size
+from detection.boxes.geometry import BoxCoder
+from detection.errors import MobileSSDError
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import yaml
 
-from detection.core.errors import MobileSSDError
-from detection.data.augment import PRESETS, Augmentation
-from detection.train import strict
+from detection import config as strict
+from detection.errors import MobileSSDError
+from detection.train.input.augment import PRESETS, Augmentation
 from detection.train.limits import check
 
 Unit = Literal["steps", "epochs", "pictures"]

@@ -1,10 +1,10 @@
-"""What the types of a training config cannot say: ranges, and which keys go together. Imports detection.core.errors."""
+"""What the types of a training config cannot say: ranges, and which keys go together. Imports detection.errors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from detection.core.errors import MobileSSDError
+from detection.errors import MobileSSDError
 
 if TYPE_CHECKING:
     from detection.train.config import TrainConfig

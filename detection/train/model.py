@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detection.core.card import Card
-from detection.core.errors import MobileSSDError
-from detection.core.labels import canonical
+from detection.boxes.class_names import canonical
+from detection.errors import MobileSSDError
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import SSDSpec
 from detection.train.config import InitialConfig
-from detection.train.initial import initialise_network
+from detection.train.weight_init import initialise_network
+from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, load_into
 
 NEW_ROW_STD = 0.01  # of class rows that have nothing to start from: small beside the 0.1 of trained ones
@@ -49,7 +49,7 @@ def from_weights(
     class_map names others: data's name -> weights' name); the rest start anew. At a smaller input than the weights' own
     the anchors keep their pixels: a network knows sizes in pixels, and else every box would begin too small.
     """
-    from detection.weights.source import open_weights
+    from detection.weights.resolve import open_weights
 
     weights = open_weights(path)
     if weights.exported:
@@ -84,7 +84,7 @@ def from_scratch(
     said = [f"network: {spec.backbone} with fresh weights, {spec.input.size[1]}x{spec.input.size[0]} pixels"]
     folded = None
     if backbone_weights is not None:
-        from detection.weights.classifiers import load_backbone
+        from detection.weights.importers.classifiers import load_backbone
 
         report = load_backbone(ssd, backbone_weights)
         said[0] = f"network: {spec.backbone}, backbone from {backbone_weights}, extras and heads fresh"

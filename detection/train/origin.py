@@ -9,14 +9,14 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from detection.core.card import Card
-from detection.core.errors import MobileSSDError
 from detection.data.dataset import DetectionData
+from detection.errors import MobileSSDError
 from detection.ssd.network import build
 from detection.ssd.spec import SSDSpec
 from detection.train.config import TrainConfig
 from detection.train.model import Prepared, set_momentum
 from detection.train.state import RunState
+from detection.weights.card import Card
 
 if TYPE_CHECKING:
     from detection.train.request import Request

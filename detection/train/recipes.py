@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detection.core.errors import MobileSSDError
-from detection.train import strict
+from detection import config as strict
+from detection.errors import MobileSSDError
 from detection.train.config import TrainConfig
 
 _HERE = Path(__file__).resolve().parent

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.core.errors import BadDataError
-from detection.core.ids import read_ids
 from detection.data.check import Report, check
 from detection.data.dataset import DetectionData, concatenate
+from detection.data.image_ids import read_ids
 from detection.data.open import open_data, open_pair
-from detection.data.soft import add_soft_labels, unlabelled
+from detection.data.pseudo_labels import add_soft_labels, unlabelled
+from detection.errors import BadDataError
 from detection.train.config import TrainConfig
 
 KEEP_SOFT, IGNORE_SOFT = 0.5, 0.25  # scores of a teacher's boxes: targets from the first on, ignored from the second on

@@ -13,26 +13,26 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from detection.core.errors import BadDataError, MobileSSDError
-from detection.core.files import write_text
 from detection.data.dataset import DetectionData
-from detection.data.loader import TrainLoader
+from detection.errors import BadDataError, MobileSSDError
+from detection.files import write_text
 from detection.runtimes.torch import choose_device
 from detection.ssd.network import SSD, Deployable, anchors_of
 from detection.train.config import TrainConfig
-from detection.train.distributed import World, same_on_all, same_weights, world
-from detection.train.ema import EMA
-from detection.train.finish import Keeper, finish
-from detection.train.frozen_teacher import teacher_for
-from detection.train.history import History
-from detection.train.loop import Job, Progress, fit, load, save
+from detection.train.finalize import Keeper, finish
+from detection.train.input.loader import TrainLoader
+from detection.train.learn.distributed import World, same_on_all, same_weights, world
+from detection.train.learn.ema import EMA
+from detection.train.learn.history import History
+from detection.train.learn.loop import Job, Progress, fit, load, save
+from detection.train.learn.optimizer import build_optimizer
+from detection.train.learn.plan import make_plan
+from detection.train.learn.speed import choose_precision
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
-from detection.train.optim import build_optimizer
 from detection.train.origin import fingerprint_of, network_of_state, origin_of, resumed
-from detection.train.plan import make_plan
 from detection.train.request import Data, Request, open_parts
-from detection.train.speed import choose_precision
 from detection.train.state import has_state, read_state, sweep
+from detection.train.teachers.frozen import teacher_for
 from detection.train.validate import truth_of
 
 log = logging.getLogger("mobilessd.train")
@@ -122,7 +122,7 @@ def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, s
         pixels = (size, size) if isinstance(size, int) else size
         prepared = from_weights(config.weights, data.class_names, data.category_ids, pixels, class_map)
     else:
-        from detection.zoo import spec_for
+        from detection.weights.names import spec_for
 
         options = dict(config.options) | ({} if size is None else {"input_size": size})
         spec = spec_for(config.model, **options)
@@ -169,7 +169,7 @@ def _workers(device: str, here: World) -> int:
 
 def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, pictures: int = 256) -> None:
     """Of the body, or of the whole network, on pictures of the training data as they are."""
-    from detection.weights.norms import rebuild_batch_norms
+    from detection.weights.batch_norms import rebuild_batch_norms
 
     pictures = min(pictures, len(loader.data))
     log.info("the weights had their batch norms folded: rebuilding them on %d of your pictures", pictures)

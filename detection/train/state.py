@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.core.files import atomic_write
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.files import atomic_write
 
 log = logging.getLogger("mobilessd.train")
 LAST, PREVIOUS = "last.state.safetensors", "previous.state.safetensors"

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from detection.core.boxes import area
-from detection.core.card import Card
+from detection.boxes.geometry import area
 from detection.data.dataset import DetectionData
 from detection.detector import Detector
 from detection.evaluate.categories import match_categories
 from detection.evaluate.coco import CocoNumbers, evaluate
+from detection.evaluate.detect import detect_all
 from detection.evaluate.results import Results, concatenate, no_results
-from detection.evaluate.run import detect_all
 from detection.evaluate.truth import GroundTruth
 from detection.runtimes.torch import TorchRuntime
 from detection.ssd.network import SSD
-from detection.train.distributed import World, gather
+from detection.train.learn.distributed import World, gather
+from detection.weights.card import Card
 
 # The protocol of record: every anchor decoded, floor 0.01, class-wise NMS at 0.6, 100 boxes a picture.
 PROTOCOL: dict[str, Any] = {"score": 0.01, "iou": 0.6, "max_detections": 100}

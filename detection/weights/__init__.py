@@ -1,1 +1,1 @@
-"""Floor 3: weights files. safetensors with a card are ours; importers read what others published. Never unpickles."""
+"""Weights files. safetensors with a card are ours; importers read what others published. Never unpickles."""

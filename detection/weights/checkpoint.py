@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.core.card import Card
-from detection.core.errors import BadWeightsError, MobileSSDError
-from detection.core.files import atomic_write
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.files import atomic_write
+from detection.weights.card import Card
 
 if TYPE_CHECKING:
     import torch

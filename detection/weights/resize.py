@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from detection.core.anchors import Size
-from detection.core.errors import MobileSSDError
-from detection.weights.source import Weights, need_torch
+from detection.boxes.anchors import Size
+from detection.errors import MobileSSDError
+from detection.weights.resolve import Weights, need_torch
 
 
 def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = False) -> str:

@@ -1,0 +1,99 @@
+"""Detections: what was found in one picture. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The boxes found in one picture, best score first.
+
+    boxes: float32 [n, 4] `xyxy` in pixels of the picture.  scores: float32 [n], 0..1.  class_ids: int64 [n], an index
+    into class_names.  class_names: every class that the detector knows.  category_ids: the data set's id of each class
+    (COCO: 1..90), in the order of class_names.  image_size: (height, width).
+    track_ids: int64 [n] where a tracker has given them (-1: not yet), else None.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    class_ids: np.ndarray
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    category_ids: tuple[int, ...] | None = None
+    track_ids: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, which: Any) -> Detections:
+        """A part of them: by a boolean mask, a slice, an index, or a list of indices."""
+        which = np.atleast_1d(np.arange(len(self))[which])
+        tracks = None if self.track_ids is None else self.track_ids[which]
+        chosen = self.boxes[which], self.scores[which], self.class_ids[which]
+        return replace(self, boxes=chosen[0], scores=chosen[1], class_ids=chosen[2], track_ids=tracks)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.to_dict()["detections"])
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names, self.scores)) or "nothing"
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each detection."""
+        return [self.class_names[i] for i in self.class_ids]
+
+    def above(self, score: float) -> Detections:
+        """Those with a score of at least `score`."""
+        return self[self.scores >= score]
+
+    def of_classes(self, names: list[str]) -> Detections:
+        """Those of the named classes."""
+        return self[np.isin(self.class_ids, [self.class_names.index(name) for name in names])]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, ready for JSON: image_size, and a list of {name, class_id, score, box}."""
+        found = [
+            {"name": self.class_names[c], "class_id": int(c), "score": round(float(s), 5), "box": _round(box)}
+            for box, s, c in zip(self.boxes, self.scores, self.class_ids)
+        ]
+        if self.track_ids is not None:
+            for one, track in zip(found, self.track_ids):
+                one["track_id"] = int(track)
+        return {"image_size": list(self.image_size), "detections": found}
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """COCO results: a list of {image_id, category_id, bbox [x, y, width, height], score}."""
+        ids = self.category_ids or range(len(self.class_names))
+        sizes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], 1)
+        return [
+            {"image_id": image_id, "category_id": int(ids[c]), "bbox": _round(box), "score": round(float(s), 5)}
+            for box, s, c in zip(sizes, self.scores, self.class_ids)
+        ]
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.Detections`, for that library's trackers, zones and annotators."""
+        import supervision
+
+        return supervision.Detections(
+            xyxy=self.boxes.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.class_ids.copy(),
+            tracker_id=None if self.track_ids is None else self.track_ids.copy(),
+            data={"class_name": np.asarray(self.names, dtype=object)},
+        )
+
+    def draw(self, image: np.ndarray, **options: Any) -> np.ndarray:
+        """A copy of the RGB picture uint8 [H, W, 3] with the boxes, names and scores drawn on it."""
+        from detection.boxes.drawing import draw_detections
+
+        return draw_detections(image, self, **options)
+
+
+def _round(box: np.ndarray) -> list[float]:
+    return [round(float(v), 3) for v in box]

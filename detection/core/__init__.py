@@ -1,1 +1,0 @@
-"""Floor 1: pictures, boxes, anchors, detections. numpy and OpenCV only; never torch, never anything above."""

@@ -1,0 +1,90 @@
+"""The door to addresses such as s3://bucket/key, through fsspec, which is imported when the first one is met."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from types import ModuleType
+from typing import Any
+
+from detection.errors import BadPictureError, MissingPackageError, MobileSSDError
+
+TRIES = 3  # to read a picture whose store does not answer
+PAUSE = 2.0  # seconds before the second try; twice as many before the third
+# A single PUT of these appears whole or not at all, and renaming would be a copy.
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "r2"}
+
+
+def is_address(name: str) -> bool:
+    """Whether a name goes through fsspec; file:// addresses are `local` paths."""
+    return "://" in name and not name.startswith(("file://", "local://"))
+
+
+def local(name: str) -> str:
+    """The path of a file:// address, any other name as it is."""
+    return name.partition("://")[2] if name.startswith(("file://", "local://")) else name
+
+
+def need(module: str, extra: str, why: str) -> ModuleType:
+    """The module, imported; MissingPackageError, one line with the extra that brings it, where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise MissingPackageError(f"{why} needs {package}: pip install 'mobilessd[{extra}]'") from None
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """fsspec's file system for an address, and the path in it.
+
+    Raises MissingPackageError where its package is not installed, MobileSSDError for a kind of address nobody knows.
+    """
+    need("fsspec", "bulk", f"the address {address}")
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(address)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{address}: its file system is not installed ({_words(error)}); mobilessd[bulk] brings that of s3://"
+        ) from None
+    except ValueError as error:
+        raise MobileSSDError(f"{address}: no file system reads this ({_words(error)})") from None
+    except Exception as error:  # every file system has errors of its own: wrong keys, no network
+        raise unreachable(address, error) from None
+
+
+def fetch(address: str) -> bytes:
+    """What lies at the address of a picture.
+
+    BadPictureError where nothing lies there or it may not be read: that is this picture's own fault. What is the
+    store's (no answer, keys that ran out) is tried again and then a MobileSSDError: a million pictures must not be
+    written down as broken because the network was.
+    """
+    files, path = file_system(address)
+    for number in range(1, TRIES + 1):
+        try:
+            data = files.cat_file(path)
+            return data if isinstance(data, bytes) else bytes(data)
+        except (FileNotFoundError, IsADirectoryError):
+            raise BadPictureError(f"{address}: no such file: check the address") from None
+        except PermissionError as error:
+            raise BadPictureError(f"{address}: may not be read ({_words(error)}): check your rights") from None
+        except Exception as error:
+            if number == TRIES:
+                raise unreachable(address, error) from None
+            time.sleep(PAUSE * number)
+    raise AssertionError("unreachable")
+
+
+def unreachable(address: str | os.PathLike, error: Exception) -> MobileSSDError:
+    """The line for a store that does not answer, or refuses."""
+    return MobileSSDError(
+        f"{address}: cannot be reached ({_words(error)}); check the network, the address and the keys"
+    )
+
+
+def _words(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,119 @@
+"""From an image file or its bytes to upright RGB pixels, in one way for every command. OpenCV and numpy only."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import cv2
+import numpy as np
+
+from detection.errors import BadPictureError
+from detection.images.header import PictureHeader, explain_no_picture, read_header
+
+MAX_PIXELS = 100_000_000  # 100 megapixels: beyond any camera's single shot, 300 MB once decoded
+
+# Decodes straight to RGB where this OpenCV can (4.11 and newer); the same bits as BGR with the channels swapped.
+_TO_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
+
+
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads a picture file: uint8 RGB [H, W, 3], upright.
+
+    JPEG (also grey and CMYK), PNG (also grey, palette, 16 bits), WebP, BMP, GIF and TIFF; of several frames the first.
+    Exif's orientation is applied. 16-bit channels are scaled to 8. Transparent parts show white, as on a page (in TIFF
+    black, as libtiff multiplies them).
+
+    Raises BadPictureError, one line with the file's name and the way out, if the file is missing, a folder, empty, no
+    picture, cut short, broken, or of more than `max_pixels` (known from its header, before anything is decoded).
+    """
+    name = os.fspath(path)
+    try:
+        status = os.stat(name)
+        if stat.S_ISDIR(status.st_mode):
+            raise _bad(name, "is a folder, not a picture: name one of its files")
+        if not stat.S_ISREG(status.st_mode):
+            raise _bad(name, "is no regular file: save the picture to a file first")
+        if status.st_size > 8 * max_pixels + (64 << 20):  # 4 channels of 16 bits, uncompressed
+            raise _bad(name, f"is larger than any picture of {max_pixels / 1e6:g} megapixels: make it smaller")
+        with open(name, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise _bad(name, "no such file: check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise _bad(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return decode_image(data, name, max_pixels)
+
+
+def decode_image(data: bytes, name: str | os.PathLike = "picture", max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decodes the bytes of a picture file; `name` is what errors call it. Otherwise as `read_image`."""
+    header = _checked_header(data, name, max_pixels)
+    pixels = _decode_alpha(data) if header.alpha else None
+    if pixels is None:
+        # Turning it here, and not in OpenCV, makes PNG and WebP equal to JPEG in every OpenCV version. TIFF is the
+        # exception: told to ignore the orientation, OpenCV returns its rows mirrored.
+        keep = 0 if header.kind == "tiff" else cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = _imdecode(data, (cv2.IMREAD_COLOR if _TO_RGB is None else _TO_RGB) | keep)
+        if pixels is None:
+            raise _bad(
+                name, f"is a broken {_KINDS[header.kind]}, or of a variant that OpenCV cannot read: save it anew"
+            )
+        if _TO_RGB is None:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return _upright(pixels, header.orientation)
+
+
+_KINDS = {"jpeg": "JPEG", "png": "PNG", "webp": "WebP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
+
+
+def _checked_header(data: bytes, name: str | os.PathLike, max_pixels: int) -> PictureHeader:
+    if not data:
+        raise _bad(name, "is empty (0 bytes): fetch it again")
+    try:
+        header = read_header(data)
+    except ValueError as error:
+        raise _bad(name, f"is cut short or broken ({error}): fetch it again") from None
+    if header is None:
+        raise _bad(name, f"is no picture but {explain_no_picture(data)}")
+    if header.width < 1 or header.height < 1:
+        raise _bad(name, f"says that it has {header.width} x {header.height} pixels: save it anew")
+    if header.width * header.height > max_pixels:
+        limit = f"{max_pixels / 1e6:g} megapixels"
+        raise _bad(
+            name, f"has {header.width} x {header.height} pixels, more than {limit}: make it smaller or cut it up"
+        )
+    if not header.complete:
+        raise _bad(name, f"is a {_KINDS[header.kind]} cut short (its end is missing): fetch it again")
+    return header
+
+
+def _decode_alpha(data: bytes) -> np.ndarray | None:
+    """RGB on a white page from a picture with transparency; None if OpenCV finds none in it after all."""
+    pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
+        return None
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)  # what OpenCV does with opaque 16-bit pictures
+    alpha: np.ndarray = pixels[..., 3:].astype(np.uint16)
+    colour: np.ndarray = pixels[..., 2::-1].astype(np.uint16)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Applies Exif's orientation: 1 upright, 2 mirrored, 3 upside down, 4 both, 5-8 the same with sides exchanged."""
+    if orientation in (5, 6, 7, 8):
+        pixels = cv2.transpose(pixels)
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return pixels if flip is None else cv2.flip(pixels, flip)
+
+
+def _bad(name: str | os.PathLike, what: str) -> BadPictureError:
+    shown = os.fsdecode(name)
+    return BadPictureError(f"{shown if shown.isprintable() else ascii(shown)}: {what}")

@@ -1,0 +1,158 @@
+"""What a run keeps and leaves behind: the best weights with a complete card, the numbers, the report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from detection.data.overlap import picture_hashes
+from detection.evaluate.thresholds import best_thresholds, by_class_name
+from detection.evaluate.truth import GroundTruth
+from detection.train.learn.distributed import same_on_all, same_weights
+from detection.train.learn.loop import Job, Progress, keep
+from detection.train.validate import PROTOCOL, Validation, truth_of, validate
+from detection.weights.card import Card
+from detection.weights.checkpoint import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from detection.train.request import Data
+
+log = logging.getLogger("mobilessd.train")
+BEST, LAST_WEIGHTS = "best.safetensors", "last.safetensors"
+
+
+class Keeper:
+    """Evaluates the averaged weights and keeps the best of them: called by the loop."""
+
+    def __init__(self, truth: GroundTruth | None) -> None:
+        self.truth = truth
+
+    def __call__(self, job: Job, progress: Progress) -> None:
+        found = None
+        if self.truth is not None:
+            begun = time.perf_counter()
+            same_weights(job.ema.module)
+            found = validate(job.ema.module, job.card, self.truth, job.device, job.world)
+            ap = same_on_all(found.numbers.AP if found else None)
+            ap = ap if ap == ap else -1.0  # no object to find
+            better = ap > progress.best or not progress.best_step
+        else:
+            ap, better = progress.best, True  # nothing to choose by: the latest is the best, whatever its AP
+        progress.waited = 0 if better else progress.waited + 1
+        if better:
+            progress.best, progress.best_step = ap, progress.step
+        if not job.world.first:
+            return
+        if found is not None:
+            numbers = found.numbers.twelve()
+            assert job.history is not None
+            job.history.add(step=progress.step, pictures=progress.step * job.config.batch, **numbers)
+            mark = ", the best so far" if better else f" (best {progress.best:.3f} at step {progress.best_step})"
+            spent = time.perf_counter() - begun
+            log.info(
+                "step %d: AP %.3f, AP50 %.3f%s; %.0f s",
+                progress.step,
+                found.numbers.AP,
+                found.numbers.AP50,
+                mark,
+                spent,
+            )
+        if better:
+            keep(job, BEST)
+
+
+def finish(job: Job, progress: Progress, keeper: Keeper, data: Data) -> None:
+    """Scores the best weights once on the validation data, completes their card, draws the report, says where it is."""
+    best = job.folder / BEST
+    keep(job, LAST_WEIGHTS)
+    ssd, card = load_checkpoint(best)
+    final = data.final if data.final is not None else data.select
+    scored: Validation | None = None
+    if final is not None:
+        truth = truth_of(final) if data.final is not None else keeper.truth
+        assert truth is not None
+        scored = validate(ssd, card, truth, job.device, type(job.world)())
+    card = complete_card(card, job, progress, data, scored, final)
+    save_checkpoint(best, ssd, card)
+    assert job.history is not None
+    if scored is not None and final is not None:
+        chosen = "scored once" if data.final is not None else "also used to choose the weights"
+        numbers = scored.numbers
+        where = f"{len(final):,} pictures of {final.origin} ({chosen})"
+        print(f"AP {numbers.AP:.3f}, AP50 {numbers.AP50:.3f} on {where}")
+        _report(job, scored, card)
+    print(f"weights: {best} (step {progress.best_step}); everything else beside it; use it with --weights {best}")
+
+
+def complete_card(card: Card, job: Job, progress: Progress, data: Data, scored: Validation | None, final: Any) -> Card:
+    """The card with threshold, recipe, metrics, and the hashes of the pictures that were trained on."""
+    metrics = []
+    if scored is not None:
+        metrics.append(
+            {
+                "split": str(final.origin),
+                "images": len(final),
+                "protocol": PROTOCOL,
+                "used_to_choose": data.final is None,
+            }
+            | {name: _rounded(value) for name, value in scored.numbers.twelve().items()}
+        )
+    threshold, by_class = None, None
+    if scored is not None and len(scored.results):
+        thresholds = best_thresholds(scored.truth, scored.results)
+        threshold = _rounded(thresholds.overall.score)
+        by_class = by_class_name(scored.truth.category_names, thresholds.per_class)
+    recipe = {
+        "config": job.config.to_dict(),
+        "pictures_seen": progress.best_step * job.config.batch,
+        "seconds": round(progress.seconds),
+        "data": data.train.origin,
+        "training_pictures": len(data.train),
+        "processes": job.world.size,
+        "precision": job.precision,
+    }
+    return replace(
+        card,
+        score_threshold=threshold,
+        class_thresholds=by_class,
+        recipe=recipe,
+        metrics=metrics,
+        training_images=tuple(picture_hashes(data.train)),
+    )
+
+
+def _report(job: Job, scored: Validation, card: Card) -> None:
+    from detection.evaluate.report import Protocol
+    from detection.train.report.write import write_report
+
+    assert job.history is not None
+    report = write_report(
+        job.folder,
+        scored.truth,
+        scored.results,
+        "/",
+        history=job.history.rows,
+        card=card,
+        config=job.config.to_yaml(),
+        title=job.folder.name,
+        numbers=scored.numbers,
+        protocol=Protocol(
+            annotations=scored.truth.path,
+            split="validation",
+            images=len(scored.truth.image_ids),
+            score_floor=PROTOCOL["score"],
+            nms_iou=PROTOCOL["iou"],
+            max_detections=PROTOCOL["max_detections"],
+            model=card.name,
+            runtime=f"torch on {job.device}, float32",
+            engine=scored.numbers.engine,
+        ),
+    )
+    for note in report.notes:
+        log.warning("%s", note)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or value != value else round(float(value), 5)

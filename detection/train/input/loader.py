@@ -1,0 +1,285 @@
+"""Batches for training: the same ones for the same seed, whatever the number of workers, from any step on.
+
+A step of the stream is a pure function of (data, seed, step): picture `step * batch + j` of an endless order, in which
+each epoch is a permutation, augmented by a generator seeded with that position. Nothing is carried from one step to the
+next, so a run resumes in mid-epoch to the bit. torch is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from detection.data.dataset import CROWD, DIFFICULT, IGNORE, DetectionData
+from detection.data.image_files import load_picture
+from detection.data.repair import clean_boxes
+from detection.errors import BadDataError, BadPictureError, MobileSSDError
+from detection.train.input.augment import Augmentation, augment
+from detection.train.input.batch import Batch, collate
+from detection.train.input.cache import PictureCache
+from detection.train.input.sample import Sample, make_sample
+
+log = logging.getLogger("mobilessd.data")
+TRIES = 20  # unreadable pictures in a row before training gives up
+
+
+class TrainLoader:
+    """An endless, deterministic stream of training batches.
+
+    data: boxes are cleaned here (`clean_boxes`); clean the pictures beforehand. batch_size: of all ranks together; rank
+    r of `world` gets its r-th part of each global batch. workers: processes; 0 works in this one. cache_mb: memory for
+    decoded pictures (`PictureCache`). max_side: large JPEGs are decoded at a fraction of their size as long as the
+    longer side stays above this, and cached pictures are scaled down to it. crowd, difficult: what becomes of such
+    boxes: "drop" (torchvision, Caffe), "ignore" (a region of which nothing is known) or "train" (TensorFlow).
+    """
+
+    def __init__(
+        self,
+        data: DetectionData,
+        input_size: tuple[int, int],
+        batch_size: int,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        cache_mb: float = 0,
+        max_side: int = 1024,
+        crowd: str = "drop",
+        difficult: str = "drop",
+        prefetch: int = 2,
+        pin_memory: bool = False,
+    ):
+        if not len(data):
+            raise BadDataError(f"{data.origin}: no pictures to train on")
+        if batch_size % world:
+            raise BadDataError(f"a batch of {batch_size} cannot be shared equally by {world} processes")
+        self.data = _with_policy(clean_boxes(data), crowd=crowd, difficult=difficult)
+        self.batch_size, self.rank, self.world, self.workers = batch_size, rank, world, workers
+        self.prefetch, self.pin_memory = prefetch, pin_memory
+        max_side = max(max_side, *input_size)
+        cache = PictureCache(self.data.sizes, cache_mb, max_side, workers) if cache_mb > 0 else None
+        self.source = _Source(self.data, input_size, augmentation, seed, cache, max_side, batch_size, rank, world)
+        self._warned: set[str] = set()
+        self._loader: Any = None
+        self._steps = _Steps()
+
+    def batches(self, start_step: int = 0, stop_step: int | None = None) -> Iterator[Batch]:
+        """The batches of steps start_step, start_step + 1, ... (of this rank), for ever or until `stop_step`.
+
+        Workers live on between calls; leaving the loop early is fine.
+        """
+        if self.workers == 0:
+            steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
+            stream: Iterator[Any] = (self.source[step] for step in steps)
+        else:
+            self._steps.start, self._steps.stop = start_step, stop_step
+            stream = self._from_workers()
+        for batch in stream:
+            yield self._checked(batch)
+
+    def augmented_by(self, augmentation: Augmentation) -> TrainLoader:
+        """The same stream with another augmentation, loaded in this process; the two share their cache."""
+        other = copy.copy(self)
+        other.source, other.workers, other._loader = replace(self.source, augmentation=augmentation), 0, None
+        return other
+
+    def names(self, batch: Batch) -> list[str]:
+        """The files of a batch's pictures."""
+        return [self.data.path(int(i)) for i in batch.indices]
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._loader = None
+
+    def _checked(self, batch: Batch | str) -> Batch:
+        import torch
+
+        if isinstance(batch, str):
+            raise BadDataError(batch)
+        for problem in batch.problems:
+            if problem not in self._warned:
+                self._warned.add(problem)
+                log.warning("%s; another picture takes its place", problem)
+        if isinstance(batch.images, np.ndarray):
+            batch = batch.map(torch.from_numpy)
+        return batch.pin_memory() if self.pin_memory and not batch.images.is_pinned() else batch
+
+    def _from_workers(self) -> Iterator[Any]:
+        stream = iter(self._torch_loader())
+        while True:
+            try:
+                batch = next(stream, None)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                self._loader = None
+                raise MobileSSDError(
+                    "a data worker was killed (out of memory?): fewer workers or a smaller cache; then resume"
+                ) from None
+            if batch is None:
+                return
+            yield batch
+
+    def _torch_loader(self) -> Any:
+        if self._loader is None:
+            import torch
+            from torch.utils.data import DataLoader
+
+            height, width = self.source.input_size
+            in_flight = (self.workers * self.prefetch + 2) * (self.batch_size // self.world) * height * width * 3
+            self.source.shared_memory = _shared_memory_free() > 2 * in_flight
+            self._loader = DataLoader(
+                self.source,  # type: ignore[arg-type]
+                batch_size=None,
+                sampler=self._steps,
+                num_workers=self.workers,
+                collate_fn=_identity,
+                worker_init_fn=_start_worker,
+                prefetch_factor=self.prefetch,
+                generator=torch.Generator(),  # else it draws from torch's own numbers, and a run depends on workers
+                persistent_workers=True,
+                # forked workers share the annotations and the cache; elsewhere (macOS, Windows) they are copied
+                multiprocessing_context="fork" if sys.platform == "linux" else None,
+            )
+        return self._loader
+
+
+class _Steps:
+    """The sampler of the torch loader: step numbers, from where `batches` wants them."""
+
+    start: int = 0
+    stop: int | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start) if self.stop is None else iter(range(self.start, self.stop))
+
+
+@dataclass
+class _Source:
+    """What a worker holds: `source[step]` is this rank's batch of that step, or a line of text that says why not."""
+
+    data: DetectionData
+    input_size: tuple[int, int]
+    augmentation: Augmentation
+    seed: int
+    cache: PictureCache | None
+    max_side: int
+    batch_size: int
+    rank: int
+    world: int
+    shared_memory: bool = False
+    _epoch: int = -1
+    _order: np.ndarray | None = None
+
+    def __getitem__(self, step: int) -> Batch | str:
+        own = self.batch_size // self.world
+        first = step * self.batch_size + self.rank * own
+        problems: list[str] = []
+        try:
+            samples = [self.sample(position, problems) for position in range(first, first + own)]
+        except BadDataError as error:  # torch would wrap an exception into pages of traceback
+            return str(error)
+        batch = replace(collate(samples, self.input_size, len(self.data.class_names)), problems=tuple(problems))
+        if self.shared_memory:
+            import torch
+
+            batch = batch.map(torch.from_numpy)
+        return batch
+
+    def sample(self, position: int, problems: list[str]) -> Sample:
+        """The sample at a position of the endless order. A picture that cannot be read is replaced by another one."""
+        index = self.picture_at(position)
+        for attempt in range(TRIES):
+            rng = np.random.default_rng((self.seed, 1, position, attempt))
+            try:
+                return augment(
+                    self.load(index), self.augmentation, rng, self.input_size, lambda r: self._partner(r, problems)
+                )
+            except BadPictureError as error:
+                problems.append(str(error))
+                index = int(rng.integers(len(self.data)))
+        raise BadDataError(f"{TRIES} pictures in a row cannot be read, the last of them: {problems[-1]}")
+
+    def picture_at(self, position: int) -> int:
+        """The picture at a position: each epoch is a permutation of its own."""
+        epoch, place = divmod(position, len(self.data))
+        if epoch != self._epoch or self._order is None:
+            self._order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.data))
+            self._epoch = epoch
+        return int(self._order[place])
+
+    def load(self, index: int) -> Sample:
+        """Picture `index` as it is, decoded, with its boxes in the decoded picture's pixels. Raises BadPictureError."""
+        picture = self.data.picture(index)
+        image = self.cache.get(index) if self.cache else None
+        if image is None:
+            image = load_picture(picture.path, self.max_side)
+            if self.cache:
+                image = self.cache.put(index, image)
+        boxes = picture.boxes
+        if all(picture.size) and image.shape[:2] != picture.size:
+            scale = np.array(image.shape[:2], np.float32) / np.array(picture.size, np.float32)
+            boxes = boxes * scale[[1, 0, 1, 0]]
+        ignore = picture.flags != 0
+        return make_sample(
+            image,
+            boxes,
+            np.where(ignore, -1, picture.labels),
+            picture.scores,
+            ignore,
+            unknown=picture.unknown,
+            image_id=picture.image_id,
+            index=index,
+        )
+
+    def _partner(self, rng: np.random.Generator, problems: list[str]) -> Sample:
+        for _ in range(TRIES):
+            try:
+                return self.load(int(rng.integers(len(self.data))))
+            except BadPictureError as error:
+                problems.append(str(error))
+        raise BadDataError(f"{TRIES} pictures in a row cannot be read, the last of them: {problems[-1]}")
+
+
+def _with_policy(data: DetectionData, **policies: str) -> DetectionData:
+    """Crowd and difficult boxes dropped, turned into ignore regions, or made ordinary targets."""
+    flags, kept = data.flags.copy(), np.ones(data.num_boxes, bool)
+    for (name, policy), bit in zip(policies.items(), (CROWD, DIFFICULT)):
+        marked = (data.flags & bit) != 0
+        if policy == "drop":
+            kept &= ~marked | ((data.flags & IGNORE) != 0)
+        elif policy == "train":
+            flags[marked] &= ~np.uint8(bit)
+        elif policy != "ignore":
+            raise BadDataError(f"{name}: {policy!r} is none of drop, ignore, train")
+    return replace(data, flags=flags).keep_boxes(kept)
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # a pool of threads in each worker would fight over the cores
+    for number in (signal.SIGINT, signal.SIGTERM):  # which may go to the whole group: the main process answers them
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+def _shared_memory_free() -> int:
+    """Free bytes of /dev/shm, through which torch passes tensors (64 MB in many containers; then pipes are used)."""
+    if sys.platform != "linux":
+        return 1 << 40
+    return shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0

@@ -1,0 +1,1 @@
+"""Targets, losses, the loop and its optimizer, schedule, EMA, processes."""

@@ -1,0 +1,1 @@
+"""Learning from a stronger detector: distillation and pseudo-labels."""

@@ -1,0 +1,79 @@
+"""The card: what every weights file, exported file and run folder says about itself. Plain data; imports no torch."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from detection.errors import BadWeightsError
+
+MARK = 12  # hexadecimal digits of a hash: of a hundred thousand pictures no two are likely to share them
+FORMAT = 1  # raised when a reader of today could misread a card of tomorrow
+
+
+@dataclass
+class Card:
+    """Everything needed to run a network and to know where it comes from.
+
+    spec: the `SSDSpec` as plain data (the network, its input and its anchors).
+    class_names / category_ids: the object classes in the order of the score columns, and the data set's id of each.
+    feature_maps: (height, width) of each map at the spec's input size, so that anchors can be laid without torch.
+    score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes, by name.
+    folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
+    training. metrics: a list of {split, protocol, images, AP, ...}.
+    training_images: the first twelve digits of the SHA-256 of each picture's file (longer ones are cut); in the file
+    they are one text, six bytes each in base64. precision: how the file holds its weights: float32, float16 or int8.
+    """
+
+    spec: dict[str, Any]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    feature_maps: tuple[tuple[int, int], ...] = ()
+    name: str = ""
+    score_threshold: float | None = None
+    class_thresholds: dict[str, float] | None = None
+    folded_norms: bool = False
+    licence: str = ""
+    attribution: str = ""
+    source: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    training_images: tuple[str, ...] = ()
+    precision: str = "float32"
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        self.training_images = tuple(digits[:MARK] for digits in self.training_images)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input in pixels."""
+        height, width = self.spec["input"]["size"]
+        return int(height), int(width)
+
+    def to_json(self) -> str:
+        marks = binascii.b2a_base64(bytes.fromhex("".join(self.training_images)), newline=False).decode()
+        return json.dumps(asdict(self) | {"training_images": marks}, ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str, name: str = "card") -> Card:
+        """Reads a card; `name` is the file that an error message names."""
+        try:
+            data = json.loads(text)
+            if isinstance(marks := data.get("training_images"), str):
+                digits = binascii.a2b_base64(marks).hex()
+                data["training_images"] = [digits[i : i + MARK] for i in range(0, len(digits), MARK)]
+            known = {f.name for f in fields(Card)}
+            card = Card(**{key: value for key, value in data.items() if key in known})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadWeightsError(f"{name}: its card cannot be read ({error}); was it written by mobilessd?") from None
+        if card.format > FORMAT:
+            raise BadWeightsError(
+                f"{name}: card format {card.format} is newer than this mobilessd reads ({FORMAT}); update"
+            )
+        card.class_names = tuple(card.class_names)
+        card.category_ids = tuple(card.category_ids)
+        card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)
+        return card

@@ -1,0 +1,123 @@
+"""Reads the card out of an exported file. Standard library only: no runtime has to be there, or started, for it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+from detection.errors import BadWeightsError
+from detection.weights.card import Card
+
+CARD = "mobilessd_card"  # the key in ONNX's metadata_props
+
+
+def card_of(path: Path) -> Card:
+    """The card of an OpenVINO `.xml`, an `.onnx` or a `.tflite` file; raises BadWeightsError, one line, where there is none."""
+    if not path.is_file():
+        raise BadWeightsError(f"{path}: no such file")
+    if path.suffix == ".xml":
+        text = _openvino_card(path)
+    else:
+        text = tflite_card(path) if path.suffix == ".tflite" else onnx_metadata(path).get(CARD)
+    if not text:
+        raise BadWeightsError(f"{path}: carries no mobilessd card; export it with mobilessd export")
+    return Card.from_json(text, str(path))
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file runs as it is: .onnx, .xml, and a .tflite that we wrote (others are weights to convert)."""
+    return path.suffix in (".onnx", ".xml") or (path.suffix == ".tflite" and tflite_card(path) is not None)
+
+
+def tflite_card(path: Path) -> str | None:
+    """Out of the zip at the end of the file, where TensorFlow Lite keeps what belongs to a model."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(f"{CARD}.json").decode("utf-8")
+    except (zipfile.BadZipFile, KeyError, OSError, UnicodeDecodeError):
+        return None
+
+
+def add_tflite_card(path: Path, text: str) -> None:
+    """Appends the zip with the card."""
+    import zipfile
+
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{CARD}.json", text)
+
+
+def _openvino_card(path: Path) -> str | None:
+    """Out of the last lines, where OpenVINO writes what is said about the whole model: the rest may be long."""
+    import xml.etree.ElementTree as ElementTree
+
+    data = path.read_bytes()
+    if not data.lstrip().startswith(b"<?xml") or not data.rstrip().endswith(b"</net>"):
+        raise BadWeightsError(f"{path}: not a whole OpenVINO file; export it again")
+    begin, end = data.rfind(b"<mobilessd>"), data.rfind(b"</mobilessd>")
+    if begin < 0 or end < begin:
+        return None
+    try:
+        found = ElementTree.fromstring(data[begin : end + len(b"</mobilessd>")]).find("card")
+    except ElementTree.ParseError as error:
+        raise BadWeightsError(f"{path}: its card cannot be read ({error}); export it again") from None
+    if found is not None and not path.with_suffix(".bin").is_file():
+        raise BadWeightsError(f"{path}: its weights are missing: {path.with_suffix('.bin').name} belongs beside it")
+    return None if found is None else found.get("value")
+
+
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """The metadata_props of an ONNX file; raises BadWeightsError, one line, for a file cut short or of another kind.
+
+    Walks the outermost level of the protobuf message (ModelProto of onnx.proto: 7 graph, 14 metadata_props), so that it
+    costs nothing where the file is large, and needs neither the onnx package nor a session.
+    """
+    if os.path.getsize(path) == 0:
+        raise BadWeightsError(f"{path}: an empty file, not ONNX; export it again")
+    found: dict[str, str] = {}
+    graph = False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            for field, start, end in _fields(data, 0, len(data)):
+                graph = graph or (field == 7 and end > start)
+                if field == 14:
+                    entry = {k: data[a:b].decode() for k, a, b in _fields(data, start, end)}
+                    found[entry.get(1, "")] = entry.get(2, "")
+        except (ValueError, IndexError, UnicodeDecodeError):
+            raise BadWeightsError(f"{path}: not a whole ONNX file (cut short?); export it again") from None
+    if not graph:
+        raise BadWeightsError(f"{path}: not an ONNX file (it holds no graph)")
+    return found
+
+
+def _fields(data: mmap.mmap, at: int, end: int):
+    """Yields (field number, start, end) of each field of a protobuf message that lies at data[at:end]."""
+    while at < end:
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == 0:
+            start, at = at, _varint(data, at)[1]
+        elif kind == 2:
+            length, start = _varint(data, at)
+            at = start + length
+        elif kind in (1, 5):
+            start, at = at, at + (8 if kind == 1 else 4)
+        else:
+            raise ValueError(f"no such wire type: {kind}")
+        if at > end or tag < 8:
+            raise ValueError("a field that reaches beyond the end")
+        yield tag >> 3, start, at
+
+
+def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
+    """A protobuf integer and the place behind it."""
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return value, at
+    raise ValueError("an integer of more than ten bytes")

@@ -1,0 +1,138 @@
+"""A frozen graph taken apart -> a network of ours with the same numbers: the architecture is found by its shapes.
+
+Whatever was folded gets a batch norm again with trivial statistics (mean 0, variance 1), so that there is one form of
+every network; `Card.folded_norms` says that they must be recalibrated before training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detection.boxes.anchors import AnchorSpec, anchors_for
+from detection.boxes.class_names import COCO_80, coco_classes_of_columns
+from detection.errors import BadWeightsError
+from detection.ssd.network import SSD, anchors_of, build, feature_maps
+from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
+from detection.weights.card import Card
+from detection.weights.importers.assemble_pyramid import assemble_pyramid, has_shared_predictor
+from detection.weights.importers.fill import fill, fill_branch
+from detection.weights.importers.graph import Convolution, DetectorGraph, Head
+from detection.weights.importers.recognize import layers_of, recognise
+from detection.weights.importers.tflite import object_labels
+
+TAPS = {"mobilenet_v1": ("conv11", "conv13"), "mobilenet_v2": ("expand13", "top")}
+
+
+def assemble(graph: DetectorGraph) -> tuple[SSD, Card]:
+    """Finds backbone, width, extras or pyramid, heads and anchors by shapes, builds that network and fills it.
+
+    Raises BadWeightsError, naming the first shape that fits nothing, if the graph is no SSD MobileNet known here.
+    """
+    ssd = assemble_pyramid(graph) if has_shared_predictor(graph) else _assemble_plain(graph)
+    _check_anchors(ssd, graph)
+    names, ids = class_list(graph.columns - 1, object_labels(graph.details.get("labels"), graph.columns))
+    card = Card(
+        spec=ssd.spec.to_dict(),
+        class_names=names,
+        category_ids=ids,
+        feature_maps=feature_maps(ssd),
+        folded_norms=True,
+    )
+    return ssd.eval(), card
+
+
+def _assemble_plain(graph: DetectorGraph) -> SSD:
+    shapes = [layer.shape for layer in graph.body]
+    body = recognise(shapes, TAPS)
+    if body is None:
+        first = ", ".join(str(list(shape)) for shape in shapes[:4])
+        raise BadWeightsError(
+            f"{graph.file}: an SSD whose backbone is no MobileNet V1 or V2 of a known width "
+            f"({len(shapes)} convolutions: {first}, ...)"
+        )
+    spec = SSDSpec(
+        backbone=body.name,
+        backbone_options=body.options,
+        taps=body.taps,
+        num_classes=graph.columns - 1,
+        input=InputSpec(size=graph.input_size, mean=graph.mean, std=graph.std),
+        extras=_extras(graph.body[body.convolutions :], graph.file),
+        heads=_heads(graph.box_heads),
+        padding="same",
+    )
+    ssd = build(_with_anchors(spec, graph))
+    fill(layers_of(ssd.backbone) + layers_of(ssd.extras), graph.body, graph.file)
+    for head, boxes, scores in zip(ssd.heads, graph.box_heads, graph.class_heads, strict=True):
+        fill_branch(head.box, boxes, graph.file, boxes_of_tensorflow=True)
+        fill_branch(head.score, scores, graph.file)
+    return ssd
+
+
+def _check_anchors(ssd: SSD, graph: DetectorGraph) -> None:
+    ours = anchors_of(ssd)
+    if ours.shape != graph.anchors.shape or np.abs(ours - graph.anchors).max() > max(_step(graph), 1e-3):
+        raise BadWeightsError(
+            f"{graph.file}: its {len(graph.anchors)} anchors lie on no regular grid of the network's maps"
+        )
+
+
+def _step(graph: DetectorGraph) -> float:
+    """How coarse the file's anchors are: the step of their 8-bit numbers, or float32's dust."""
+    return max(graph.details.get("anchor_step", 0.0), 1e-4)
+
+
+def class_list(number: int, labels: list[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and ids of the object columns: the file's own labels where it has them, COCO's where the number is."""
+    if labels and any(labels):
+        names = tuple(name or f"unused {i + 1}" for i, name in enumerate(labels))
+        if number == 80 and names == tuple(COCO_80.values()):
+            return names, tuple(COCO_80)
+        return names, tuple(range(1, number + 1))
+    if number in (80, 90):
+        return coco_classes_of_columns(number)
+    return tuple(f"class {i + 1}" for i in range(number)), tuple(range(1, number + 1))
+
+
+def _extras(layers: list[Convolution], file: str) -> tuple[ExtraSpec, ...]:
+    extras, rest = [], list(layers)
+    while rest:
+        if len(rest) >= 3 and rest[1].depthwise:
+            squeeze, spatial, out = rest[:3]
+            extras.append(ExtraSpec(out.shape[0], squeeze.shape[0], "separable", spatial.shape[2], spatial.stride))
+            rest = rest[3:]
+        elif len(rest) >= 2 and rest[0].shape[2] == 1:
+            squeeze, spatial = rest[:2]
+            extras.append(ExtraSpec(spatial.shape[0], squeeze.shape[0], "conv", spatial.shape[2], spatial.stride))
+            rest = rest[2:]
+        else:
+            raise BadWeightsError(f"{file}: the extra layer at {rest[0].name} is of no known kind")
+    return tuple(extras)
+
+
+def _heads(heads: list[Head]) -> HeadSpec:
+    first = heads[0].layers
+    return HeadSpec("separable" if len(first) == 2 else "conv", first[0].shape[2])
+
+
+def _with_anchors(spec: SSDSpec, graph: DetectorGraph) -> SSDSpec:
+    """TensorFlow's layout where it gives the file's anchors, else the file's own sizes written out."""
+    per_cell = tuple(head.layers[-1].shape[0] // 4 for head in graph.box_heads)
+    for reduce_lowest in (True, False):
+        options = {} if reduce_lowest else {"reduce_lowest": False}
+        candidate = replace(spec, anchors=AnchorSpec("tensorflow", options))
+        if candidate.anchors.per_cell(len(per_cell), spec.input.size) != per_cell:
+            continue
+        maps = feature_maps(SSD(candidate))
+        anchors = anchors_for(candidate.anchors, maps, spec.input.size)
+        if anchors.shape == graph.anchors.shape and np.abs(anchors - graph.anchors).max() <= _step(graph):
+            return candidate
+    maps = feature_maps(
+        SSD(replace(spec, anchors=AnchorSpec("explicit", {"sizes": [[(0.5, 0.5)] * n for n in per_cell]})))
+    )
+    sizes, at = [], 0
+    for (rows, columns), number in zip(maps, per_cell):
+        sizes.append([[float(w), float(h)] for w, h in graph.anchors[at : at + number, 2:]])
+        at += rows * columns * number
+    return replace(spec, anchors=AnchorSpec("explicit", {"sizes": sizes}))

@@ -1,0 +1,168 @@
+"""Reads a `.tflite` file: its tensors as real numbers, its operations as `Node`s. numpy and the schema package only.
+
+Nothing of LiteRT is needed or run. Quantised weights become real numbers by their own scale and zero point.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.errors import BadWeightsError, MissingPackageError
+from detection.weights.importers.graph import Convolution, Node
+
+OPS = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise"}
+DTYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 4: np.int64, 9: np.int8}
+
+
+@dataclass
+class Tensor:
+    """A tensor of the file: name, shape, data (None where it is computed), scale and zero point (None where float)."""
+
+    name: str
+    shape: tuple[int, ...]
+    data: np.ndarray | None
+    scale: np.ndarray | None
+    zero: np.ndarray | None
+    axis: int
+    integer: bool
+    signed: bool = False
+
+    def real(self) -> np.ndarray:
+        """The constant's values as float32."""
+        assert self.data is not None
+        if self.scale is None:
+            return self.data.astype(np.float32)
+        shape = [1] * self.data.ndim
+        if self.scale.size > 1:
+            shape[self.axis] = -1
+        zero = np.zeros(1) if self.zero is None else self.zero
+        return ((self.data.astype(np.float64) - zero.reshape(shape)) * self.scale.reshape(shape)).astype(np.float32)
+
+
+@dataclass
+class Model:
+    """A whole file. post: the tensors' names that enter the detection post-processing op (None in a classifier)."""
+
+    file: str
+    tensors: list[Tensor]
+    nodes: list[Node]
+    inputs: list[int]
+    outputs: list[int]
+    post: list[int] | None
+    labels: list[str] | None
+
+    def name(self, index: int) -> str:
+        return f"{index}:{self.tensors[index].name}"
+
+
+def read_model(path: str | Path) -> Model:
+    """Raises BadWeightsError, one line, for a file that is missing, cut short, or no TensorFlow Lite model."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadWeightsError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(data) < 8 or data[4:8] != b"TFL3":
+        raise BadWeightsError(f"{path}: not a TensorFlow Lite file (no TFL3 mark)")
+    try:
+        import tflite
+    except ImportError:
+        raise MissingPackageError(
+            f"{path}: reading .tflite files needs the schema package: pip install tflite"
+        ) from None
+    try:
+        return _parse(tflite, data, path)
+    except BadWeightsError:
+        raise
+    except Exception as error:  # flatbuffers raises whatever its offsets happen to hit
+        raise BadWeightsError(
+            f"{path}: cut short or damaged ({type(error).__name__} while reading); fetch it again"
+        ) from None
+
+
+def _parse(tflite: Any, data: bytes, path: Path) -> Model:
+    model = tflite.Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(0)
+    tensors = [_tensor(model, graph.Tensors(i), path) for i in range(graph.TensorsLength())]
+    op_names = {v: k for k, v in vars(tflite.BuiltinOperator).items() if k.isupper()}
+    result = Model(str(path), tensors, [], _ints(graph.InputsAsNumpy()), _ints(graph.OutputsAsNumpy()), None, None)
+    for i in range(graph.OperatorsLength()):
+        op = graph.Operators(i)
+        code = model.OperatorCodes(op.OpcodeIndex())
+        kind = op_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        inputs, outputs = _ints(op.InputsAsNumpy()), _ints(op.OutputsAsNumpy())
+        if kind == "CUSTOM" and b"Detection_PostProcess" in (code.CustomCode() or b""):
+            result.post = inputs
+            continue
+        convolution = _convolution(tflite, op, kind, inputs, outputs, tensors) if kind in OPS else None
+        sources = [result.name(k) for k in inputs if k >= 0 and tensors[k].data is None]
+        result.nodes.append(Node(kind.lower().replace("_", ""), result.name(outputs[0]), sources, convolution))
+    result.labels = labels_of(path)
+    return result
+
+
+def _tensor(model: Any, tensor: Any, path: Path) -> Tensor:
+    shape = tuple(_ints(tensor.ShapeAsNumpy())) if tensor.ShapeLength() else ()
+    raw = model.Buffers(tensor.Buffer()).DataAsNumpy()
+    dtype = DTYPES.get(tensor.Type())
+    data = None
+    if isinstance(raw, np.ndarray) and raw.size and dtype is not None:
+        wanted = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if raw.nbytes < wanted:
+            raise BadWeightsError(
+                f"{path}: tensor {tensor.Name().decode()} holds {raw.nbytes} bytes of {wanted}; it was cut short"
+            )
+        data = np.frombuffer(raw.tobytes(), dtype, wanted // np.dtype(dtype).itemsize).reshape(shape)
+    quantisation, scale, zero, axis = tensor.Quantization(), None, None, 0
+    if quantisation is not None and quantisation.ScaleLength():
+        scale = quantisation.ScaleAsNumpy().astype(np.float64)
+        zero = quantisation.ZeroPointAsNumpy().astype(np.float64) if quantisation.ZeroPointLength() else None
+        axis = quantisation.QuantizedDimension()
+    integer = dtype is not None and np.issubdtype(dtype, np.integer)
+    return Tensor(tensor.Name().decode(), shape, data, scale, zero, axis, integer, dtype == np.int8)
+
+
+def _convolution(
+    tflite: Any, op: Any, kind: str, inputs: list[int], outputs: list[int], tensors: list[Tensor]
+) -> Convolution:
+    options = tflite.Conv2DOptions() if kind == "CONV_2D" else tflite.DepthwiseConv2DOptions()
+    options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
+    # Weights lie OHWI; depthwise ones 1HWC.
+    weight = tensors[inputs[1]].real()
+    weight = weight.transpose(3, 0, 1, 2) if kind == "DEPTHWISE_CONV_2D" else weight.transpose(0, 3, 1, 2)
+    has_bias = len(inputs) > 2 and inputs[2] >= 0
+    bias = tensors[inputs[2]].real() if has_bias else np.zeros(weight.shape[0], np.float32)
+    return Convolution(
+        tensors[outputs[0]].name,
+        np.ascontiguousarray(weight),
+        bias,
+        kind == "DEPTHWISE_CONV_2D",
+        int(options.StrideH()),
+    )
+
+
+def labels_of(path: Path) -> list[str] | None:
+    """Class names that travel with the file: inside it (TFLite metadata is a zip at its end), or a labelmap beside it."""
+    names = ("labelmap.txt", "labels.txt", "coco_labels.txt", "imagenet_labels.txt")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            inside = [name for name in archive.namelist() if name.endswith(".txt")]
+            if inside:
+                return _lines(archive.read(inside[0]).decode("utf-8", "replace"))
+    for name in names:
+        if (path.parent / name).is_file():
+            return _lines((path.parent / name).read_text(encoding="utf-8", errors="replace"))
+    return None
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+def _ints(array: Any) -> list[int]:
+    return [int(v) for v in array] if isinstance(array, np.ndarray) else []

@@ -1,0 +1,143 @@
+"""A frozen detector as a graph, whatever file it came from: which convolutions are body, which are heads, in what order.
+
+The importers of TensorFlow Lite and TensorFlow.js translate their files into `Node`s; `trace` finds the parts by
+walking back from the two outputs. numpy only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detection.errors import BadWeightsError
+
+# Operations that only pass a tensor on: walked through on the way back from an output to its convolution.
+SHAPE_OPS = {
+    "reshape",
+    "squeeze",
+    "dequantize",
+    "quantize",
+    "logistic",
+    "sigmoid",
+    "transpose",
+    "expanddims",
+    "identity",
+}
+
+
+@dataclass
+class Convolution:
+    """One convolution with what was folded into it, in PyTorch's layout.
+
+    weight [out, in / groups, kh, kw]; depthwise weights [C, 1, kh, kw]; bias [out] (zeros where the file has none);
+    norm: (gamma, beta, mean, variance, eps) where the file still carries a whole batch norm, and then bias is unused.
+    """
+
+    name: str
+    weight: np.ndarray
+    bias: np.ndarray
+    depthwise: bool = False
+    stride: int = 1
+    norm: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.weight.shape)
+
+
+@dataclass
+class Node:
+    """An operation: what makes the tensor `output` from the tensors `inputs` (constants left out)."""
+
+    op: str
+    output: str
+    inputs: list[str]
+    convolution: Convolution | None = None
+
+
+@dataclass
+class Head:
+    """The prediction layers of one map: [convolution] or [depthwise, convolution], and the tensor they read."""
+
+    layers: list[Convolution]
+    source: str
+
+
+@dataclass
+class DetectorGraph:
+    """A single-shot detector taken apart. body: backbone and extras in execution order. anchors `cxcywh` fractions."""
+
+    file: str
+    body: list[Convolution]
+    box_heads: list[Head]
+    class_heads: list[Head]
+    anchors: np.ndarray
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    columns: int
+    details: dict = field(default_factory=dict)
+
+
+def trace(
+    nodes: list[Node], encodings: str, scores: str, file: str
+) -> tuple[list[Convolution], list[Head], list[Head]]:
+    """The body and the two rows of heads of the detector whose outputs are the tensors `encodings` and `scores`."""
+    made_by = {node.output: node for node in nodes}
+    readers = Counter(name for node in nodes for name in node.inputs)
+    box_heads = [_head(made_by, readers, name, file) for name in _branches(made_by, encodings, file)]
+    class_heads = [_head(made_by, readers, name, file) for name in _branches(made_by, scores, file)]
+    if [h.source for h in box_heads] != [h.source for h in class_heads]:
+        raise BadWeightsError(f"{file}: its box and class heads read different maps; this is no SSD of a known kind")
+    heads = {layer.name for head in box_heads + class_heads for layer in head.layers}
+    body: list[Convolution] = []
+    seen: set[str] = set()
+    for head in box_heads:
+        _collect(made_by, head.source, seen, body)
+    return [layer for layer in body if layer.name not in heads], box_heads, class_heads
+
+
+def _branches(made_by: dict[str, Node], tensor: str, file: str) -> list[str]:
+    """The inputs of the concatenation behind an output: one a feature map."""
+    node = made_by.get(tensor)
+    while node is not None and node.op in SHAPE_OPS:
+        node = made_by.get(node.inputs[0])
+    if node is None or not node.op.startswith("concat"):
+        raise BadWeightsError(f"{file}: its outputs are not concatenated from feature maps, so it is no SSD detector")
+    return node.inputs
+
+
+def _head(made_by: dict[str, Node], readers: Counter, tensor: str, file: str) -> Head:
+    node = made_by[tensor]
+    while node.convolution is None:
+        if not node.inputs or node.inputs[0] not in made_by:
+            raise BadWeightsError(
+                f"{file}: the head behind {tensor} has no convolution; this is no SSD of a known kind"
+            )
+        node = made_by[node.inputs[0]]
+    layers, source = [node.convolution], node.inputs[0]
+    before = made_by.get(source)
+    while before is not None and before.convolution is None and len(before.inputs) == 1 and readers[before.output] == 1:
+        before = made_by.get(before.inputs[0])
+    if before is not None and before.convolution is not None and before.convolution.depthwise and readers[source] == 1:
+        layers, source = [before.convolution, *layers], before.inputs[0]
+    return Head(layers, source)
+
+
+def _collect(made_by: dict[str, Node], tensor: str, seen: set[str], found: list[Convolution]) -> None:
+    """Depth first, inputs before the node itself: the order in which the network runs."""
+    stack = [(tensor, False)]
+    while stack:
+        name, ready = stack.pop()
+        node = made_by.get(name)
+        if node is None:
+            continue
+        if ready:
+            if node.convolution is not None:
+                found.append(node.convolution)
+        elif name not in seen:
+            seen.add(name)
+            stack.append((name, True))
+            stack += [(source, False) for source in reversed(node.inputs)]

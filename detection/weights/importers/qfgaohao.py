@@ -1,0 +1,135 @@
+"""State dicts of qfgaohao/pytorch-ssd and jetson-inference -> networks of ours: mb1-ssd, mb1-ssd-lite, mb2-ssd-lite.
+
+The most common SSD files in the wild. They store neither classes nor input nor anchors: the class count is read from
+the tensors, names from a labels.txt beside the file (its first line BACKGROUND), the rest is alike in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from torch import Tensor, nn
+
+from backbones import build_backbone
+from backbones.blocks import InvertedResidual
+from detection.boxes.class_names import VOC_20
+from detection.errors import BadWeightsError
+from detection.ssd.families import ssd_mobilenet_v1, ssdlite_mobilenet_v1, ssdlite_mobilenet_v2
+from detection.ssd.network import SSD, build, feature_maps
+from detection.ssd.spec import InputSpec, SSDSpec
+from detection.weights.card import Card
+from detection.weights.importers.assemble import class_list
+from detection.weights.importers.recognize import ALPHAS
+from detection.weights.importers.state_dicts import Pair, copy_into
+from detection.weights.importers.tflite import object_labels
+
+State = Mapping[str, Tensor]
+HEADER = "classification_headers.0"
+PER_CELL = 6
+INPUT = InputSpec(mean=(127.0,) * 3, std=(128.0,) * 3)
+
+
+def is_qfgaohao(state: State) -> bool:
+    """Whether these are the keys of one of the three detectors."""
+    return "base_net.0.0.weight" in state and any(name.startswith(HEADER) for name in state)
+
+
+def import_qfgaohao_state(state: State, file: str = "state dict", labels: list[str] | None = None) -> tuple[SSD, Card]:
+    """A state dict of mb1-ssd, mb1-ssd-lite or mb2-ssd-lite -> (network, card).
+
+    labels: the lines of labels.txt, with or without BACKGROUND; without it 20 classes are VOC's. Raises
+    BadWeightsError, one line, for another network or where one tensor does not fit.
+    """
+    if not is_qfgaohao(state):
+        raise BadWeightsError(f"{file}: no SSD of pytorch-ssd (no base_net and classification_headers)")
+    spec = _spec_of(state, file)
+    ssd = build(spec)
+    copy_into(ssd, _pairs(ssd), state, file)
+    names = object_labels(labels, spec.num_classes + 1)
+    if names is None and spec.num_classes == len(VOC_20):
+        names = list(VOC_20)
+    class_names, ids = class_list(spec.num_classes, names)
+    return ssd.eval(), Card(spec.to_dict(), class_names, ids, feature_maps(ssd), source=file)
+
+
+def _spec_of(state: State, file: str) -> SSDSpec:
+    alpha = _alpha(state["base_net.0.0.weight"].shape[0])
+    last = next((f"{HEADER}{end}" for end in (".weight", ".2.weight", ".3.weight") if f"{HEADER}{end}" in state), None)
+    if alpha is None or last is None or state[last].shape[0] % PER_CELL:
+        raise BadWeightsError(f"{file}: an SSD of pytorch-ssd of no known kind (mb1-ssd, mb1-ssd-lite, mb2-ssd-lite)")
+    family: Callable[..., SSDSpec] = ssd_mobilenet_v1
+    if "base_net.1.conv.0.weight" in state:
+        family = ssdlite_mobilenet_v2
+    elif last != f"{HEADER}.weight":
+        family = ssdlite_mobilenet_v1
+    return family(num_classes=state[last].shape[0] // PER_CELL - 1, layout="qfgaohao", alpha=alpha)
+
+
+def _alpha(stem: int) -> float | None:
+    return next((alpha for alpha in ALPHAS if int(32 * alpha) == stem), None)
+
+
+def _pairs(ssd: SSD) -> Iterator[Pair]:
+    v2 = ssd.spec.backbone == "mobilenet_v2"
+    yield from _pairs_of_v2(ssd.backbone, "backbone.", "base_net.") if v2 else _pairs_of_v1("backbone.", "base_net.")
+    for i in range(len(ssd.extras)):
+        if v2:
+            yield from _inverted(f"extras.{i}", f"extras.{i}.conv", 0)
+        elif ssd.spec.extras[i].kind == "conv":
+            yield from (Pair(f"extras.{i}.{k}", f"extras.{i}.{2 * k}") for k in range(2))
+        else:
+            yield Pair(f"extras.{i}.0", f"extras.{i}.0")
+            yield from (Pair(f"extras.{i}.{k + 1}", f"extras.{i}.2.{2 * k}") for k in range(2))
+    heads = len(list(ssd.heads))
+    for branch, theirs in (("score", "classification_headers"), ("box", "regression_headers")):
+        for i in range(heads):
+            ours, name = f"heads.{i}.{branch}", f"{theirs}.{i}"
+            if ssd.spec.heads.kind == "conv" or i == heads - 1:
+                yield Pair(ours, name)
+            else:  # the depthwise one has a bias, and on V2 a norm too
+                yield Pair(f"{ours}.0", f"{name}.0", f"{name}.1" if v2 else None)
+                yield Pair(f"{ours}.1", f"{name}.3" if v2 else f"{name}.2")
+
+
+def _pairs_of_v1(ours: str, theirs: str) -> Iterator[Pair]:
+    yield Pair(f"{ours}conv0", f"{theirs}0.0", f"{theirs}0.1")
+    for i in range(1, 14):
+        yield Pair(f"{ours}blocks.{i - 1}.depthwise", f"{theirs}{i}.0", f"{theirs}{i}.1")
+        yield Pair(f"{ours}blocks.{i - 1}.pointwise", f"{theirs}{i}.3", f"{theirs}{i}.4")
+
+
+def _pairs_of_v2(body: nn.Module, ours: str, theirs: str) -> Iterator[Pair]:
+    yield Pair(f"{ours}stem", f"{theirs}0.0", f"{theirs}0.1")
+    blocks = [module for module in body.modules() if isinstance(module, InvertedResidual)]
+    for i, block in enumerate(blocks):
+        yield from _inverted(f"{ours}blocks.{i}", f"{theirs}{i + 1}.conv", 0 if block.expand is not None else None)
+    yield Pair(f"{ours}top", f"{theirs}{len(blocks) + 1}.0", f"{theirs}{len(blocks) + 1}.1")
+
+
+def _inverted(ours: str, theirs: str, expand: int | None) -> Iterator[Pair]:
+    at = 0
+    if expand is not None:
+        yield Pair(f"{ours}.expand", f"{theirs}.0", f"{theirs}.1")
+        at = 3
+    yield Pair(f"{ours}.depthwise", f"{theirs}.{at}", f"{theirs}.{at + 1}")
+    yield Pair(f"{ours}.project", f"{theirs}.{at + 3}", f"{theirs}.{at + 4}")
+
+
+def body_of(state: State, file: str) -> nn.Module | None:
+    """The body of mobilenet_v1_with_relu_69_5.pth or mb2-imagenet-71_8.pth, filled (keys as base_net's own, or as
+    in their classifiers); None if it is none of them."""
+    prefix = next((p for p in ("", "model.", "features.") if f"{p}0.0.weight" in state), None)
+    if prefix is None:
+        return None
+    own = {name: tensor for name, tensor in state.items() if name.startswith(prefix) and name[len(prefix)].isdigit()}
+    alpha = _alpha(own[f"{prefix}0.0.weight"].shape[0])
+    options = {"alpha": alpha, "min_depth": 1, "padding": "symmetric", "norm_eps": 1e-5}
+    if alpha is not None and f"{prefix}1.conv.0.weight" in own:
+        body = build_backbone("mobilenet_v2", ["top"], round_to=1, **options)
+        copy_into(body, _pairs_of_v2(body, "", prefix), own, file)
+        return body
+    if alpha is not None and f"{prefix}13.3.weight" in own:
+        body = build_backbone("mobilenet_v1", ["conv13"], activation="relu", **options)
+        copy_into(body, _pairs_of_v1("", prefix), own, file)
+        return body
+    return None
