@@ -1,6 +1,6 @@
 """How mobilessd is installed: a light base, and extras for what one wants to do with it.
 
-The base reads weights files and pictures; detection needs a runtime on top: `[runtime]` (OpenVINO, no torch) or
+The base reads weights files and images; detection needs a runtime on top: `[runtime]` (OpenVINO, no torch) or
 `[torch]`. `make install` takes `[all]`.
 """
 

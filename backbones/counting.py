@@ -4,7 +4,7 @@ Works for any nn.Module built of torch's own layers, detectors too.
 
 Convention: parameters are the weights and biases of convolutions and linear layers, gamma and beta of norms, and every
 other nn.Parameter; running means and variances are none. Multiply-adds are those of convolutions and linear layers
-only, for one picture.
+only, for one image.
 """
 
 import copy
@@ -27,7 +27,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters, multiply-adds for one picture, and both by layer in the order of execution."""
+    """Parameters, multiply-adds for one image, and both by layer in the order of execution."""
 
     params: int
     madds: int

@@ -44,7 +44,7 @@ def check_alpha(alpha: float) -> float:
 
 
 class Backbone(nn.Module):
-    """A body: pictures in, feature maps out. Layers behind the last tap are not built.
+    """A body: images in, feature maps out. Layers behind the last tap are not built.
 
     `.taps` are the requested ones, in the order asked for and in the order of the answer.
     """

@@ -1,13 +1,13 @@
-"""Bulk detection that is killed: the same rows as a run left alone, and its pictures a second.
+"""Bulk detection that is killed: the same rows as a run left alone, and its images a second.
 
-    python benchmarks/bulk.py --weights W --pictures DIR [--count 2000] [--parts plain,killed,s3,ray]
+    python benchmarks/bulk.py --weights W --images DIR [--count 2000] [--parts plain,killed,s3,ray]
 
 plain: `mobilessd detect DIR --shards OUT`, left alone. killed: the same, killed with -9 at three random moments and
 started again each time. s3: both from and to s3:// addresses of a store on loopback (moto's server, a process beside).
 ray: `--engine ray` with two workers of one core, left alone; and again, one worker killed with -9 in the middle.
 
-Wanted: every picture exactly once, and rows equal to those of the plain run to the last bit, in every part; and as many
-kills as said above (a run of very few pictures may be over before its third).
+Wanted: every image exactly once, and rows equal to those of the plain run to the last bit, in every part; and as many
+kills as said above (a run of very few images may be over before its third).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from benchmarks.harness import ROOT, describe, machine, table
 from benchmarks.memory import family
 
 PARTS = ("plain", "killed", "s3", "ray")
-NOTES = """pictures/s: as the run says it, from the first picture to the last shard written, the start of the process left
-out (of Ray's workers it is in); of a killed run all pictures over the wall time of all its processes, starts included.
+NOTES = """images/s: as the run says it, from the first image to the last shard written, the start of the process left
+out (of Ray's workers it is in); of a killed run all images over the wall time of all its processes, starts included.
 running: from the first shard to the last, by the times of the files. wall: whole processes, Ray's cluster included.
 s3: the store is written in Python and computes on the same cores. ray: two workers of one core each."""
 
 
 @dataclass
 class Row:
-    """One line of the table. rate, running: pictures a second, of all and once the first shard is there (None: of files
+    """One line of the table. rate, running: images a second, of all and once the first shard is there (None: of files
     whose times are not at hand). deaths: processes killed on the way. same: its rows are those of the plain run."""
 
     name: str
@@ -117,7 +117,7 @@ class Bench:
         return Row("ray, one of two workers killed", rate, self.running(out), wall, len(victims), same)
 
     def running(self, out: Path) -> float | None:
-        """Pictures a second from the first shard to the last, by the times of the files."""
+        """Images a second from the first shard to the last, by the times of the files."""
         times = sorted(file.stat().st_mtime for file in out.glob("part-*"))
         return (self.count - self.size) / (times[-1] - times[0]) if len(times) > 1 else None
 
@@ -128,18 +128,18 @@ def main() -> int:
     on, rows = machine(os.cpu_count() or 1), []
     with tempfile.TemporaryDirectory(prefix="bulk-") as name:
         bench = Bench(Path(name), args.weights, args.shard_size, args.count, random.Random(args.seed))
-        source = lay_out(Path(args.pictures), bench.folder / "in", args.count)
+        source = lay_out(Path(args.images), bench.folder / "in", args.count)
         for row in measure(bench, str(source), args.parts.split(",")):
-            print(f"{row.name}: {row.rate:.1f} pictures/s, {words(row)} rows", file=sys.stderr)
+            print(f"{row.name}: {row.rate:.1f} images/s, {words(row)} rows", file=sys.stderr)
             rows.append(row)
-    head = [("", "pictures/s", "running", "wall s", "killed", "rows")]
+    head = [("", "images/s", "running", "wall s", "killed", "rows")]
     lines = [
         (r.name, f"{r.rate:.1f}", f"{r.running:.1f}" if r.running else "", f"{r.wall:.1f}", str(r.deaths), words(r))
         for r in rows
     ]
     on["cores_used"] = None  # nothing is pinned
     print(describe(on))
-    print(f"{args.count} pictures in shards of {args.shard_size}, {args.weights}\n")
+    print(f"{args.count} images in shards of {args.shard_size}, {args.weights}\n")
     print(table(head + lines))
     print(f"\n{NOTES}")
     if args.json:
@@ -156,7 +156,7 @@ def measure(bench: Bench, source: str, parts: list[str]) -> Iterator[Row]:
     yield plain
     expected = rows_of(out)
     names = sorted(str(path) for path in Path(source).iterdir())
-    assert sorted(expected) == names, "every picture exactly once"
+    assert sorted(expected) == names, "every image exactly once"
     if "killed" in parts:
         there = bench.folder / "killed"
         shards = lambda: len(list(there.glob("part-*")))  # noqa: E731
@@ -197,7 +197,7 @@ def words(row: Row) -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True, metavar="W")
-    parser.add_argument("--pictures", required=True, metavar="DIR", help="taken in turns where there are too few")
+    parser.add_argument("--images", required=True, metavar="DIR", help="taken in turns where there are too few")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--shard-size", type=int, default=50)
     parser.add_argument("--parts", default=",".join(PARTS), help=f"which of {', '.join(PARTS)}, with commas")
@@ -205,34 +205,34 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", metavar="OUT")
     args = parser.parse_args()
     if args.count < 8 * args.shard_size:
-        raise SystemExit("error: too few pictures to be killed in the middle: at least 8 shards of them")
+        raise SystemExit("error: too few images to be killed in the middle: at least 8 shards of them")
     if unknown := set(args.parts.split(",")) - set(PARTS):
         raise SystemExit(f"error: no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     return args
 
 
-def lay_out(pictures: Path, folder: Path, count: int) -> Path:
-    """A folder with so many links to pictures, each under a name of its own."""
-    found = sorted(p for p in pictures.resolve().iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+def lay_out(images: Path, folder: Path, count: int) -> Path:
+    """A folder with so many links to images, each under a name of its own."""
+    found = sorted(p for p in images.resolve().iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     if not found:
-        raise SystemExit(f"error: no pictures in {pictures}")
+        raise SystemExit(f"error: no images in {images}")
     folder.mkdir()
     for i in range(count):
-        picture = found[i % len(found)]
-        (folder / f"{i:06d}{picture.suffix.lower()}").symlink_to(picture)
+        image = found[i % len(found)]
+        (folder / f"{i:06d}{image.suffix.lower()}").symlink_to(image)
     return folder
 
 
 def rate_of(said: str, complaints: str) -> float:
-    """The pictures a second that a run says at its end; SystemExit with its last words where it failed."""
-    found = re.search(r"pictures, .* in [\d.]+ s \(([\d.]+) pictures/s\)", said)
+    """The images a second that a run says at its end; SystemExit with its last words where it failed."""
+    found = re.search(r"images, .* in [\d.]+ s \(([\d.]+) images/s\)", said)
     if not found:
         raise SystemExit(f"error: a run failed:\n{said[-1000:]}\n{complaints[-2000:]}")
     return float(found[1])
 
 
 def rows_of(folder: Path) -> dict[str, dict]:
-    """The rows of all shards by picture; a picture that is there twice is an error."""
+    """The rows of all shards by image; an image that is there twice is an error."""
     from pyarrow import parquet
 
     rows: dict[str, dict] = {}
@@ -275,8 +275,8 @@ class Bucket:
 
 
 @contextlib.contextmanager
-def store(pictures: Path) -> Iterator[Bucket]:
-    """An S3 store on loopback with the pictures in s3://bucket/in, and the environment that leads runs to it."""
+def store(images: Path) -> Iterator[Bucket]:
+    """An S3 store on loopback with the images in s3://bucket/in, and the environment that leads runs to it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -287,8 +287,8 @@ def store(pictures: Path) -> Iterator[Bucket]:
     try:
         bucket = Bucket(os.environ["AWS_ENDPOINT_URL"])  # waits and tries again until the server is there
         bucket.client.create_bucket(Bucket="bucket")
-        for picture in pictures.iterdir():
-            bucket.client.put_object(Bucket="bucket", Key=f"in/{picture.name}", Body=picture.read_bytes())
+        for image in images.iterdir():
+            bucket.client.put_object(Bucket="bucket", Key=f"in/{image.name}", Body=image.read_bytes())
         yield bucket
     finally:
         server.terminate()

@@ -1,9 +1,9 @@
-"""From JPEG files to boxes: many pictures with all cores, and one picture from the start of a process to its boxes.
+"""From JPEG files to boxes: many images with all cores, and one image from the start of a process to its boxes.
 
-    python benchmarks/detect_files.py --weights model.int8.xml --tflite detect.tflite --pictures DIR [--rounds 3]
+    python benchmarks/detect_files.py --weights model.int8.xml --tflite detect.tflite --images DIR [--rounds 3]
 
 many: `mobilessd detect DIR --shards` beside a LiteRT loop that reads, resizes, invokes and post-processes in turn, in
-pictures a second once the network is there. one: `mobilessd detect one.jpg --json`, beside a bare LiteRT script that does
+images a second once the network is there. one: `mobilessd detect one.jpg --json`, beside a bare LiteRT script that does
 the same; wall time of whole processes, imports included, and their memory. Score floor 0.01 and the same NMS for both.
 
 Wanted: many at least 2.2 x the loop; one in at most 1.0 s, 1.5 x the script and 350 MiB.
@@ -28,37 +28,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True, metavar="W", help="of ours, such as an int8 .xml")
     parser.add_argument("--tflite", required=True, metavar="FILE", help="what LiteRT runs")
-    parser.add_argument("--pictures", required=True, metavar="DIR", help="a folder of .jpg")
+    parser.add_argument("--images", required=True, metavar="DIR", help="a folder of .jpg")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", metavar="OUT")
     args = parser.parse_args()
-    weights, tflite, pictures = (str(Path(path).resolve()) for path in (args.weights, args.tflite, args.pictures))
-    one = str(sorted(Path(pictures).glob("*.jpg"))[0])
+    weights, tflite, images = (str(Path(path).resolve()) for path in (args.weights, args.tflite, args.images))
+    one = str(sorted(Path(images).glob("*.jpg"))[0])
     threads = ("--threads", str(args.threads))
     detect = (str(ROOT / "tools" / "detect.py"), one, "--weights", weights, "--score", "0.01", "--no-draw", *threads)
     candidates = [
-        Candidate("ours, many", (str(CANDIDATES / "ours_files.py"), weights, pictures, "OUT", *threads)),
-        Candidate("litert, many", (str(CANDIDATES / "litert_files.py"), tflite, pictures, "OUT", *threads)),
+        Candidate("ours, many", (str(CANDIDATES / "ours_files.py"), weights, images, "OUT", *threads)),
+        Candidate("litert, many", (str(CANDIDATES / "litert_files.py"), tflite, images, "OUT", *threads)),
         Candidate("ours, one", (*detect, "--json", "OUT")),
         Candidate("litert, one", (str(CANDIDATES / "litert_files.py"), tflite, one, "OUT", *threads)),
     ]
     on = machine(args.threads)
     series = side_by_side(candidates, args.rounds, args.threads)
-    many = [statistics.median(run.said["pictures_per_second"] for run in part.runs) for part in series[:2]]
+    many = [statistics.median(run.said["images_per_second"] for run in part.runs) for part in series[:2]]
     ours, theirs = series[2:]
     bars = {
         "many": (many[0] / many[1], many[0] >= MANY * many[1], f"{MANY} x the loop or more"),
         "one": (ours.median / theirs.median, _quick(ours, theirs), f"{ONE} s, {ONE_RATIO} x, {ONE_MEMORY} MiB or less"),
     }
-    rows = [("", "pictures/s", "wall s", "best s", "cpu s", "MiB")]
+    rows = [("", "images/s", "wall s", "best s", "cpu s", "MiB")]
     for part, rate in zip(series, [*many, None, None]):
         speed = f"{rate:.1f}" if rate else ""
         times = (f"{part.median:.2f}", f"{part.best:.2f}", f"{part.cpu:.2f}", f"{part.peak:.0f}")
         rows.append((part.candidate.name, speed, *times))
     print(
         describe(on),
-        f"{len(list(Path(pictures).glob('*.jpg')))} pictures, {args.rounds} rounds, in turns",
+        f"{len(list(Path(images).glob('*.jpg')))} images, {args.rounds} rounds, in turns",
         "",
         sep="\n",
     )

@@ -24,10 +24,10 @@ from benchmarks.harness import CANDIDATES, ROOT, Candidate, Series, describe, ma
 WANTED = {"litert": 0.9, "torchvision": 1 / 3}
 NOTES = """wall: from the start of the process to its end, imports included. cpu: seconds of all threads, median.
 ours and litert: one uncounted round first, in which a published file is converted into the cache (once for ever) and
-the pictures enter the system's file cache: what is counted is a warm start. {conversion}
+the images enter the system's file cache: what is counted is a warm start. {conversion}
 litert: raw tensors need an interpreter that keeps all tensors (experimental_preserve_all_tensors), as the parity oracle
 has it; XNNPACK, on by default, works in it. torchvision: random weights, so that every class reaches its floor and it
-returns its full 300 boxes a picture: its post-processing and its pycocotools are dearer than with trained weights."""
+returns its full 300 boxes an image: its post-processing and its pycocotools are dearer than with trained weights."""
 
 
 def main() -> int:
@@ -114,7 +114,7 @@ def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
     runtime = ours.runs[-1].said.get("protocol", {}).get("runtime", "") if ours else ""
     text = [
         describe(on),
-        f"{args.annotations}: {data[0]['images']} pictures, {args.rounds} rounds, in turns",
+        f"{args.annotations}: {data[0]['images']} images, {args.rounds} rounds, in turns",
         f"ours: {runtime or args.precision}, evaluation by {args.engine}; litert: the file's own precision",
         "",
         table(rows),

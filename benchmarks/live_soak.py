@@ -1,11 +1,11 @@
 """Watches `mobilessd live` for a long time: two cameras of 30 frames a second, speed, delay, memory, and a clean end.
 
 The cameras are a process of their own on this machine: motion JPEG of 640 x 480 over HTTP, paced as cameras are, made
-from a folder of pictures that the process pans over. `mobilessd live --page` is run as people run it and asked for its
+from a folder of images that the process pans over. `mobilessd live --page` is run as people run it and asked for its
 /metrics; with --viewers, so many WebSocket clients watch in the second half, and both halves are compared.
 
-    python benchmarks/live_soak.py --weights ssdlite_mobilenet_v2.coco --pictures photos/ --minutes 20
-    python benchmarks/live_soak.py --weights ... --pictures photos/ --minutes 2 --viewers 10
+    python benchmarks/live_soak.py --weights ssdlite_mobilenet_v2.coco --images photos/ --minutes 20
+    python benchmarks/live_soak.py --weights ... --images photos/ --minutes 2 --viewers 10
 
 Prints JSON, and exits with 1 if a bar was missed: each source at 15 frames a second or more, delay p95 of 120 ms or
 less, memory that grows by 5 % or less after the first minute, no thread or process left, at most 10 % slower with viewers.
@@ -33,14 +33,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = re.compile(r"^(\w+)(?:\{(.*)\})? ([-+.e0-9]+)$")
 
 
-def camera(pictures: list[str], port: multiprocessing.Value, fps: int = 30, size: tuple[int, int] = (640, 480)) -> None:
+def camera(images: list[str], port: multiprocessing.Value, fps: int = 30, size: tuple[int, int] = (640, 480)) -> None:
     """The process of the cameras: any number of clients get the same endless stream, each at `fps`."""
     import cv2
     import numpy as np
 
     cv2.setNumThreads(1)
     jpegs = []
-    for path in pictures:
+    for path in images:
         image = cv2.imread(path)
         scale = 1.15 * max(size[0] / image.shape[1], size[1] / image.shape[0])
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -141,15 +141,15 @@ def processor_seconds(pid: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--pictures", required=True, type=Path, help="a folder of photos for the cameras to show")
+    parser.add_argument("--images", required=True, type=Path, help="a folder of photos for the cameras to show")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--sources", type=int, default=2)
     parser.add_argument("--viewers", type=int, default=0)
     parser.add_argument("--track", action="store_true")
     args = parser.parse_args()
-    pictures = [str(path) for path in sorted(args.pictures.iterdir()) if path.suffix in (".jpg", ".png")][:12]
+    images = [str(path) for path in sorted(args.images.iterdir()) if path.suffix in (".jpg", ".png")][:12]
     port, taken = multiprocessing.Value("i", 0), multiprocessing.Value("i", 0)
-    cameras = multiprocessing.Process(target=camera, args=(pictures, port), daemon=True)
+    cameras = multiprocessing.Process(target=camera, args=(images, port), daemon=True)
     cameras.start()
     while not port.value:
         time.sleep(0.05)

@@ -4,11 +4,11 @@
         [--alpha 0.75] [--batch 16] [--steps 30] [--rounds 2] [--compiled] [--memory]
 
 The same network, size, batch and threads, the same IoU crops and flips; each a process of its own on the same cores, in
-turns. Pictures a second are taken from the middle of each loop: start-up, the first steps and the end are left out.
+turns. Images a second are taken from the middle of each loop: start-up, the first steps and the end are left out.
 --memory measures instead what our loop holds at batch 32, all its processes together.
 
 Wanted: ours at least 1.5 x torchvision's loop; on JPEG files at least 0.9 x what it does on a constant batch; below
-4 GB at batch 32, besides the cache of decoded pictures, and flat.
+4 GB at batch 32, besides the cache of decoded images, and flat.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--annotations", required=True, metavar="A.json", help="COCO ground truth of training pictures")
+    parser.add_argument("--annotations", required=True, metavar="A.json", help="COCO ground truth of training images")
     parser.add_argument("--images", required=True, metavar="DIR")
     parser.add_argument("--model", default="ssdlite_mobilenet_v2")
     parser.add_argument("--alpha", type=float, help="width of the backbone (default: the model's own)")
@@ -97,11 +97,9 @@ def ours(args: argparse.Namespace, *more: str, compiled: bool = False) -> tuple[
 
 def compare(series: list[Series]) -> tuple[list[tuple[str, ...]], bool]:
     """The table, and whether the bars are met by the form of ours that is faster."""
-    speed = {
-        one.candidate.name: statistics.median(run.said["pictures_per_second"] for run in one.runs) for one in series
-    }
+    speed = {one.candidate.name: statistics.median(run.said["images_per_second"] for run in one.runs) for one in series}
     wait = {one.candidate.name: statistics.median(run.said["data_wait"] for run in one.runs) for one in series}
-    rows = [("loop", "pictures/s", "waiting for data", "of torchvision's", "of constant", "")]
+    rows = [("loop", "images/s", "waiting for data", "of torchvision's", "of constant", "")]
     met = []
     for name, value in speed.items():
         words = [name, f"{value:.2f}", f"{wait[name]:.0%}"]

@@ -1,4 +1,4 @@
-"""The one door for people who write Python: `Detector(name_or_path)(picture) -> Detections`."""
+"""The one door for people who write Python: `Detector(name_or_path)(image) -> Detections`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from detection.boxes.anchors import anchors_for
 from detection.boxes.detections import Detections
 from detection.boxes.postprocess import PostSettings, postprocess
-from detection.errors import BadPictureError, MobileSSDError
+from detection.errors import BadImageError, MobileSSDError
 from detection.runtimes import Runtime, open_runtime
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
 from detection.weights.resolve import open_weights
 
-Picture = Any  # a path, or an array [H, W, 3]
+Image = Any  # a path, or an array [H, W, 3]
 
 
 class Detector:
@@ -85,15 +85,15 @@ class Detector:
         return f"{self.source} with {r.name} on {r.device}, {r.precision}, {r.threads} threads"
 
     @overload
-    def __call__(self, pictures: str | os.PathLike | np.ndarray, color: str = "rgb") -> Detections: ...
+    def __call__(self, images: str | os.PathLike | np.ndarray, color: str = "rgb") -> Detections: ...
     @overload
-    def __call__(self, pictures: Sequence[Picture], color: str = "rgb") -> list[Detections]: ...
+    def __call__(self, images: Sequence[Image], color: str = "rgb") -> list[Detections]: ...
 
-    def __call__(self, pictures: Picture | Sequence[Picture], color: str = "rgb") -> Detections | list[Detections]:
-        """One picture or a list of them: paths, or uint8 arrays [H, W, 3] in RGB (`color="bgr"` for OpenCV frames)."""
-        if isinstance(pictures, (str, os.PathLike, np.ndarray)):
-            return self.detect_batch([self._read(pictures, color)])[0]
-        return self.detect_batch([self._read(picture, color) for picture in pictures])
+    def __call__(self, images: Image | Sequence[Image], color: str = "rgb") -> Detections | list[Detections]:
+        """One image or a list of them: paths, or uint8 arrays [H, W, 3] in RGB (`color="bgr"` for OpenCV frames)."""
+        if isinstance(images, (str, os.PathLike, np.ndarray)):
+            return self.detect_batch([self._read(images, color)])[0]
+        return self.detect_batch([self._read(image, color) for image in images])
 
     def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """A list of uint8 RGB arrays [H, W, 3] of any sizes -> their detections, in the same order."""
@@ -103,35 +103,28 @@ class Detector:
         return [self.finish(e, s, image.shape[:2]) for e, s, image in zip(encodings, logits, images)]
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Pictures of any sizes -> one uint8 batch [N, h, w, 3] at the network's input size."""
+        """Images of any sizes -> one uint8 batch [N, h, w, 3] at the network's input size."""
         from detection.images.preprocess import stretch  # OpenCV is imported while the network compiles
 
         return np.stack([stretch(image, self.input_size) for image in images])
 
     def finish(self, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, ...]) -> Detections:
-        """Raw outputs of one picture [A, 4], [A, K] -> detections in its pixels."""
+        """Raw outputs of one image [A, 4], [A, K] -> detections in its pixels."""
         size = (int(image_size[0]), int(image_size[1]))
         names, ids = self.card.class_names, self.card.category_ids
         return postprocess(encodings, logits, self.anchors, size, names, self.settings, self._coder, ids)
 
-    def _read(self, picture: Picture, color: str) -> np.ndarray:
+    def _read(self, image: Image, color: str) -> np.ndarray:
         from detection.images.decode import read_image
 
         if color not in ("rgb", "bgr"):
             raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
-        if isinstance(picture, (str, os.PathLike)):
-            return read_image(picture)
-        if (
-            not isinstance(picture, np.ndarray)
-            or picture.ndim != 3
-            or picture.shape[2] != 3
-            or picture.dtype != np.uint8
-        ):
-            what = (
-                f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
-            )
-            raise BadPictureError(f"a picture is a path or a uint8 array [height, width, 3], not {what}")
-        return picture[..., ::-1] if color == "bgr" else picture
+        if isinstance(image, (str, os.PathLike)):
+            return read_image(image)
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise BadImageError(f"an image is a path or a uint8 array [height, width, 3], not {what}")
+        return image[..., ::-1] if color == "bgr" else image
 
     def _class_id(self, name: str) -> int:
         from detection.boxes.class_names import canonical

@@ -5,8 +5,8 @@ class MobileSSDError(Exception):
     """Something a person can put right. Its message is one line: what is wrong, with which file, and what to do."""
 
 
-class BadPictureError(MobileSSDError):
-    """A file that is no picture, or a broken, empty or unreasonably large one."""
+class BadImageError(MobileSSDError):
+    """A file that is no image, or a broken, empty or unreasonably large one."""
 
 
 class BadWeightsError(MobileSSDError):

@@ -1,6 +1,6 @@
 """Runs `mobilessd detect --shards` in processes that may die: imports once, then forks for each. A test starts it.
 
-    python tests/bulk_child.py PICTURES WEIGHTS OUT DEATHS
+    python tests/bulk_child.py IMAGES WEIGHTS OUT DEATHS
 
 OUT is a folder or an address. Prints JSON: how the killed runs ended, how many shards each left, how the last ended,
 and whether torch was imported.
@@ -27,11 +27,11 @@ import detection.bulk.run  # noqa: F401
 from detection.cli.main import main
 from detection.runtimes.openvino import OpenVINORuntime
 
-SIZE = 3  # pictures of a shard
+SIZE = 3  # images of a shard
 OPTIONS = ["--recursive", "--shard-size", str(SIZE), "--batch", "2", "--score", "0.01"]
 
 
-def detect(pictures: str, weights: str, out: str, dies_at_rename: int = 0) -> int:
+def detect(images: str, weights: str, out: str, dies_at_rename: int = 0) -> int:
     if dies_at_rename:
         die_at_rename(dies_at_rename, "part-")
     run = OpenVINORuntime.__call__
@@ -41,7 +41,7 @@ def detect(pictures: str, weights: str, out: str, dies_at_rename: int = 0) -> in
         return run(*arguments)
 
     OpenVINORuntime.__call__ = slowly  # type: ignore[method-assign]
-    code = main(["detect", pictures, "--weights", weights, "--shards", out, *OPTIONS])
+    code = main(["detect", images, "--weights", weights, "--shards", out, *OPTIONS])
     return code + 100 * ("torch" in sys.modules)
 
 
@@ -55,22 +55,22 @@ def shards(out: str) -> int:
     return urllib.request.urlopen(query).read().count(b"<Key>")
 
 
-def killed(pictures: str, weights: str, out: str, deaths: int) -> dict[str, Any]:
+def killed(images: str, weights: str, out: str, deaths: int) -> dict[str, Any]:
     chance = random.Random(0)
     ends, left = [], []
     for number in range(deaths):
         if number == 0 and "://" not in out:
-            child = fork(lambda: detect(pictures, weights, out, dies_at_rename=2))
+            child = fork(lambda: detect(images, weights, out, dies_at_rename=2))
         else:
             before = shards(out)
-            child = fork(lambda: detect(pictures, weights, out))
+            child = fork(lambda: detect(images, weights, out))
             while shards(out) == before:
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, 0.1))
             os.kill(child, signal.SIGKILL)
         ends.append(ended(child))
         left.append(shards(out))
-    return {"ends": ends, "left": left, "end": ended(fork(lambda: detect(pictures, weights, out)))}
+    return {"ends": ends, "left": left, "end": ended(fork(lambda: detect(images, weights, out)))}
 
 
 if __name__ == "__main__":

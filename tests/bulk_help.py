@@ -1,4 +1,4 @@
-"""What the tests of bulk detection share: pictures, a tiny network that runs without torch, and all rows of a folder."""
+"""What the tests of bulk detection share: images, a tiny network that runs without torch, and all rows of a folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 KEYS = ("name", "class_id", "category_id", "score", "x1", "y1", "x2", "y2")
 
 
-def save_pictures(folder: Path, number: int, start: int = 0) -> Path:
+def save_images(folder: Path, number: int, start: int = 0) -> Path:
     """So many small JPEG files of different sizes, `000.jpg` and on."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(start, start + number):
         chance = np.random.default_rng(i)
         blocks = chance.integers(0, 256, (5 + i % 3, 7 + i % 2, 3), np.uint8)
-        picture = cv2.resize(blocks, None, fx=12, fy=12, interpolation=cv2.INTER_NEAREST)
-        assert cv2.imwrite(str(folder / f"{i:03d}.jpg"), picture)
+        image = cv2.resize(blocks, None, fx=12, fy=12, interpolation=cv2.INTER_NEAREST)
+        assert cv2.imwrite(str(folder / f"{i:03d}.jpg"), image)
     return folder
 
 
@@ -51,7 +51,7 @@ def tiny_weights(folder: Path) -> Path:
 
 
 def rows_of(folder: Path) -> list[dict]:
-    """The rows of every shard, in the order of the pictures."""
+    """The rows of every shard, in the order of the images."""
     rows: list[dict] = []
     for file in sorted(folder.glob("part-*")):
         if file.suffix == ".jsonl":

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: real pictures and published weights, where they are at hand."""
+"""Fixtures shared by all tests: real images and published weights, where they are at hand."""
 
 import os
 from pathlib import Path
@@ -14,10 +14,10 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real pictures, labels and published weights; tests that need it are skipped where it is missing."""
+    """The folder with real images, labels and published weights; tests that need it are skipped where it is missing."""
     folder = Path(os.environ.get("MOBILESSD_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
     if not (folder / "data").is_dir():
-        pytest.skip(f"needs pictures and weights in {folder} (set MOBILESSD_SHARED), which is not here")
+        pytest.skip(f"needs images and weights in {folder} (set MOBILESSD_SHARED), which is not here")
     return folder
 
 

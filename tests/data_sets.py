@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-SIZE = (60, 80)  # height, width of the pictures made here
+SIZE = (60, 80)  # height, width of the images made here
 
 
-def picture(path: Path, size=SIZE, seed=0, orientation=None) -> Path:
-    """Writes a random picture; `orientation` puts an EXIF tag into a JPEG."""
+def make_image(path: Path, size=SIZE, seed=0, orientation=None) -> Path:
+    """Writes a random image; `orientation` puts an EXIF tag into a JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     if orientation is None:
@@ -24,11 +24,11 @@ def picture(path: Path, size=SIZE, seed=0, orientation=None) -> Path:
     return path
 
 
-def coco(folder: Path, boxes, pictures=2, categories=("cat", "dog"), name="instances.json", **image_fields) -> Path:
-    """A COCO file with `boxes` = [(picture, category_id, [x, y, w, h], extra fields)], pictures 1..n in images/."""
+def coco(folder: Path, boxes, number=2, categories=("cat", "dog"), name="instances.json", **image_fields) -> Path:
+    """A COCO file with `boxes` = [(image, category_id, [x, y, w, h], extra fields)], images 1..n in images/."""
     images = []
-    for i in range(1, pictures + 1):
-        picture(folder / "images" / f"{i}.png", seed=i)
+    for i in range(1, number + 1):
+        make_image(folder / "images" / f"{i}.png", seed=i)
         images.append({"id": i, "file_name": f"{i}.png", "height": SIZE[0], "width": SIZE[1], **image_fields})
     annotations = []
     for number, (image_id, kind, box, *extra) in enumerate(boxes, 1):
@@ -61,7 +61,7 @@ def voc_xml(path: Path, objects, size=SIZE, database="Unknown", filename="") -> 
 def voc(folder: Path, objects_by_stem, splits=None, database="Unknown") -> Path:
     for seed, (stem, objects) in enumerate(objects_by_stem.items()):
         voc_xml(folder / "Annotations" / f"{stem}.xml", objects, database=database)
-        picture(folder / "JPEGImages" / f"{stem}.jpg", seed=seed)
+        make_image(folder / "JPEGImages" / f"{stem}.jpg", seed=seed)
     for split, stems in (splits or {}).items():
         file = folder / "ImageSets" / "Main" / f"{split}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def yolo(folder: Path, lines_by_split, names=("cat", "dog"), config=None) -> Pat
     for split, files in lines_by_split.items():
         for stem, lines in files.items():
             seed += 1
-            picture(folder / "images" / split / f"{stem}.png", seed=seed)
+            make_image(folder / "images" / split / f"{stem}.png", seed=seed)
             if lines is not None:
                 label = folder / "labels" / split / f"{stem}.txt"
                 label.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from detection.boxes.detections import Detections
 
 
 class FakeDetector:
-    """Finds one dog in the middle of every picture, after `seconds`."""
+    """Finds one dog in the middle of every image, after `seconds`."""
 
     class_names = ("dog", "cat")
     card = SimpleNamespace(category_ids=(18, 17), licence="CC0", attribution="nobody")

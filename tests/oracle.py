@@ -1,4 +1,4 @@
-"""Loads the reference script that shares no code with the project, and small helpers for tests on real pictures."""
+"""Loads the reference script that shares no code with the project, and small helpers for tests on real images."""
 
 import importlib.util
 from pathlib import Path
@@ -22,8 +22,8 @@ def litert_reference(shared: Path) -> ModuleType:
     return module
 
 
-def pictures(folder: Path, number: int) -> list[Path]:
-    """The first so many pictures of a folder, by name."""
+def some_images(folder: Path, number: int) -> list[Path]:
+    """The first so many images of a folder, by name."""
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".png", ".bmp", ".webp"))
     return found[:number]
 

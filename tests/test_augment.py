@@ -27,8 +27,8 @@ RULES = sorted(CROPS)
 
 
 @st.composite
-def pictures(draw, least=0):
-    """A picture, its boxes (whole or fractional pixels) and a seed. Each box's label is its number."""
+def images(draw, least=0):
+    """An image, its boxes (whole or fractional pixels) and a seed. Each box's label is its number."""
     height, width = draw(st.integers(20, 120)), draw(st.integers(20, 120))
     number = draw(st.integers(least, 6))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
@@ -46,8 +46,8 @@ def pictures(draw, least=0):
 
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=150, deadline=None)
-@given(pictures())
-def test_a_crop_keeps_at_least_one_box_or_leaves_the_picture_alone(rule, drawn):
+@given(images())
+def test_a_crop_keeps_at_least_one_box_or_leaves_the_image_alone(rule, drawn):
     sample, rng = drawn
     height, width = sample.size
     crop = CROPS[rule](sample.boxes, sample.size, rng, False)
@@ -60,7 +60,7 @@ def test_a_crop_keeps_at_least_one_box_or_leaves_the_picture_alone(rule, drawn):
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @settings(max_examples=60, deadline=None)
-@given(pictures())
+@given(images())
 def test_boxes_stay_inside_and_with_their_labels(preset, drawn):
     """A label is a box's number: its box in the sample must be where the window and the flip put that very box."""
     sample, rng = drawn
@@ -74,7 +74,7 @@ def test_boxes_stay_inside_and_with_their_labels(preset, drawn):
 
 
 @settings(max_examples=100, deadline=None)
-@given(pictures(least=1), st.sampled_from(RULES), st.floats(0, 1))
+@given(images(least=1), st.sampled_from(RULES), st.floats(0, 1))
 def test_the_marked_pixels_of_a_box_are_found_under_its_box(drawn, rule, expand):
     """The box is painted white; after expand, crop, stretch and flip it must lie where the white is."""
     sample, rng = drawn
@@ -96,7 +96,7 @@ def test_the_marked_pixels_of_a_box_are_found_under_its_box(drawn, rule, expand)
 
 
 @settings(max_examples=50, deadline=None)
-@given(pictures())
+@given(images())
 def test_flipping_twice_changes_nothing(drawn):
     sample, _ = drawn
     once, twice = flip(sample), flip(flip(sample))
@@ -105,8 +105,8 @@ def test_flipping_twice_changes_nothing(drawn):
 
 
 @settings(max_examples=50, deadline=None)
-@given(pictures(), st.sampled_from(sorted(PRESETS)))
-def test_the_same_generator_gives_the_same_sample_and_the_picture_is_not_written_to(drawn, preset):
+@given(images(), st.sampled_from(sorted(PRESETS)))
+def test_the_same_generator_gives_the_same_sample_and_the_image_is_not_written_to(drawn, preset):
     sample, rng = drawn
     before, seed = sample.image.copy(), int(rng.integers(99))
     sample.image.flags.writeable = False
@@ -118,7 +118,7 @@ def test_the_same_generator_gives_the_same_sample_and_the_picture_is_not_written
 # --- geometry
 
 
-def test_the_window_of_the_whole_picture_is_the_stretch_of_detection(shared):
+def test_the_window_of_the_whole_image_is_the_stretch_of_detection(shared):
     image = cv2.imread(str(shared / "data" / "photos" / "yolox_dog.jpg"))
     sample = make_sample(image, [[10, 20, 300, 400]], [0])
     height, width = image.shape[:2]
@@ -130,7 +130,7 @@ def test_the_window_of_the_whole_picture_is_the_stretch_of_detection(shared):
 def test_zooming_out_equals_drawing_the_canvas(shared):
     """The one warp against the plain way: a large filled canvas, cropped and resized."""
     image = cv2.imread(str(shared / "data" / "photos" / "yolox_dog.jpg"))[:200, :300]
-    window = (-120, -40, 430, 260)  # xyxy: the picture with 120 to the left, 40 above, 130 right, 60 below
+    window = (-120, -40, 430, 260)  # xyxy: the image with 120 to the left, 40 above, 130 right, 60 below
     canvas = np.full((300, 550, 3), (123, 117, 104), np.uint8)
     canvas[40:240, 120:420] = image
     ours = cut(make_sample(image, [[0, 0, 300, 200]], [0]), window, (160, 160))
@@ -191,7 +191,7 @@ def test_colour_changes_equal_albumentations(shared):
 
 
 @pytest.mark.parametrize("name", sorted(DISTORTIONS))
-def test_distortions_change_most_pictures_and_keep_their_form(name):
+def test_distortions_change_most_images_and_keep_their_form(name):
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     changed = 0
     for seed in range(100):
@@ -229,14 +229,14 @@ def test_the_agpl_successor_of_albumentations_is_refused(monkeypatch):
         corruptions.cache_clear()
 
 
-# --- several pictures
+# --- several images
 
 
 def _solid(colour, label, boxes=((10, 10, 90, 90),), **fields):
     return make_sample(np.full((100, 100, 3), colour, np.uint8), boxes, [label] * len(boxes), **fields)
 
 
-def test_mixup_blends_pictures_and_weighs_scores():
+def test_mixup_blends_images_and_weighs_scores():
     out = mixup(_solid(200, 1), _solid(100, 2, scores=[0.5]), 0.25)
     assert (out.image == 125).all() and out.labels.tolist() == [1, 2]
     assert out.scores.tolist() == [0.25, 0.375]
@@ -274,7 +274,7 @@ def test_tiny_boxes_are_dropped_at_the_end():
     assert augment(sample, PRESETS["none"], np.random.default_rng(0), (100, 100)).labels.tolist() == [1]
 
 
-def test_a_core_augments_hundreds_of_pictures_a_second(shared):
+def test_a_core_augments_hundreds_of_images_a_second(shared):
     """Decoding apart. Measured far above this; the bound only catches an accident on a busy machine."""
     image = cv2.imread(str(shared / "data" / "photos" / "yolox_dog.jpg"))
     image = cv2.resize(image, (384, 288), interpolation=cv2.INTER_AREA)

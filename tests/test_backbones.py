@@ -21,7 +21,7 @@ MOBILENETS = [name for name in list_backbones() if name != "vgg16"]
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """On small pictures two threads that wait for each other are slower, by far where the machine is busy."""
+    """On small images two threads that wait for each other are slower, by far where the machine is busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

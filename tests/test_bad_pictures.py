@@ -1,4 +1,4 @@
-"""Files that are refused, each in one line that names the file: truncated, empty, no picture, or far too large."""
+"""Files that are refused, each in one line that names the file: truncated, empty, no image, or far too large."""
 
 import os
 import struct
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.images.decode import decode_image, read_image
 
 
-def picture(height=48, width=64):
+def make_image(height=48, width=64):
     """Noise: a file of it is large, so that a part of it is missing wherever it is cut."""
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -33,7 +33,7 @@ def refused(data, tmp_path, name="photo.jpg"):
     """The message with which a file of this content is refused: one line, with the file's name."""
     path = tmp_path / name
     path.write_bytes(data)
-    with pytest.raises(BadPictureError) as caught:
+    with pytest.raises(BadImageError) as caught:
         read_image(path)
     message = str(caught.value)
     assert message.startswith(str(path)) and "\n" not in message
@@ -43,20 +43,20 @@ def refused(data, tmp_path, name="photo.jpg"):
 @pytest.mark.parametrize("options", [(), (2, 1), (4, 4)], ids=["plain", "progressive", "restarts"])
 @pytest.mark.parametrize("part", [0.35, 0.7, 0.99])
 def test_a_truncated_jpeg_is_refused_and_not_filled_with_grey(tmp_path, options, part):
-    data = encode(picture(64, 64), ".jpg", *options)
+    data = encode(make_image(64, 64), ".jpg", *options)
     assert "cut short" in refused(data[: int(len(data) * part)], tmp_path)
 
 
 def test_a_thumbnail_inside_does_not_hide_that_a_jpeg_is_truncated(tmp_path):
-    body = b"Exif\0\0" + encode(picture(6, 8), ".jpg")
-    plain = encode(picture(64, 64), ".jpg")
+    body = b"Exif\0\0" + encode(make_image(6, 8), ".jpg")
+    plain = encode(make_image(64, 64), ".jpg")
     data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:]
     assert decode_image(data).shape == (64, 64, 3)
     assert "cut short" in refused(data[: len(data) * 3 // 4], tmp_path)
 
 
 def test_bytes_after_the_end_of_a_jpeg_do_no_harm():
-    plain = encode(picture(), ".jpg")
+    plain = encode(make_image(), ".jpg")
     for more in (b"\0" * 50, plain[: len(plain) // 2], b"some maker's note"):
         assert np.array_equal(decode_image(plain + more), decode_image(plain))
 
@@ -64,7 +64,7 @@ def test_bytes_after_the_end_of_a_jpeg_do_no_harm():
 @pytest.mark.parametrize("kind", [".png", ".webp", ".bmp", ".tiff", ".gif"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
 def test_other_kinds_cut_short_are_refused(tmp_path, kind, part):
-    data = encode(picture(40, 50), kind)
+    data = encode(make_image(40, 50), kind)
     refused(data[: int(len(data) * part)], tmp_path, "photo" + kind)
 
 
@@ -77,7 +77,7 @@ def test_a_signature_alone_is_refused(tmp_path, start):
         refused(start + rest, tmp_path)
 
 
-def test_what_is_no_picture_is_told_what_it_is(tmp_path):
+def test_what_is_no_image_is_told_what_it_is(tmp_path):
     assert "is empty" in refused(b"", tmp_path)
     assert "a text file" in refused(b"hello, I am text\n", tmp_path)
     assert "a web page" in refused(b"<!DOCTYPE html><html>404</html>", tmp_path)
@@ -87,13 +87,13 @@ def test_what_is_no_picture_is_told_what_it_is(tmp_path):
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
-    with pytest.raises(BadPictureError, match="nowhere.jpg: no such file"):
+    with pytest.raises(BadImageError, match="nowhere.jpg: no such file"):
         read_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(BadPictureError, match="is a folder"):
+    with pytest.raises(BadImageError, match="is a folder"):
         read_image(tmp_path)
-    with pytest.raises(BadPictureError, match="cannot be read"):
+    with pytest.raises(BadImageError, match="cannot be read"):
         read_image("a\0b.jpg")
-    with pytest.raises(BadPictureError) as caught:
+    with pytest.raises(BadImageError) as caught:
         read_image(tmp_path / "two\nlines.jpg")
     assert "\n" not in str(caught.value)
 
@@ -101,7 +101,7 @@ def test_missing_files_and_folders_are_refused(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_named_pipe_is_refused_and_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(BadPictureError, match="no regular file"):
+    with pytest.raises(BadImageError, match="no regular file"):
         read_image(tmp_path / "pipe.jpg")
 
 
@@ -113,11 +113,11 @@ def huge_png(width, height):
 
 def huge_headers():
     side = 30_000
-    jpeg = bytearray(encode(picture(), ".jpg"))
+    jpeg = bytearray(encode(make_image(), ".jpg"))
     struct.pack_into(">HH", jpeg, jpeg.index(b"\xff\xc0") + 5, side, side)
-    bmp = bytearray(encode(picture(), ".bmp"))
+    bmp = bytearray(encode(make_image(), ".bmp"))
     struct.pack_into("<ii", bmp, 18, side, -side)
-    gif = bytearray(encode(picture(), ".gif"))
+    gif = bytearray(encode(make_image(), ".gif"))
     struct.pack_into("<HH", gif, 6, side, side)
     tiff = struct.pack("<4sIHHHIIHHIII", b"II*\0", 8, 2, 256, 4, 1, side, 257, 4, 1, side, 0)
     big = struct.pack("<4sHHQQ", b"II+\0", 8, 0, 16, 2) + struct.pack("<HHQQHHQQ", 256, 4, 1, side, 257, 4, 1, side)
@@ -128,25 +128,25 @@ def huge_headers():
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "gif", "tiff", "bigtiff", "webp"])
 def test_thirty_thousand_pixels_square_are_refused_from_the_header(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded a picture that should have been refused"))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded an image that should have been refused"))
     message = refused(huge_headers()[kind], tmp_path)
     assert "30000 x 30000 pixels" in message and "100 megapixels" in message
 
 
 def test_the_limit_can_be_chosen():
-    assert decode_image(encode(picture(), ".png"), max_pixels=48 * 64).shape == (48, 64, 3)
-    with pytest.raises(BadPictureError, match="64 x 48 pixels, more than 0.003 megapixels"):
-        decode_image(encode(picture(), ".png"), "small.png", max_pixels=3000)
+    assert decode_image(encode(make_image(), ".png"), max_pixels=48 * 64).shape == (48, 64, 3)
+    with pytest.raises(BadImageError, match="64 x 48 pixels, more than 0.003 megapixels"):
+        decode_image(encode(make_image(), ".png"), "small.png", max_pixels=3000)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from([".jpg", ".png", ".webp", ".gif", ".bmp", ".tiff"]), st.data())
-def test_damaged_files_give_a_picture_or_one_clear_line_and_nothing_else(noise, kind, data):
-    good = bytearray(encode(picture(), kind))
+def test_damaged_files_give_a_image_or_one_clear_line_and_nothing_else(noise, kind, data):
+    good = bytearray(encode(make_image(), kind))
     where = data.draw(st.integers(0, len(good)))
     good[where : where + len(noise)] = noise
     try:
         image = decode_image(bytes(good), max_pixels=1_000_000)
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    except BadPictureError as error:
+    except BadImageError as error:
         assert "\n" not in str(error)

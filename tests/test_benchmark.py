@@ -32,14 +32,14 @@ def test_stages_sizes_and_json(package, tmp_path, capsys):
         stages, ms = result["stages_ms"], result["ms"]
         assert set(stages) == {"decode", "resize", "network", "post"} and min(stages.values()) > 0
         assert ms["p50"] <= ms["p95"] <= ms["p99"] and stages["network"] < ms["p99"]
-        assert result["pictures_per_second"] > 1 and 0.05 < result["start_s"] < 60 and result["peak_mb"] > 20
+        assert result["images_per_second"] > 1 and 0.05 < result["start_s"] < 60 and result["peak_mb"] > 20
 
 
 def test_a_candidate_that_fails_is_told_and_the_others_go_on(tflite, tmp_path):
     bad, good = Candidate("bad", str(tmp_path / "none.onnx"), "onnxruntime"), Candidate("good", str(tflite), "litert")
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    picture = measure.drawn_picture(tmp_path)
-    results = measure.side_by_side([bad, good], picture, rounds=2, seconds=0.1)
+    image = measure.drawn_image(tmp_path)
+    results = measure.side_by_side([bad, good], image, rounds=2, seconds=0.1)
     assert "no such file" in results[0].error and results[0].rounds == []
     assert not results[1].error and len(results[1].rounds) == len(results[1].starts) == 2 and results[1].boxes > 0
     text = table(results)
@@ -74,7 +74,7 @@ def test_the_machine_is_described():
     ("arguments", "words"),
     [
         (["W", "--plot", "p.png"], "give --annotations"),
-        (["W", "--picture", "none.jpg"], "none.jpg: no such file"),
+        (["W", "--image", "none.jpg"], "none.jpg: no such file"),
         (["W", "--alphas", "0.5"], "weights have one width"),
         (["W", "--runtimes", "torch", "--precisions", "int8"], "nothing to time"),
         (["W", "--threads", "two"], "not a whole number"),

@@ -1,4 +1,4 @@
-"""`mobilessd detect --shards`: every picture once, the Detector's own numbers, and what may not go together in one line."""
+"""`mobilessd detect --shards`: every image once, the Detector's own numbers, and what may not go together in one line."""
 
 import importlib
 import json
@@ -14,7 +14,7 @@ import pytest
 from detection import Detector
 from detection.bulk import cluster, folder, progress
 from detection.cli.main import main
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.images import addresses
 
 
@@ -25,8 +25,8 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def detect(weights, tmp_path, monkeypatch, capsys):
-    """Runs `mobilessd detect ARGS` beside ten pictures in `in`; gives (exit code, stdout, stderr)."""
-    bulk.save_pictures(tmp_path / "in", 10)
+    """Runs `mobilessd detect ARGS` beside ten images in `in`; gives (exit code, stdout, stderr)."""
+    bulk.save_images(tmp_path / "in", 10)
     monkeypatch.chdir(tmp_path)
 
     def run(*args, kind="jsonl", weights=weights, **more):
@@ -43,11 +43,11 @@ def detect(weights, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
-def test_every_picture_has_a_row_with_the_detectors_own_numbers(detect, weights, kind):
+def test_every_image_has_a_row_with_the_detectors_own_numbers(detect, weights, kind):
     pytest.importorskip("pyarrow", reason="needs pyarrow") if kind == "parquet" else None
     code, out, err = detect("in", kind=kind)
     assert code == 0 and err == ""
-    assert "10 pictures in 3 shards" in out and "pictures/s" in out and out.endswith("; in out\n")
+    assert "10 images in 3 shards" in out and "images/s" in out and out.endswith("; in out\n")
     rows = bulk.rows_of(Path("out"))
     assert list(bulk.shards_of(Path("out"))) == [f"part-00000{i}.{kind}" for i in range(3)]
     assert [row["file"] for row in rows] == [f"in/{i:03d}.jpg" for i in range(10)]
@@ -80,16 +80,16 @@ def test_a_manifest_says_what_the_shards_were_made_with(detect):
     manifest = json.loads(Path("out/_manifest.json").read_text())
     assert manifest["weights"]["name"] == "tiny.xml" and len(manifest["weights"]["sha256"]) == 64
     assert manifest["settings"]["classes"] == ["a", "c"] and manifest["settings"]["runtime"] == "openvino"
-    assert manifest["shards"] == {"format": "jsonl", "size": 4, "count": 3} and manifest["pictures"]["count"] == 10
+    assert manifest["shards"] == {"format": "jsonl", "size": 4, "count": 3} and manifest["images"]["count"] == 10
     assert manifest["class_names"] == ["a", "b", "c"] and manifest["category_ids"] == [1, 2, 7]
 
 
-def test_broken_pictures_stand_in_the_shard_and_the_run_goes_on(detect):
-    Path("in/0001.jpg").write_text("no picture")
+def test_broken_images_stand_in_the_shard_and_the_run_goes_on(detect):
+    Path("in/0001.jpg").write_text("no image")
     Path("list.txt").write_text("in\nnothere.jpg\n")
     code, out, err = detect("list.txt")
-    assert code == 0 and "12 pictures" in out and "2 that could not be read (see the column error)" in out
-    lines = ["in/0001.jpg: is no picture but a text file", "nothere.jpg: no such file: check the path"]
+    assert code == 0 and "12 images" in out and "2 that could not be read (see the column error)" in out
+    lines = ["in/0001.jpg: is no image but a text file", "nothere.jpg: no such file: check the path"]
     assert sorted(err.splitlines()) == [f"warning: {line}" for line in lines]
     bad = [row for row in bulk.rows_of(Path("out")) if row["error"]]
     assert [f"{row['file']}: {row['error']}" for row in bad] == lines
@@ -97,20 +97,20 @@ def test_broken_pictures_stand_in_the_shard_and_the_run_goes_on(detect):
 
 
 def test_exit_code_2_is_for_files_named_and_for_nothing_but_broken_ones_also_when_they_are_done(detect):
-    Path("bad.jpg").write_text("no picture")
+    Path("bad.jpg").write_text("no image")
     for _ in range(2):
         code, _, err = detect("in", "bad.jpg")
         assert code == 2 and err.splitlines()[-1] == "error: 1 of the files named could not be read"
     Path("list.txt").write_text("bad.jpg\nmissing.png\n")
     for _ in range(2):
         code, _, err = detect("list.txt", shards="other")
-        assert code == 2 and err.splitlines()[-1] == "error: none of the 2 pictures could be read"
+        assert code == 2 and err.splitlines()[-1] == "error: none of the 2 images could be read"
 
 
 # ---------------------------------------------------------------- addresses
 
 
-def test_pictures_and_shards_may_lie_at_addresses(detect):
+def test_images_and_shards_may_lie_at_addresses(detect):
     fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
     files = fsspec.filesystem("memory")
     files.put("in/", "/bulk/in/", recursive=True)
@@ -126,10 +126,10 @@ def test_pictures_and_shards_may_lie_at_addresses(detect):
         rows = [json.loads(line) for line in text.splitlines()]
         assert [row["file"] for row in rows] == [f"memory:///bulk/in/{i:03d}.jpg" for i in range(10)]
         assert [row | {"file": ""} for row in rows] == ours
-        assert "nothing to do: all 10 pictures" in detect(source, shards=place)[1]
+        assert "nothing to do: all 10 images" in detect(source, shards=place)[1]
 
 
-def test_a_store_that_does_not_answer_ends_the_run_and_makes_no_picture_a_broken_one(detect, monkeypatch):
+def test_a_store_that_does_not_answer_ends_the_run_and_makes_no_image_a_broken_one(detect, monkeypatch):
     class Store:
         asked = 0
 
@@ -140,7 +140,7 @@ def test_a_store_that_does_not_answer_ends_the_run_and_makes_no_picture_a_broken
     monkeypatch.setattr(addresses, "file_system", lambda address: (Store(), address.rpartition("/")[2]))
     monkeypatch.setattr(addresses, "PAUSE", 0)
     for name, words in (("gone", "no such file"), ("secret", "may not be read")):
-        with pytest.raises(BadPictureError, match=words):
+        with pytest.raises(BadImageError, match=words):
             addresses.fetch(f"s3://bucket/{name}.jpg")
     assert Store.asked == 2
     code, _, err = detect("in", "s3://bucket/a.jpg")
@@ -165,13 +165,13 @@ def test_ctrl_c_keeps_whole_shards_and_says_how_to_go_on(detect, monkeypatch):
 
     monkeypatch.setattr(folder.LocalFolder, "write", stop_at_third)
     code, out, err = detect("in")
-    assert code == 130 and "4 pictures" in out
-    assert err == "interrupted: 4 of 10 pictures are in out; the same command goes on from there\n"
-    assert "10 pictures in 3 shards (jsonl); 1 there already" in detect("in")[1]
+    assert code == 130 and "4 images" in out
+    assert err == "interrupted: 4 of 10 images are in out; the same command goes on from there\n"
+    assert "10 images in 3 shards (jsonl); 1 there already" in detect("in")[1]
     detect("in", shards="whole")
     assert bulk.shards_of(Path("out")) == bulk.shards_of(Path("whole"))
     before = bulk.shards_of(Path("out"))
-    assert "nothing to do: all 10 pictures are in out" in detect("in")[1] and bulk.shards_of(Path("out")) == before
+    assert "nothing to do: all 10 images are in out" in detect("in")[1] and bulk.shards_of(Path("out")) == before
 
 
 @pytest.mark.parametrize(
@@ -194,12 +194,12 @@ def test_going_on_with_other_settings_is_refused(detect, change, words):
     assert code == 2 and err.count("\n") == 1 and re.search(words, err), err
 
 
-def test_going_on_with_other_pictures_or_weights_is_refused(detect, weights, tmp_path):
+def test_going_on_with_other_images_or_weights_is_refused(detect, weights, tmp_path):
     detect("in")
-    bulk.save_pictures(Path("in"), 1, start=10)
+    bulk.save_images(Path("in"), 1, start=10)
     code, _, err = detect("in")
     assert code == 2 and err.startswith(
-        "error: out: was begun with 10 pictures and not 11, other pictures: name the same pictures (a list file keeps"
+        "error: out: was begun with 10 images and not 11, other images: name the same images (a list file keeps"
     )
     Path("in/010.jpg").unlink()
     other = tmp_path / "other.xml"
@@ -217,9 +217,9 @@ def test_relative_names_mean_the_folder_they_were_given_in(detect, tmp_path, mon
     detect("in")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    bulk.save_pictures(Path("in"), 10)
+    bulk.save_images(Path("in"), 10)
     code, _, err = detect("in", shards="../out")
-    assert code == 2 and "other pictures" in err
+    assert code == 2 and "other images" in err
 
 
 def test_a_folder_is_not_shared_between_runs_nor_taken_from_others(detect):
@@ -245,7 +245,7 @@ def test_a_folder_is_not_shared_between_runs_nor_taken_from_others(detect):
     [
         (["--engine", "ray"], "--engine needs --shards OUT"),
         (["--shard-size", "5"], "--shard-size needs --shards OUT"),
-        (["--shards", "out", "--json", "a.json"], "--json holds the boxes of all pictures in memory"),
+        (["--shards", "out", "--json", "a.json"], "--json holds the boxes of all images in memory"),
         (["--shards", "out", "--output", "drawn"], "nothing is drawn with --shards"),
         (["--shards", "out", "--workers", "2"], "--workers counts those of a cluster: add --engine ray"),
     ],
@@ -279,7 +279,7 @@ def test_what_is_not_installed_is_one_line_with_the_extra_that_brings_it(detect,
 
 
 def test_a_local_run_imports_neither_torch_nor_what_it_does_not_use(weights, tmp_path):
-    bulk.save_pictures(tmp_path / "in", 3)
+    bulk.save_images(tmp_path / "in", 3)
     heavy = {"torch", "ray", "fsspec", "pyarrow", "pandas"}
     code = f"import sys; from detection.cli.main import main; print(main(sys.argv[1:]), {heavy} & set(sys.modules))"
     args = ["detect", tmp_path / "in", "--weights", weights, "--shards", tmp_path / "out", "--shard-format", "jsonl"]
@@ -299,8 +299,8 @@ def test_progress_says_how_many_how_fast_and_how_long_still(monkeypatch):
             now[0] += 30
             bar(1_500)
     assert said.getvalue().splitlines() == [
-        "4,000 of 10,000 pictures, 50.0 pictures/s, 2 min left",
-        "7,000 of 10,000 pictures, 50.0 pictures/s, 60 s left",
+        "4,000 of 10,000 images, 50.0 images/s, 2 min left",
+        "7,000 of 10,000 images, 50.0 images/s, 60 s left",
     ]
     assert [progress.in_time(s) for s in (40, 700, 11_640, 190_000)] == ["40 s", "12 min", "3 h 14 min", "2 d 4 h"]
 

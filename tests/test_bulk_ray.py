@@ -30,9 +30,9 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    bulk.save_pictures(tmp_path / "in", 79)
-    (tmp_path / "in" / "broken.jpg").write_text("no picture")
+def images(tmp_path):
+    bulk.save_images(tmp_path / "in", 79)
+    (tmp_path / "in" / "broken.jpg").write_text("no image")
     return tmp_path / "in"
 
 
@@ -50,7 +50,7 @@ def workers_of(process) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, to find the worker")
-def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(weights, pictures, tmp_path, monkeypatch):
+def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(weights, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["detect", "in", "--weights", str(weights), *OPTIONS, "--shards"]  # relative, as workers start elsewhere
     assert main([*command, "whole"]) == 0
@@ -75,8 +75,8 @@ def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(weights,
         process.kill()
     assert process.returncode == 0, complaints[-2000:]
     assert len(killed) == 1 and left > 0, "one was killed in the middle"
-    assert "2 Ray workers of 1 core" in said and "80 pictures" in said
-    assert "warning: in/broken.jpg: is no picture but a text file" in complaints.splitlines()
+    assert "2 Ray workers of 1 core" in said and "80 images" in said
+    assert "warning: in/broken.jpg: is no image but a text file" in complaints.splitlines()
     assert bulk.shards_of(tmp_path / "out") == bulk.shards_of(tmp_path / "whole")
     assert (tmp_path / "out/_manifest.json").read_bytes() == (tmp_path / "whole/_manifest.json").read_bytes()
 

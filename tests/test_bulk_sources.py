@@ -1,44 +1,44 @@
-"""What a source of bulk detection may be: the same pictures by folder, pattern and list, each once, in order."""
+"""What a source of bulk detection may be: the same images by folder, pattern and list, each once, in order."""
 
 from pathlib import Path
 
 import pytest
 
-from detection.bulk.listing import list_pictures
+from detection.bulk.listing import list_images
 from detection.errors import MobileSSDError
 
 
-def test_folders_patterns_and_lists_mean_the_same_pictures_each_once_in_order(tmp_path, monkeypatch):
+def test_folders_patterns_and_lists_mean_the_same_images_each_once_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("in/b.jpg", "in/a.PNG", "in/sub/c.webp", "in/.hidden.jpg", "in/notes.md", "in/film.mp4"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text("x")
     flat = ["in/a.PNG", "in/b.jpg"]
-    assert list_pictures(["in"]).names == flat and list_pictures(["in"]).videos == 1
-    assert list_pictures(["in", "./in/", "in/b.jpg"]).names == flat
-    assert list_pictures(["in/b.jpg"]).named == {"in/b.jpg"} and not list_pictures(["in"]).named
+    assert list_images(["in"]).names == flat and list_images(["in"]).videos == 1
+    assert list_images(["in", "./in/", "in/b.jpg"]).names == flat
+    assert list_images(["in/b.jpg"]).named == {"in/b.jpg"} and not list_images(["in"]).named
     deep = [*flat, "in/sub/c.webp"]
-    assert list_pictures(["in"], recursive=True).names == deep == list_pictures(["in/**"]).names
+    assert list_images(["in"], recursive=True).names == deep == list_images(["in/**"]).names
     Path("in/list.txt").write_text(
         "# a comment\n\nsub\nb.jpg\n../in/[ab].*\nfilm.mp4\nnot there.gif\ns3://bucket/a.jpg\n"
     )
-    assert list_pictures(["in/list.txt"]).names == sorted([*deep, "in/not there.gif", "s3://bucket/a.jpg"])
-    assert list_pictures([(tmp_path / "in").as_uri()]).names == [str(tmp_path / name) for name in flat]
+    assert list_images(["in/list.txt"]).names == sorted([*deep, "in/not there.gif", "s3://bucket/a.jpg"])
+    assert list_images([(tmp_path / "in").as_uri()]).names == [str(tmp_path / name) for name in flat]
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
     [
         ("nowhere", "no such file or folder"),
-        ("*.jpg", "no picture matches"),
+        ("*.jpg", "no image matches"),
         ("deep", "add --recursive"),
         ("empty", "name another folder"),
         ("film.mp4", "is a video: leave --shards out"),
         ("films", "holds videos alone"),
         ("bad.txt", "bad.txt, line 2: nowhere/: no such file or folder"),
-        ("blank.txt", "without a single picture"),
+        ("blank.txt", "without a single image"),
         ("rtsp://camera/1", "no file system reads this"),
-        ("memory://nowhere", "no such folder|no pictures in this folder"),
+        ("memory://nowhere", "no such folder|no images in this folder"),
         ("memory://deep", "add --recursive"),
     ],
 )
@@ -53,5 +53,5 @@ def test_a_source_that_means_nothing_is_one_line(tmp_path, monkeypatch, source, 
     Path("bad.txt").write_text("a.jpg\nnowhere/\n")
     Path("blank.txt").write_text("# nothing\n")
     with pytest.raises(MobileSSDError, match=words) as error:
-        list_pictures([source])
+        list_images([source])
     assert "\n" not in str(error.value)

@@ -23,7 +23,7 @@ FILES = (
 
 @pytest.fixture(autouse=True)
 def _on_one_thread():
-    """On small pictures two threads that wait for each other are slower, by far where the machine is busy."""
+    """On small images two threads that wait for each other are slower, by far where the machine is busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -36,7 +36,7 @@ def imagenet(shared):
 
 
 def normalised(image, contract):
-    """A picture of any size as a network of this `InputSpec` wants it: [1, 3, h, w]."""
+    """An image of any size as a network of this `InputSpec` wants it: [1, 3, h, w]."""
     x = torch.from_numpy(stretch(image, contract.size)).float()
     return ((x - torch.tensor(contract.mean)) / torch.tensor(contract.std)).permute(2, 0, 1)[None]
 

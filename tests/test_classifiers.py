@@ -26,13 +26,13 @@ def copy_in_order(source, target):
     target.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
 
 
-def picture(*size):
+def make_image(*size):
     return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(7))
 
 
 @pytest.fixture(autouse=True)
 def _seeded_and_on_one_thread():
-    """One thread: on small pictures two that wait for each other are slower, by far where the machine is busy."""
+    """One thread: on small images two that wait for each other are slower, by far where the machine is busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(3)
@@ -75,7 +75,7 @@ def test_classifiers_and_features_equal_torchvisions(case):
     shake(theirs)
     ours = build_classifier(name, padding="symmetric", **options).eval()
     copy_in_order(theirs, ours)
-    x = picture(96, 129)
+    x = make_image(96, 129)
     features = theirs.features(x)
     assert features.std() > 0.01  # a network that answers zero would agree with any other
     torch.testing.assert_close(ours.backbone(x)[0], features, rtol=1e-5, atol=1e-5)
@@ -89,7 +89,7 @@ def test_body_of_ssdlite320_equals_torchvisions():
     shake(features)
     ours = build_backbone("mobilenet_v3_large", reduced_tail=True, padding="symmetric").eval()
     copy_in_order(features, ours)
-    x = picture(160, 160)
+    x = make_image(160, 160)
     expansion = features[0](x)
     for got, expected in zip(ours(x), (expansion, features[1](expansion)), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
@@ -103,7 +103,7 @@ def test_body_of_ssd300_equals_torchvisions():
     ours = build_backbone("vgg16").eval()
     state = [*theirs.features.state_dict().values(), theirs.scale_weight, *theirs.extra[0].state_dict().values()]
     ours.load_state_dict(dict(zip(ours.state_dict(), state, strict=True)))
-    x = picture(150, 150)[:1]  # 75 and then 37 cells: the third pool rounds up
+    x = make_image(150, 150)[:1]  # 75 and then 37 cells: the third pool rounds up
     conv4_3 = theirs.features(x)
     expected = (theirs.scale_weight.view(1, -1, 1, 1) * F.normalize(conv4_3), theirs.extra[0](conv4_3))
     for got, wanted in zip(ours(x), expected, strict=True):
@@ -120,11 +120,11 @@ def test_vgg_with_batch_norms_equals_torchvisions():
         if isinstance(layer, nn.Conv2d):
             layer.bias = None  # torchvision's convolutions have one, which the norm behind makes idle
     copy_in_order(theirs, ours)
-    x = picture(64, 75)
+    x = make_image(64, 75)
     torch.testing.assert_close(ours(x)[0], theirs(x), rtol=1e-5, atol=1e-5)
 
 
-def test_shape_of_the_answer_and_the_smallest_picture():
+def test_shape_of_the_answer_and_the_smallest_image():
     with torch.device("meta"):
         for name in ("mobilenet_v1", "mobilenet_v1_fullconv", "mobilenet_v2", "mobilenet_v3_small", "vgg16"):
             classifier = build_classifier(name, 7).eval()

@@ -16,8 +16,8 @@ from detection.train.learn.schedule import learning_rate, resolve
 from detection.train.recipes import CONFIGS, list_configs, load_config
 from detection.weights.names import DEFAULT, spec_for
 
-COCO = 117_266  # pictures of train2017 that have boxes
-TF = 115_228  # pictures that TensorFlow's detectors were trained on
+COCO = 117_266  # images of train2017 that have boxes
+TF = 115_228  # images that TensorFlow's detectors were trained on
 
 # name: the published rate at five steps (or epochs) of the recipe. Cosines with TensorFlow's warm-up by hand:
 # base / 2 * (1 + cos(pi * (step - warmup) / (total - warmup))).
@@ -69,12 +69,12 @@ class TestRecipes:
 
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_the_rate_at_five_published_steps(self, name):
-        unit, pictures, published = PUBLISHED[name]
+        unit, images, published = PUBLISHED[name]
         config = load_config(name)
-        schedule = resolve(config, pictures)
+        schedule = resolve(config, images)
         assert len(published) == 5
         for place, rate in published.items():
-            step = place if unit == "steps" else place * pictures / config.batch
+            step = place if unit == "steps" else place * images / config.batch
             assert learning_rate(schedule, math.ceil(step)) == pytest.approx(rate, rel=2e-3, abs=1e-12), place
 
     @pytest.mark.parametrize("name", PUBLISHED)
@@ -88,10 +88,10 @@ class TestRecipes:
         assert config.loss.for_scores(spec.scores) == config.loss
 
     @pytest.mark.parametrize("name", PUBLISHED)
-    def test_the_header_says_source_batch_pictures_and_ap(self, name):
+    def test_the_header_says_source_batch_images_and_ap(self, name):
         header = [line for line in (CONFIGS / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
         text = " ".join(line.strip("# ") for line in header)
-        assert re.search(r"Total batch: ", text) and re.search(r"Pictures seen: ", text)
+        assert re.search(r"Total batch: ", text) and re.search(r"Images seen: ", text)
         assert re.search(r"Published: |Expected AP: ", text) and max(map(len, header)) <= 120
 
     @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ class TestRecipes:
             ("ssd_mobilenet_v1_coco", 41.7),
         ],
     )
-    def test_pictures_seen_are_the_published_ones(self, name, epochs):
+    def test_images_seen_are_the_published_ones(self, name, epochs):
         config = load_config(name)
         assert resolve(config, TF).total * config.batch / TF == pytest.approx(epochs, rel=2e-3)
 
@@ -117,7 +117,7 @@ class TestRecipes:
         (tmp_path / "config.yaml").write_text(config.to_yaml())
         assert load_config(tmp_path / "config.yaml") == config
 
-    def test_another_batch_keeps_the_recipes_pictures(self):
+    def test_another_batch_keeps_the_recipes_images(self):
         config = load_config("ssd_mobilenet_v1_sync_focal", {"batch": 64})
         schedule = resolve(config, TF)
         assert schedule.total * 64 == 20_000 * 1024 and schedule.lr == pytest.approx(0.9 / 16)
@@ -135,10 +135,10 @@ class TestRecipes:
     def test_another_length_stretches_milestones_and_evaluations_and_shortens_the_warm_up(self):
         config = load_config("ssd300_vgg16_liu", {"epochs": 12})
         assert config.schedule.milestones == pytest.approx((8.4, 10.8)) and config.evaluate_every == pytest.approx(0.6)
-        short = load_config("finetune", {"pictures": 1000})
+        short = load_config("finetune", {"samples": 1000})
         assert (short.schedule.warmup, short.evaluate_every) == (10, 100)
         assert resolve(load_config("finetune", {"steps": 25, "batch": 4}), 205).warmup == 4  # 1% of 100 steps of 16
-        assert load_config("finetune", {"pictures": 20_000}).schedule.warmup == 100
+        assert load_config("finetune", {"samples": 20_000}).schedule.warmup == 100
 
     def test_what_the_command_line_says_of_the_schedule_is_in_its_own_unit(self):
         changes = {"epochs": 12, "schedule.milestones": [6, 9], "evaluate_every": 2}
@@ -218,9 +218,9 @@ class TestStrictness:
         assert refused(data).startswith(line)
 
     def test_numbers_that_yaml_reads_as_text_are_numbers(self, tmp_path):
-        (tmp_path / "a.yaml").write_text("optimizer: {lr: 4e-5}\npictures: 2e5\n")
+        (tmp_path / "a.yaml").write_text("optimizer: {lr: 4e-5}\nsamples: 2e5\n")
         config = load_config(tmp_path / "a.yaml")
-        assert config.optimizer.lr == 4e-5 and config.pictures == 200_000
+        assert config.optimizer.lr == 4e-5 and config.samples == 200_000
 
     @pytest.mark.parametrize(
         "text, line",

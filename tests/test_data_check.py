@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from data_sets import SIZE, coco, picture, voc, yolo
+from data_sets import SIZE, coco, make_image, voc, yolo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -16,9 +16,9 @@ from detection.data.check import check, clean
 from detection.data.coverage import best_overlap, coverage
 from detection.data.dataset import IGNORE, build
 from detection.data.faults import KINDS, Faults
-from detection.data.image_files import load_picture, read_header
+from detection.data.image_files import load_image, read_header
 from detection.data.open import open_data, open_pair
-from detection.data.overlap import picture_hashes, same_files, shared_pictures
+from detection.data.overlap import image_hashes, same_files, shared_images
 from detection.data.repair import clean_boxes, read_headers, repair, turn_boxes
 from detection.errors import BadDataError
 from detection.images.decode import read_image
@@ -43,7 +43,7 @@ def test_every_faulty_box_is_counted_named_and_kept_from_the_loss(tmp_path):
     assert report.summary.faults.counts == {**dict.fromkeys(faulty, 1), "unknown class": 1}
     for kind in faulty:
         assert "images/1.png" in report.summary.faults.examples[kind][0] and kind in KINDS
-    assert data.picture(0).boxes.tolist() == [[10, 10, 30, 30], [WIDTH - 10, 5, WIDTH, 15], [10, 30, 30, 40]]
+    assert data.image(0).boxes.tolist() == [[10, 10, 30, 30], [WIDTH - 10, 5, WIDTH, 15], [10, 30, 30, 40]]
     text = report.text()
     assert "boxes have no width or no height: dropped" in text and "category_id 9" in text and "6 findings" in text
 
@@ -80,17 +80,17 @@ def test_soft_labels_and_ignore_regions_survive_cleaning():
     assert done.flags.tolist() == [0, 0, IGNORE] and done.targets.tolist() == [True, True, False]
 
 
-# --- pictures
+# --- images
 
 
-def test_missing_broken_and_contradicting_pictures_are_left_out(tmp_path):
-    file = coco(tmp_path, [(i, 1, [10, 10, 20, 20]) for i in range(1, 7)], pictures=6)
+def test_missing_broken_and_contradicting_images_are_left_out(tmp_path):
+    file = coco(tmp_path, [(i, 1, [10, 10, 20, 20]) for i in range(1, 7)], number=6)
     images = tmp_path / "images"
     (images / "1.png").unlink()
-    (images / "2.png").write_bytes(b"no picture")
+    (images / "2.png").write_bytes(b"no image")
     (images / "3.png").write_bytes(b"")
     (images / "4.png").write_bytes((images / "4.png").read_bytes()[:300])
-    picture(images / "5.png", size=(100, 40))
+    make_image(images / "5.png", size=(100, 40))
     data, report = clean(open_data(file))
     assert report.summary.faults.counts == {"missing": 1, "unreadable": 3, "size contradicts": 1}
     assert [os.path.basename(path) for path in data.paths] == ["6.png"]
@@ -99,7 +99,7 @@ def test_missing_broken_and_contradicting_pictures_are_left_out(tmp_path):
 
 
 def test_a_broken_inside_is_found_only_by_decoding(tmp_path):
-    file = coco(tmp_path, [(1, 1, [10, 10, 20, 20])], pictures=2)
+    file = coco(tmp_path, [(1, 1, [10, 10, 20, 20])], number=2)
     path = tmp_path / "images" / "2.png"
     content = bytearray(path.read_bytes())
     content[200:2000] = bytes(1800)
@@ -109,9 +109,9 @@ def test_a_broken_inside_is_found_only_by_decoding(tmp_path):
     assert check(data, decode=True).summary.faults["unreadable"] == 1
 
 
-def test_resized_pictures_take_their_boxes_along(tmp_path):
-    file = coco(tmp_path, [(1, 1, [10, 10, 20, 20])], pictures=1)
-    picture(tmp_path / "images" / "1.png", size=(HEIGHT // 2, WIDTH // 2))
+def test_resized_images_take_their_boxes_along(tmp_path):
+    file = coco(tmp_path, [(1, 1, [10, 10, 20, 20])], number=1)
+    make_image(tmp_path / "images" / "1.png", size=(HEIGHT // 2, WIDTH // 2))
     data, report = clean(open_data(file))
     assert data.boxes.tolist() == [[5, 5, 15, 15]] and data.sizes.tolist() == [[30, 40]]
     assert report.summary.faults.counts == {"resized": 1}
@@ -119,7 +119,7 @@ def test_resized_pictures_take_their_boxes_along(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns_the_boxes_when_the_annotation_did_not_know_of_it(tmp_path, orientation):
-    """A white box in a black picture: after reading upright it must lie under the turned box."""
+    """A white box in a black image: after reading upright it must lie under the turned box."""
     from PIL import Image
 
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -142,7 +142,7 @@ def test_exif_turns_the_boxes_when_the_annotation_did_not_know_of_it(tmp_path, o
         assert not faults.counts and fixed.boxes[0].tolist() == [10, 5, 50, 20]
 
 
-def test_headers_agree_with_the_decoder_on_real_pictures(shared):
+def test_headers_agree_with_the_decoder_on_real_images(shared):
     data = open_data(shared / "data" / "voc2012_full108")
     headers = read_headers(data)
     assert not len(headers.faults)
@@ -151,11 +151,11 @@ def test_headers_agree_with_the_decoder_on_real_pictures(shared):
 
 
 def test_large_photographs_are_decoded_at_a_fraction(tmp_path):
-    path = picture(tmp_path / "large.jpg", size=(1200, 1600), orientation=6)
-    assert load_picture(path).shape == (1600, 1200, 3)
-    assert load_picture(path, max_side=800).shape == (800, 600, 3)
-    assert load_picture(path, max_side=801).shape == (1600, 1200, 3)
-    assert load_picture(path, max_side=100).shape == (200, 150, 3)
+    path = make_image(tmp_path / "large.jpg", size=(1200, 1600), orientation=6)
+    assert load_image(path).shape == (1600, 1200, 3)
+    assert load_image(path, max_side=800).shape == (800, 600, 3)
+    assert load_image(path, max_side=801).shape == (1600, 1200, 3)
+    assert load_image(path, max_side=100).shape == (200, 150, 3)
 
 
 # --- the report
@@ -165,20 +165,20 @@ def test_real_data_sets_are_sound(shared):
     train, val = open_pair(shared / "data" / "bccd")
     report = check(train, val)
     assert report.summary.boxes == 2805 - report.summary.faults["degenerate"]
-    assert not report.shared and report.val_summary.pictures == 87
+    assert not report.shared and report.val_summary.images == 87
     pool = check(open_data(shared / "data" / "coco_pool"))
     raw = json.loads((shared / "data" / "coco_pool" / "instances.json").read_text())
     assert pool.summary.crowd == sum(entry["iscrowd"] for entry in raw["annotations"])
     assert not pool.summary.faults["missing"] and not pool.summary.faults["size contradicts"]
 
 
-def test_val_pictures_in_train_are_found_by_path_id_and_content(tmp_path):
+def test_val_images_in_train_are_found_by_path_id_and_content(tmp_path):
     boxes = [(i, 1, [10, 10, 20, 20]) for i in range(1, 5)]
-    train = open_data(coco(tmp_path / "train", boxes, pictures=4))
-    val_file = coco(tmp_path / "val", boxes, pictures=4)
+    train = open_data(coco(tmp_path / "train", boxes, number=4))
+    val_file = coco(tmp_path / "val", boxes, number=4)
     images = tmp_path / "val" / "images"
     for i in range(2, 5):
-        picture(images / f"{i}.png", seed=100 + i)  # other content; ids 1 to 4 are the same, as are sizes
+        make_image(images / f"{i}.png", seed=100 + i)  # other content; ids 1 to 4 are the same, as are sizes
     (images / "1.png").unlink()
     os.link(train.path(0), images / "1.png")
     content = json.loads(val_file.read_text())
@@ -188,28 +188,28 @@ def test_val_pictures_in_train_are_found_by_path_id_and_content(tmp_path):
     content["images"][2]["file_name"] = str(tmp_path / "train" / "images" / "3.png")
     val_file.write_text(json.dumps(content))
     val = open_data(val_file)
-    found = {how: [os.path.basename(f) for f in files] for how, files in shared_pictures(train, val).items()}
+    found = {how: [os.path.basename(f) for f in files] for how, files in shared_images(train, val).items()}
     assert found == {"same file": ["3.png"], "same id, name and size": ["2.png"], "same content": ["1.png", "4.png"]}
     report = check(train, val)
-    assert report.faults == 4 and "validation pictures are in training" in report.text()
+    assert report.faults == 4 and "validation images are in training" in report.text()
     same = check(train, train)
     assert same.shared == {"same file": list(train.paths)}
 
 
 def test_copies_inside_a_data_set_are_named(tmp_path):
-    paths = [picture(tmp_path / f"{i}.png", seed=i % 3) for i in range(5)] + [tmp_path / "missing.png"]
+    paths = [make_image(tmp_path / f"{i}.png", seed=i % 3) for i in range(5)] + [tmp_path / "missing.png"]
     assert same_files([str(p) for p in paths]) == [[0, 3], [1, 4]]
     data = build(["a"], paths[:5], [0], [[0, 0, 9, 9]], [0])
     report = check(data)
-    assert len(report.summary.duplicates) == 2 and "2 pictures are copies of others" in report.text()
-    assert len(picture_hashes(data)) == 5 and len(set(picture_hashes(data))) == 3
+    assert len(report.summary.duplicates) == 2 and "2 images are copies of others" in report.text()
+    assert len(image_hashes(data)) == 5 and len(set(image_hashes(data))) == 3
 
 
 def test_rare_and_unknown_classes_are_named(tmp_path):
     counts = {"common": 50, "rare": 9, "never": 0, "elsewhere": 0}
     labels = np.repeat(range(4), list(counts.values()))
     corners = np.arange(len(labels))[:, None] * [1, 0, 1, 0] + [0, 0, 9, 9]
-    path = picture(tmp_path / "a.png")
+    path = make_image(tmp_path / "a.png")
     report = check(build(list(counts), [path], labels * 0, corners, labels, unknown_classes=["elsewhere"]))
     assert report.summary.class_counts == counts and report.summary.rare == {"rare": 9, "never": 0}
     assert "fewer than 10 boxes: rare (9), never (0)" in report.text()
@@ -218,13 +218,13 @@ def test_rare_and_unknown_classes_are_named(tmp_path):
 
 def test_nothing_to_learn_from_is_one_clear_line(tmp_path):
     empty = build(["a"], [], [], [], [], origin="empty.json")
-    with pytest.raises(BadDataError, match="empty.json: holds no pictures"):
+    with pytest.raises(BadDataError, match="empty.json: holds no images"):
         check(empty)
     gone = build(["a"], [tmp_path / "gone.jpg"], [0], [[0, 0, 5, 5]], [0], origin="gone.json")
-    with pytest.raises(BadDataError, match="no picture that can be used .*gone.jpg"):
+    with pytest.raises(BadDataError, match="no image that can be used .*gone.jpg"):
         check(gone)
-    background = build(["a"], [picture(tmp_path / "b.png")], [], [], [], origin="b.json")
-    with pytest.raises(BadDataError, match="no box to learn from in 1 pictures"):
+    background = build(["a"], [make_image(tmp_path / "b.png")], [], [], [], origin="b.json")
+    with pytest.raises(BadDataError, match="no box to learn from in 1 images"):
         check(background)
     with pytest.raises(BadDataError, match="no classes"):
         check(build([], [tmp_path / "b.png"], [], [], []))
@@ -285,12 +285,12 @@ def test_the_command_reports_in_text_and_json(tmp_path, capsys):
     )
     assert main(["data", "check", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert "1 pictures" in out and "boxes have no width or no height" in out and "a.jpg" in out
-    assert "no validation picture is in training" in out
+    assert "1 images" in out and "boxes have no width or no height" in out and "a.jpg" in out
+    assert "no validation image is in training" in out
     assert main(["data", "check", str(folder), "--val", "train", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["train"]["faults"]["degenerate"]["count"] == 1
-    assert list(report["shared_pictures"]) == ["same file"]
+    assert list(report["shared_images"]) == ["same file"]
     file = yolo(tmp_path / "yolo", {"train": {"a": ["0 .5 .5 .2 .2"]}})
     assert main(["data", "check", str(file), "--no-val", "--decode"]) == 0
     assert "nothing wrong was found" in capsys.readouterr().out

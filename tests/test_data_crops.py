@@ -97,7 +97,7 @@ def test_tf_covers_an_object_as_its_option_asks_and_keeps_boxes_by_coverage():
         assert width * height >= 0.1 * SIZE[0] * SIZE[1] * 0.99 and 0.45 < width / height < 2.1
 
 
-def test_tf_leaves_fifteen_percent_alone_and_crops_background_pictures_too():
+def test_tf_leaves_fifteen_percent_alone_and_crops_background_images_too():
     everything_fits = np.array([[150, 110, 170, 130]], np.float32)
     crops = draws(tf_crop, everything_fits, 4000)
     assert abs(np.mean([c is None for c in crops]) - 0.15) < 0.02
@@ -143,7 +143,7 @@ def test_liu_windows_have_the_distribution_of_caffe(boxes):
 
 
 def test_liu_honours_every_overlap_also_a_half():
-    """Of seven equally likely results one is the whole picture and five overlap by .1, .3, .5, .7, .9 at least. A crop
+    """Of seven equally likely results one is the whole image and five overlap by .1, .3, .5, .7, .9 at least. A crop
     whose test never rejects (a known mistake of ports) has far fewer high overlaps."""
     crops = draws(liu_crop, HUGE, 4000)
     assert abs(np.mean([c is None for c in crops]) - 1 / 7) < 0.02

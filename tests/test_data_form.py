@@ -9,31 +9,31 @@ from detection.data.dataset import PathTable, build, concatenate
 from detection.errors import BadDataError
 
 
-def _numbered(pictures: int, most: int, seed: int):
-    """A data set whose box k of picture i is recognisable by its label and corners."""
+def _numbered(images: int, most: int, seed: int):
+    """A data set whose box k of image i is recognisable by its label and corners."""
     rng = np.random.default_rng(seed)
-    owners = np.repeat(np.arange(pictures), rng.integers(0, most + 1, pictures))
+    owners = np.repeat(np.arange(images), rng.integers(0, most + 1, images))
     order = rng.permutation(len(owners))
     boxes = np.stack([owners, owners, owners + 5, owners + 5 + np.arange(len(owners)) % 3], 1)
     return build(
         [f"c{i}" for i in range(4)],
-        [f"/pictures/ä {i}.jpg" for i in range(pictures)],
+        [f"/images/ä {i}.jpg" for i in range(images)],
         owners[order],
         boxes[order],
         (owners % 4)[order],
-        image_ids=np.arange(pictures) * 10,
+        image_ids=np.arange(images) * 10,
     )
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 99), st.data())
-def test_subsets_keep_each_box_with_its_picture(pictures, most, seed, choice):
-    data = _numbered(pictures, most, seed)
-    chosen = choice.draw(st.lists(st.integers(0, pictures - 1), max_size=20))
+def test_subsets_keep_each_box_with_its_image(images, most, seed, choice):
+    data = _numbered(images, most, seed)
+    chosen = choice.draw(st.lists(st.integers(0, images - 1), max_size=20))
     part = data.subset(chosen)
     assert len(part) == len(chosen)
     for i, original in enumerate(chosen):
-        mine, theirs = part.picture(i), data.picture(original)
+        mine, theirs = part.image(i), data.image(original)
         assert mine.path == theirs.path and mine.image_id == theirs.image_id
         assert (mine.boxes == theirs.boxes).all() and (mine.labels == theirs.labels).all()
         assert (mine.boxes[:, 0] == original).all()
@@ -56,15 +56,15 @@ def test_joining_data_sets_marks_what_each_does_not_annotate():
     more = build(["airplane", "person"], ["d.jpg"], [0], [[3, 3, 9, 9]], [0])
     data = concatenate(people, pets, more)
     assert data.class_names == ("person", "dog", "aeroplane")  # airplane is aeroplane
-    assert [data.picture(i).labels.tolist() for i in range(4)] == [[0], [], [1, 2], [2]]
-    assert [data.picture(i).unknown.tolist() for i in range(4)] == [
+    assert [data.image(i).labels.tolist() for i in range(4)] == [[0], [], [1, 2], [2]]
+    assert [data.image(i).unknown.tolist() for i in range(4)] == [
         [False, True, True],
         [False, True, True],
         [True, False, False],
         [False, True, False],
     ]
     assert len(set(data.image_ids.tolist())) == 4
-    assert data.subset([2, 0]).picture(0).unknown.tolist() == [True, False, False]
+    assert data.subset([2, 0]).image(0).unknown.tolist() == [True, False, False]
 
 
 def test_other_classes_drop_boxes_and_say_so():

@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from data_sets import SIZE, picture
+from data_sets import SIZE, make_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from detection.data.open import open_data
 from detection.errors import BadDataError, MobileSSDError
 from detection.train.input import loader as loader_module
 from detection.train.input.augment import PRESETS, Augmentation
-from detection.train.input.cache import PictureCache
+from detection.train.input.cache import ImageCache
 from detection.train.input.loader import TrainLoader
 
 torch = pytest.importorskip("torch")
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Eleven pictures of 60 x 80 with one to three boxes, and one without."""
-    folder = tmp_path_factory.mktemp("pictures")
-    paths = [picture(folder / f"{i}.png", seed=i) for i in range(12)]
+    """Eleven images of 60 x 80 with one to three boxes, and one without."""
+    folder = tmp_path_factory.mktemp("images")
+    paths = [make_image(folder / f"{i}.png", seed=i) for i in range(12)]
     owners = [i for i in range(11) for _ in range(i % 3 + 1)]
     boxes = [[5 + 4 * (k % 7), 6, 45 + 4 * (k % 7), 50] for k in range(len(owners))]
     sizes = [SIZE] * 12
@@ -78,7 +78,7 @@ def test_two_ranks_make_the_same_global_batch_as_one(data):
                 assert torch.equal(one.boxes[i + k][one.labels[i + k] >= 0], part.boxes[k][kept])
 
 
-def test_every_epoch_shows_every_picture_once_in_another_order(data):
+def test_every_epoch_shows_every_image_once_in_another_order(data):
     loader = TrainLoader(data, (32, 32), 5, PRESETS["none"])
     seen = [i for batch in loader.batches(0, 12) for i in batch.indices.tolist()]
     epochs = [seen[k * 12 : k * 12 + 12] for k in range(5)]
@@ -127,7 +127,7 @@ def test_a_batch_has_its_declared_form(data):
     assert batch.labels.dtype == torch.int64 and batch.ignore.dtype == batch.unknown.dtype == torch.bool
     assert batch.unknown.shape == (12, 3) and not batch.unknown.any()
     for k, index in enumerate(batch.indices.tolist()):
-        original, count = data.picture(index), int((batch.labels[k] >= 0).sum())
+        original, count = data.image(index), int((batch.labels[k] >= 0).sum())
         assert batch.labels[k, :count].tolist() == original.labels.tolist() and count == len(original.labels)
         assert np.allclose(batch.boxes[k, :count], original.boxes / [80, 60, 80, 60], atol=1e-6)
         assert int(batch.image_ids[k]) == 100 + index and (batch.boxes[k, count:] == 0).all()
@@ -135,7 +135,7 @@ def test_a_batch_has_its_declared_form(data):
     assert batch.to("cpu").images is not None and len(batch) == 12
 
 
-def test_only_background_pictures_make_a_batch_too(data):
+def test_only_background_images_make_a_batch_too(data):
     batch = batches(data.subset([11]), 0, 1, size=2)[0]
     assert batch.labels.tolist() == [[-1], [-1]] and batch.boxes.shape == (2, 1, 4)
 
@@ -174,24 +174,24 @@ def test_the_order_is_a_function_of_seed_and_position_alone(number, position, se
     sets = build(["a"], [f"{i}" for i in range(number)], [0], [[0, 0, 1, 1]], [0])
     one = TrainLoader(sets, (8, 8), 1, seed=seed).source
     two = TrainLoader(sets, (8, 8), 1, seed=seed).source
-    backwards = [two.picture_at(p) for p in reversed(range(position + number))][::-1]
-    assert [one.picture_at(p) for p in range(position + number)] == backwards
+    backwards = [two.image_at(p) for p in reversed(range(position + number))][::-1]
+    assert [one.image_at(p) for p in range(position + number)] == backwards
     first = position // number * number
     assert sorted(backwards[first : first + number]) == list(range(number))
 
 
-# --- bad pictures
+# --- bad images
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_picture_is_named_once_and_replaced_the_same_way_every_time(tmp_path, caplog, workers):
-    paths = [picture(tmp_path / f"{i}.png", seed=i) for i in range(4)]
+def test_an_unreadable_image_is_named_once_and_replaced_the_same_way_every_time(tmp_path, caplog, workers):
+    paths = [make_image(tmp_path / f"{i}.png", seed=i) for i in range(4)]
     paths[2].write_bytes(b"broken")
     odd = build(["a"], paths, [0, 1, 2, 3], [[0, 0, 40, 40]] * 4, [0] * 4, sizes=[SIZE] * 4)
     with caplog.at_level(logging.WARNING, "mobilessd.data"):
         found = batches(odd, 0, 8, workers=workers)
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 1 and "2.png" in lines[0] and "another picture takes its place" in lines[0]
+    assert len(lines) == 1 and "2.png" in lines[0] and "another image takes its place" in lines[0]
     assert same(found, batches(odd, 0, 8))
     assert all(2 not in batch.indices.tolist() for batch in found)
 
@@ -199,13 +199,13 @@ def test_an_unreadable_picture_is_named_once_and_replaced_the_same_way_every_tim
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_folder_that_vanished_is_one_clear_line(tmp_path, workers):
     gone = build(["a"], [tmp_path / f"{i}.png" for i in range(4)], [0], [[0, 0, 5, 5]], [0])
-    with pytest.raises(BadDataError, match="20 pictures in a row cannot be read, the last of them: .*png") as caught:
+    with pytest.raises(BadDataError, match="20 images in a row cannot be read, the last of them: .*png") as caught:
         batches(gone, 0, 1, workers=workers)
     assert "\n" not in str(caught.value)
 
 
 def test_impossible_requests_are_refused(data):
-    with pytest.raises(BadDataError, match="no pictures to train on"):
+    with pytest.raises(BadDataError, match="no images to train on"):
         TrainLoader(data.subset([]), (32, 32), 4)
     with pytest.raises(BadDataError, match="a batch of 5 cannot be shared equally by 2"):
         TrainLoader(data, (32, 32), 5, world=2)
@@ -226,16 +226,16 @@ def test_the_cache_is_shared_by_workers_and_changes_nothing(data):
     loader.close()
 
 
-def test_the_cache_keeps_to_its_budget_and_bounds_pictures(tmp_path):
+def test_the_cache_keeps_to_its_budget_and_bounds_images(tmp_path):
     sizes = np.array([[600, 800], [400, 400], [0, 0], [300, 200]], np.int32)
-    cache = PictureCache(sizes, budget_mb=0.5, max_side=400)
+    cache = ImageCache(sizes, budget_mb=0.5, max_side=400)
     assert cache.planned == 1 and cache.shapes[0].tolist() == [300, 400]
     image = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
     small = cache.put(0, image)
     assert small.shape == (300, 400, 3) and (cache.get(0) == small).all() and not cache.get(0).flags.writeable
     assert cache.get(1) is None and cache.put(1, image[:400, :400]).shape == (400, 400, 3) and cache.get(1) is None
     assert cache.put(2, image).shape == (600, 800, 3)  # a size that is not known: as it is
-    assert PictureCache(sizes, budget_mb=5, max_side=400).planned == 3
+    assert ImageCache(sizes, budget_mb=5, max_side=400).planned == 3
 
 
 def test_annotations_cost_little_while_reading_and_afterwards(tmp_path):

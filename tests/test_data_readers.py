@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from data_sets import SIZE, coco, picture, voc, voc_xml, yolo
+from data_sets import SIZE, coco, make_image, voc, voc_xml, yolo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +37,7 @@ def test_coco_pool_keeps_official_ids_and_crowds(shared):
     first = raw["annotations"][0]
     index = int(np.flatnonzero(data.image_ids == first["image_id"])[0])
     x, y, w, h = first["bbox"]
-    assert np.abs(data.picture(index).boxes - [x, y, x + w, y + h]).max(1).min() < 1e-4
+    assert np.abs(data.image(index).boxes - [x, y, x + w, y + h]).max(1).min() < 1e-4
     assert (np.diff(data.starts) == 0).sum() == len({i["id"] for i in raw["images"]}) - len(
         {a["image_id"] for a in raw["annotations"]}
     )
@@ -63,7 +63,7 @@ def test_voc_in_cocos_classes_knows_which_classes_are_not_annotated(shared):
 # --- COCO
 
 
-def test_coco_boxes_flags_scores_and_background_pictures(tmp_path):
+def test_coco_boxes_flags_scores_and_background_images(tmp_path):
     file = coco(
         tmp_path,
         [
@@ -72,15 +72,15 @@ def test_coco_boxes_flags_scores_and_background_pictures(tmp_path):
             (2, 1, [1, 2, 3, 4], {"score": 0.25}),
             (2, 1, [30, 20, 5, 5], {"ignore": 1}),
         ],
-        pictures=3,
+        number=3,
     )
     data = open_data(file)
-    assert data.picture(1).boxes.tolist() == [[10, 5, 30, 35], [1, 2, 4, 6], [30, 20, 35, 25]]
-    assert data.picture(1).labels.tolist() == [1, 0, 0]
-    assert data.picture(1).scores.tolist() == [1, 0.25, 1]
-    assert data.picture(0).flags.tolist() == [CROWD] and data.picture(0).areas.tolist() == [50]
-    assert data.picture(1).flags.tolist() == [0, 0, IGNORE]
-    assert data.picture(2).boxes.shape == (0, 4)  # no objects: a picture like any other
+    assert data.image(1).boxes.tolist() == [[10, 5, 30, 35], [1, 2, 4, 6], [30, 20, 35, 25]]
+    assert data.image(1).labels.tolist() == [1, 0, 0]
+    assert data.image(1).scores.tolist() == [1, 0.25, 1]
+    assert data.image(0).flags.tolist() == [CROWD] and data.image(0).areas.tolist() == [50]
+    assert data.image(1).flags.tolist() == [0, 0, IGNORE]
+    assert data.image(2).boxes.shape == (0, 4)  # no objects: an image like any other
     assert data.class_counts().tolist() == [1, 1]
 
 
@@ -116,7 +116,7 @@ def test_coco_as_roboflow_writes_it(tmp_path):
 def test_coco_faults_are_counted_not_fatal(tmp_path):
     file = coco(tmp_path, [(1, 1, [0, 0, 5, 5]), (9, 1, [0, 0, 5, 5]), (1, 7, [0, 0, 5, 5]), (1, 1, [1, 2])])
     data = open_data(file)
-    assert data.faults.counts == {"bad line": 1, "no picture": 1, "unknown class": 1}
+    assert data.faults.counts == {"bad line": 1, "no image": 1, "unknown class": 1}
     assert data.labels.tolist() == [0, -1]
     assert "category_id 7" in data.faults.examples["unknown class"][0]
 
@@ -127,12 +127,12 @@ def test_coco_faults_are_counted_not_fatal(tmp_path):
         ("[]", "expected"),
         ('{"images": [', "ends too early"),
         ('{"images": [{"id": 1, "file_na', "broken, cut off"),
-        ('{"annotations": []}', "lists no pictures"),
+        ('{"annotations": []}', "lists no images"),
         ('{"images": [{"id": 1}]}', "without id or file_name"),
         ('{"images": [{"id": 1, "file_name": "a.jpg"}]}', "declares no classes"),
         (
             '{"categories": [{"id": 1}], "images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}]}',
-            "two pictures have the id 1",
+            "two images have the id 1",
         ),
     ],
 )
@@ -196,27 +196,27 @@ def test_voc_pixels_count_from_one_only_where_voc_says_so(tmp_path):
     assert zero.boxes.tolist() == [[0, 0, 80, 60]]  # never -1 by our own doing
 
 
-def test_voc_splits_difficult_and_pictures_without_objects(tmp_path):
+def test_voc_splits_difficult_and_images_without_objects(tmp_path):
     folder = voc(
         tmp_path,
         {"a": [("cat", 1, 2, 30, 40, 1), ("dog", 1, 2, 30, 40, 0)], "b": [], "c": [("bird", 5, 5, 9, 9, 0)]},
         splits={"train": ["a", "b", "d"], "val": ["c"], "cat_train": ["a  1", "b -1"]},
     )
-    picture(folder / "JPEGImages" / "d.png")  # listed, no XML: nothing in it; and not even a .jpg
+    make_image(folder / "JPEGImages" / "d.png")  # listed, no XML: nothing in it; and not even a .jpg
     data, val = open_pair(folder)
     assert data.class_names == val.class_names == ("bird", "cat", "dog")
-    assert [len(data.picture(i).boxes) for i in range(3)] == [2, 0, 0]
+    assert [len(data.image(i).boxes) for i in range(3)] == [2, 0, 0]
     assert data.path(2).endswith("d.png")
-    assert data.picture(0).flags.tolist() == [DIFFICULT, 0] and data.class_counts().tolist() == [0, 0, 1]
+    assert data.image(0).flags.tolist() == [DIFFICULT, 0] and data.class_counts().tolist() == [0, 0, 1]
     assert recognise(folder).splits == ("train", "val")
-    assert len(open_data(folder, "all")) == 3  # every annotated picture
+    assert len(open_data(folder, "all")) == 3  # every annotated image
 
 
 def test_voc_odd_files_are_counted(tmp_path):
     folder = voc(tmp_path, {"a": [("cat", 1, 2, 30, 40, 0)], "b": [("cat", "x", 2, 30, 40, 0)]})
     (folder / "Annotations" / "c.xml").write_text("<annotation><object>")
     voc_xml(folder / "Annotations" / "d.xml", [("cat", 1, 1, 9, 9, 0)], filename="other name.jpg")
-    picture(folder / "JPEGImages" / "other name.jpg")
+    make_image(folder / "JPEGImages" / "other name.jpg")
     data = open_data(folder)
     assert data.faults["bad line"] == 2 and len(data) == 4
     assert data.path(3).endswith("other name.jpg")
@@ -237,13 +237,13 @@ def test_yolo_boxes_outlines_scores_and_splits(tmp_path):
     train, val = open_pair(file)
     scale = np.array([width, height, width, height])
     want = np.array([[0.25, 0.25, 0.75, 0.75], [0, 0, 0.5, 1], [0.1, 0.1, 0.4, 0.6]]) * scale
-    assert np.abs(train.picture(0).boxes - want).max() < 1e-4
-    assert train.picture(0).scores.tolist() == [1, 0.75, 1] and train.picture(0).labels.tolist() == [0, 1, 1]
-    assert train.picture(1).boxes.shape == (0, 4) and train.sizes.tolist() == [[height, width]] * 2
+    assert np.abs(train.image(0).boxes - want).max() < 1e-4
+    assert train.image(0).scores.tolist() == [1, 0.75, 1] and train.image(0).labels.tolist() == [0, 1, 1]
+    assert train.image(1).boxes.shape == (0, 4) and train.sizes.tolist() == [[height, width]] * 2
     assert len(val) == 1 and recognise(tmp_path).format == "yolo"
 
 
-def test_yolo_faults_and_other_ways_to_name_pictures(tmp_path):
+def test_yolo_faults_and_other_ways_to_name_images(tmp_path):
     file = yolo(
         tmp_path,
         {"train": {"a": ["0 0.5 0.5", "7 .5 .5 .1 .1", "0.5 .5 .5 .1 .1", "0 .5 .5 .1 .1", ""]}},
@@ -257,7 +257,7 @@ def test_yolo_faults_and_other_ways_to_name_pictures(tmp_path):
 
 
 def test_yolo_folder_with_classes_txt_as_labelimg_writes_it(tmp_path):
-    picture(tmp_path / "a.png")
+    make_image(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("1 .5 .5 .2 .2\n")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     data = open_data(tmp_path)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from data_sets import coco, picture
+from data_sets import coco, make_image
 
 from detection.data.dataset import CROWD, IGNORE, build, concatenate
 from detection.data.open import open_data
@@ -13,14 +13,14 @@ CLASSES = ["cat", "dog", "bus"]
 
 
 def _teacher(*boxes, names=CLASSES, paths=("teacher/1.jpg",), sizes=None):
-    """boxes: (picture, label, score, xyxy)"""
+    """boxes: (image, label, score, xyxy)"""
     columns = list(zip(*boxes)) if boxes else [(), (), (), ()]
     return build(names, paths, columns[0], columns[3], columns[1], scores=columns[2], sizes=sizes, origin="teacher")
 
 
-def test_a_teacher_fills_unlabelled_pictures_and_marks_what_it_is_unsure_of(tmp_path):
-    picture(tmp_path / "a" / "1.png")
-    picture(tmp_path / "2.png")
+def test_a_teacher_fills_unlabelled_images_and_marks_what_it_is_unsure_of(tmp_path):
+    make_image(tmp_path / "a" / "1.png")
+    make_image(tmp_path / "2.png")
     data = unlabelled(tmp_path, CLASSES)
     assert len(data) == 2 and data.unknown.all() and data.num_boxes == 0
     teacher = _teacher(
@@ -28,7 +28,7 @@ def test_a_teacher_fills_unlabelled_pictures_and_marks_what_it_is_unsure_of(tmp_
     )
     filled = add_soft_labels(data, teacher)
     index = [path.endswith("1.png") for path in filled.paths].index(True)
-    seen, unseen = filled.picture(index), filled.picture(1 - index)
+    seen, unseen = filled.image(index), filled.image(1 - index)
     assert seen.labels.tolist() == [0, -1] and seen.flags.tolist() == [0, IGNORE]
     assert seen.scores.tolist() == pytest.approx([0.9, 1.0])
     assert seen.unknown.tolist() == [False, False, True]  # the teacher knows no buses
@@ -46,7 +46,7 @@ def test_real_labels_win():
     )
     filled = add_soft_labels(data, teacher)
     assert filled.labels.tolist() == [0, 1, 2] and filled.scores.tolist() == pytest.approx([1, 1, 0.8])
-    assert not filled.picture(0).unknown.any()
+    assert not filled.image(0).unknown.any()
     assert add_soft_labels(data, teacher, fill_annotated=True).labels.tolist() == [0, 1, 0, 2]
 
 
@@ -57,37 +57,37 @@ def test_boxes_follow_the_size_of_our_copy():
 
 
 def test_soft_labels_come_from_a_coco_file_and_join_with_real_ones(tmp_path):
-    file = coco(tmp_path, [(1, 1, [0, 0, 5, 5], {"score": 0.75})], pictures=1)
+    file = coco(tmp_path, [(1, 1, [0, 0, 5, 5], {"score": 0.75})], number=1)
     data = build(["cat", "bus"], ["elsewhere/1.png"], [], [], [], unknown_classes=["cat"])
     filled = add_soft_labels(data, open_data(file))
-    assert filled.scores.tolist() == [0.75] and filled.unknown_classes == ("cat",)  # of pictures not seen, if any
-    assert not filled.picture(0).unknown.any()
+    assert filled.scores.tolist() == [0.75] and filled.unknown_classes == ("cat",)  # of images not seen, if any
+    assert not filled.image(0).unknown.any()
     both = concatenate(filled, build(["bus"], ["9.png"], [0], [[0, 0, 5, 5]], [0]))
-    assert [both.picture(i).unknown.tolist() for i in range(2)] == [[False, False], [True, False]]
+    assert [both.image(i).unknown.tolist() for i in range(2)] == [[False, False], [True, False]]
     assert np.array_equal(both.starts, [0, 1, 2])
 
 
 def test_what_cannot_be_matched_is_one_clear_line(tmp_path):
     data = build(CLASSES, ["1.jpg"], [], [], [], unknown_classes=CLASSES, origin="ours")
-    with pytest.raises(BadDataError, match="teacher: none of its pictures is in ours"):
+    with pytest.raises(BadDataError, match="teacher: none of its images is in ours"):
         add_soft_labels(data, _teacher(paths=("other.jpg",)))
-    with pytest.raises(BadDataError, match="two of its pictures have the same file name"):
+    with pytest.raises(BadDataError, match="two of its images have the same file name"):
         add_soft_labels(data, _teacher(paths=("a/1.jpg", "b/1.jpg")))
-    with pytest.raises(BadDataError, match="no pictures in it"):
+    with pytest.raises(BadDataError, match="no images in it"):
         unlabelled(tmp_path, CLASSES)
 
 
 def test_what_is_unknown_stays_right_behind_many_teachers_and_many_data_sets():
-    """Each teacher has seen one picture and knows one class; each data set annotates another class."""
+    """Each teacher has seen one image and knows one class; each data set annotates another class."""
     data = build(CLASSES, [f"{i}.jpg" for i in range(10)], [], [], [], unknown_classes=CLASSES)
     for i in range(10):
         data = add_soft_labels(
             data, _teacher((0, 0, 0.9, [0, 0, 9, 9]), names=CLASSES[i % 3 :][:1], paths=[f"{i}.jpg"])
         )
     for i in range(10):
-        assert data.picture(i).unknown.tolist() == [number != i % 3 for number in range(3)]
-    assert len(data.unknown) == 11, "a teacher adds rows for the pictures that it has seen, and does not double them"
+        assert data.image(i).unknown.tolist() == [number != i % 3 for number in range(3)]
+    assert len(data.unknown) == 11, "a teacher adds rows for the images that it has seen, and does not double them"
 
     parts = [build(CLASSES, [f"{i}.jpg"], [], [], [], unknown_classes=[CLASSES[i % 3]]) for i in range(300)]
     joined = concatenate(*parts)
-    assert all(joined.picture(i).unknown.tolist() == [n == i % 3 for n in range(3)] for i in range(300))
+    assert all(joined.image(i).unknown.tolist() == [n == i % 3 for n in range(3)] for i in range(300))

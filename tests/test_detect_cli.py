@@ -21,7 +21,7 @@ NAMES = ("person", "dog")
 
 
 class FakeDetector:
-    """Finds a dog that covers the middle of every picture, sure of itself as far as the picture is bright."""
+    """Finds a dog that covers the middle of every image, sure of itself as far as the image is bright."""
 
     def __call__(self, image):
         height, width = image.shape[:2]
@@ -69,14 +69,14 @@ def drawn(folder="runs/detect"):
 # ---------------------------------------------------------------- results
 
 
-def test_a_picture_is_drawn_and_told(detect):
+def test_a_image_is_drawn_and_told(detect):
     save("a.jpg", 200)
     code, out, err = detect("a.jpg", "--output", "drawn")
     assert code == 0 and err == ""
     first, line, last = out.splitlines()
     assert first == "fake weights with no runtime on cpu, float32, 1 thread"
     assert line == "a.jpg: dog 0.78"
-    assert last.startswith("1 picture, 1 object in") and last.endswith("drawn in drawn")
+    assert last.startswith("1 image, 1 object in") and last.endswith("drawn in drawn")
     image = cv2.imread("drawn/a.jpg")
     assert image.shape == (30, 40, 3) and np.abs(image.astype(int) - 200).max() > 50
 
@@ -152,17 +152,17 @@ def test_subfolders_keep_their_place_and_a_second_run_its_names(detect):
 # ---------------------------------------------------------------- what is wrong
 
 
-def test_a_bad_picture_in_a_folder_is_reported_and_the_rest_go_on(detect):
+def test_a_bad_image_in_a_folder_is_reported_and_the_rest_go_on(detect):
     save("in/a.jpg"), save("in/c.jpg")
-    Path("in/b.jpg").write_text("no picture")
+    Path("in/b.jpg").write_text("no image")
     code, out, err = detect("in", "--json", "boxes.json")
     assert code == 0
-    assert err == "warning: in/b.jpg: is no picture but a text file\n"
-    assert "2 pictures, 2 objects, 1 that could not be read left out" in out
+    assert err == "warning: in/b.jpg: is no image but a text file\n"
+    assert "2 images, 2 objects, 1 that could not be read left out" in out
     assert [one["image_id"] for one in json.loads(Path("boxes.json").read_text())] == [1, 3]
 
 
-def test_a_bad_picture_named_itself_is_exit_code_2_after_the_rest(detect):
+def test_a_bad_image_named_itself_is_exit_code_2_after_the_rest(detect):
     save("a.jpg")
     Path("b.jpg").write_bytes(b"")
     code, out, err = detect("b.jpg", "a.jpg")
@@ -175,10 +175,10 @@ def test_a_bad_picture_named_itself_is_exit_code_2_after_the_rest(detect):
     assert code == 2 and err == "error: b.jpg: is empty (0 bytes): fetch it again\n"
 
 
-def test_a_folder_of_bad_pictures_is_exit_code_2(detect):
+def test_a_folder_of_bad_images_is_exit_code_2(detect):
     for name in ("in/a.jpg", "in/b.mp4"):
         Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text("no picture")
+        Path(name).write_text("no image")
     code, _, err = detect("in")
     assert (
         code == 2 and err.splitlines()[-1] == "error: none of the 2 files could be read" and len(err.splitlines()) == 3
@@ -260,7 +260,7 @@ def test_the_command_and_python_see_the_same(shared, weights, tmp_path):
     assert [{key: one[key] for key in expected[0]} for one in told] == expected
 
 
-def test_broken_pictures_leave_one_line_on_stderr(shared, weights, tmp_path):
+def test_broken_images_leave_one_line_on_stderr(shared, weights, tmp_path):
     for name, part in (("cut.jpg", slice(30_000)), ("cut.png", slice(30_000))):
         image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
         (tmp_path / name).write_bytes(cv2.imencode(Path(name).suffix, image)[1].tobytes()[part])

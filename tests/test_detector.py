@@ -1,14 +1,14 @@
-"""The Detector: one door, the same boxes whatever way a picture comes in."""
+"""The Detector: one door, the same boxes whatever way an image comes in."""
 
 import threading
 
 import cv2
 import numpy as np
 import pytest
-from oracle import pictures
+from oracle import some_images
 
 from detection import Detector
-from detection.errors import BadPictureError, MobileSSDError
+from detection.errors import BadImageError, MobileSSDError
 from detection.weights.card import Card
 from detection.weights.names import spec_for
 
@@ -57,13 +57,13 @@ def test_the_wrong_colour_order_changes_scores(detector, photos):
 
 def test_torch_and_openvino_find_the_same(shared, photos):
     weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
-    files = pictures(photos, 10)
+    files = some_images(photos, 10)
     results = [Detector(weights, "cpu", runtime, threads=2)(files) for runtime in ("torch", "openvino")]
     assert all(same(a, b) for a, b in zip(*results))
 
 
 def test_eight_threads_at_once_get_what_one_gets(detector, photos):
-    files = pictures(photos, 8)
+    files = some_images(photos, 8)
     alone = [detector(file) for file in files]
     found = [None] * len(files)
 
@@ -85,8 +85,8 @@ def test_classes_can_be_chosen_and_an_unknown_one_offers_the_nearest(shared, pho
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), 7])
-def test_what_is_no_picture_is_told_in_one_line(detector, wrong):
-    with pytest.raises(BadPictureError, match="a picture is a path or a uint8 array"):
+def test_what_is_no_image_is_told_in_one_line(detector, wrong):
+    with pytest.raises(BadImageError, match="an image is a path or a uint8 array"):
         detector([wrong])
 
 

@@ -1,4 +1,4 @@
-"""What is drawn on a picture: a copy with boxes and labels that stay inside it and can be read."""
+"""What is drawn on an image: a copy with boxes and labels that stay inside it and can be read."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def found(*boxes, ids=None, scores=None, names=NAMES, size=(120, 160)):
     )
 
 
-def test_the_picture_given_stays_as_it_was_and_a_new_one_comes_back():
+def test_the_image_given_stays_as_it_was_and_a_new_one_comes_back():
     image = np.full((120, 160, 3), 80, np.uint8)
     image.setflags(write=False)
     drawn = draw_detections(image, found((20, 40, 90, 100)))
@@ -72,7 +72,7 @@ def test_labels_of_neighbours_do_not_cover_each_other():
     assert all(shown > 0.5 * whole for shown, whole in zip(areas, alone))
 
 
-def test_the_line_grows_with_the_picture():
+def test_the_line_grows_with_the_image():
     def line(height, width):
         box = (width * 0.2, height * 0.2, width * 0.8, height * 0.8)
         drawn = draw_detections(np.zeros((height, width, 3), np.uint8), found(box), labels=False)
@@ -119,7 +119,7 @@ numbers = st.one_of(st.floats(-300, 300), st.sampled_from([float("nan"), float("
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 120), st.integers(1, 120), st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=6))
-def test_no_box_and_no_picture_is_too_odd_to_draw(height, width, boxes):
+def test_no_box_and_no_image_is_too_odd_to_draw(height, width, boxes):
     image = np.full((height, width, 3), 7, np.uint8)
     drawn = draw_detections(image, found(*boxes, scores=[0.5] * len(boxes), ids=[1] * len(boxes)))
     assert drawn.shape == image.shape

@@ -184,7 +184,7 @@ def test_matches_and_ap_equal_pycocotools_to_the_bit(seed, classes, objects, cro
             np.testing.assert_allclose(ap, run.eval["precision"][:, :, k, 0, 2].mean(1), rtol=1e-13)
 
 
-def test_only_a_hundred_detections_of_a_class_in_a_picture_count():
+def test_only_a_hundred_detections_of_a_class_in_a_image_count():
     truth, _ = made_up(1, images=1, classes=1, objects=1, crowds=0)
     worse = np.repeat(truth.boxes + [300, 300, 0, 0], 100, 0)
     boxes, scores = np.concatenate([worse, truth.boxes]), np.append(np.full(100, 0.9), 0.1)
@@ -248,7 +248,7 @@ def test_the_command_writes_the_stable_json(tmp_path, shared, capsys):
     for words in (
         "0.505",
         "split val2014_100",
-        "100 pictures",
+        "100 images",
         "score floor 0.00",
         "NMS IoU unknown",
         "maxDets 1/10/100",

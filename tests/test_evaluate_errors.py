@@ -22,7 +22,7 @@ A, B = 0, 1
 
 
 def scene(*objects, crowd=()):
-    """One picture of 200 x 200 with (category, box) objects; categories A and B."""
+    """One image of 200 x 200 with (category, box) objects; categories A and B."""
     boxes = np.array([box for _, box in objects], np.float64).reshape(-1, 4)
     return GroundTruth(
         path="scene.json",
@@ -40,7 +40,7 @@ def scene(*objects, crowd=()):
 
 
 def found(*detections):
-    """(category, box, score) detections in that picture."""
+    """(category, box, score) detections in that image."""
     return Results(
         np.zeros(len(detections), np.int64),
         np.array([one[0] for one in detections], np.int64),
@@ -89,7 +89,7 @@ def test_background_where_nothing_is():
     check(scene((A, OBJECT)), found((A, FAR, 0.9), (A, OBJECT, 0.8)), 0.5, background=(1, 0.5))
 
 
-def test_background_in_a_picture_without_objects():
+def test_background_in_a_image_without_objects():
     split = split_errors(scene(), found((A, FAR, 0.9)))
     assert split.counts["background"] == 1 and np.isnan(split.AP50)
 
@@ -137,7 +137,7 @@ def test_the_base_is_cocos_ap50_and_every_false_alarm_has_one_kind(seed):
     assert all(split.lost[kind] >= -1e-12 for kind in ("both", "duplicate", "background", "missed"))
 
 
-def test_five_thousand_pictures_take_seconds():
+def test_five_thousand_images_take_seconds():
     """Half a million detections: bounded so loosely that a busy machine passes."""
     import time
 
@@ -158,7 +158,7 @@ def test_bootstrap_sees_a_real_difference_and_none_where_there_is_none():
     assert all(one.significant and one.low < one.difference < one.high and one.a_better == 1 for one in better)
 
 
-def test_bootstrap_weighs_a_picture_drawn_twice_like_two_pictures():
+def test_bootstrap_weighs_a_image_drawn_twice_like_two_images():
     truth, results = made_up(5, images=2)
     results = replace(
         results, scores=results.scores + np.linspace(0, 0.01, len(results))

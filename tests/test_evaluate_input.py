@@ -36,13 +36,13 @@ def write(folder, content, name="file.json"):
 BAD_TRUTH = {
     "empty": ("", "not JSON: the file is empty"),
     "cut short": ('{"images": [{"id": 1}, {"i', "not JSON: .* line 1, column"),
-    "a picture": (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x93", "not JSON: not a text file"),
+    "an image": (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x93", "not JSON: not a text file"),
     "no object": ("3", "needs an object with images, annotations, categories"),
     "a list": ([FOUND], "a list .results."),
     "nothing in it": ({}, "missing images, annotations, categories"),
     "one key missing": (without(coco(), "categories"), "missing categories$"),
     "no list": (coco(images={}), "images must be a list"),
-    "no pictures": (coco(images=[]), "its images list is empty"),
+    "no images": (coco(images=[]), "its images list is empty"),
     "nameless category": (coco(categories=[{"id": 3}]), r"categories without name \(1 of 1"),
     "a row that is no object": (coco(annotations=[5]), r"annotations\[0\] is no object"),
     "keys of rows": (
@@ -53,7 +53,7 @@ BAD_TRUTH = {
         coco(annotations=[{"id": 1, "image_id": 7, "caption": "a cat"}]),
         r"annotations without category_id .*, bbox ",
     ),
-    "unknown picture": (coco(annotations=[{**OBJECT, "image_id": 8}]), "1 annotations with an unknown image_id: 8"),
+    "unknown image": (coco(annotations=[{**OBJECT, "image_id": 8}]), "1 annotations with an unknown image_id: 8"),
     "unknown category": (coco(annotations=[{**OBJECT, "category_id": 1}]), "with an unknown category_id: 1"),
     "id of no kind": (coco(annotations=[{**OBJECT, "image_id": [7]}]), r"unknown image_id: \[7\]"),
     "two with one id": (coco(images=[IMAGE, IMAGE]), "two images with the id 7"),
@@ -82,7 +82,7 @@ BAD_RESULTS = {
     "cut short": ('[{"image_id": 7, "cat', "not JSON"),
     "ground truth": (coco(), "an object; .*give that with --annotations"),
     "a number": ("1", "needs a list of detections"),
-    "unknown picture": ([FOUND, {**FOUND, "image_id": 99}], "1 results with an unknown image_id: 99"),
+    "unknown image": ([FOUND, {**FOUND, "image_id": 99}], "1 results with an unknown image_id: 99"),
     "unknown category": ([{**FOUND, "category_id": c} for c in range(10, 19)], "9 results .*: 10, 11, 12, 13, 14, ..."),
     "missing keys": ([without(FOUND, "score", "bbox")], r"results without bbox .*, score "),
     "score of text": ([{**FOUND, "score": "high"}], r"results\[0\] has score 'high'"),
@@ -142,7 +142,7 @@ def test_no_results_are_results(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "annotations, pictures",
+    "annotations, images",
     [
         ("annotations/instances_val2017.json", "val2017"),
         ("annotations/instances_val2017.json", "images/val2017"),
@@ -151,31 +151,31 @@ def test_no_results_are_results(tmp_path, capsys):
         ("valid/_annotations.coco.json", "valid"),
     ],
 )
-def test_annotations_and_pictures_are_found_in_a_coco_folder(tmp_path, annotations, pictures):
+def test_annotations_and_images_are_found_in_a_coco_folder(tmp_path, annotations, images):
     write(tmp_path, coco(), annotations)
-    write(tmp_path, b"", f"{pictures}/a.jpg")
+    write(tmp_path, b"", f"{images}/a.jpg")
     truth = read_truth(tmp_path)
     assert truth.path == str(tmp_path / annotations)
-    assert find_images(truth) == tmp_path / pictures
+    assert find_images(truth) == tmp_path / images
 
 
-def test_pictures_that_are_not_there_are_asked_for(tmp_path):
+def test_images_that_are_not_there_are_asked_for(tmp_path):
     truth = read_truth(write(tmp_path, coco()))
     with pytest.raises(BadDataError, match="say where they are with --images"):
         find_images(truth)
-    with pytest.raises(BadDataError, match="no such folder of pictures"):
+    with pytest.raises(BadDataError, match="no such folder of images"):
         find_images(truth, tmp_path / "none")
 
 
 @pytest.mark.parametrize("text", ["[8, 7]", '{"what": "ours", "a": [7], "b": [8]}', "7\n8\n", "7, 8"])
-def test_only_some_pictures(tmp_path, capsys, text):
+def test_only_some_images(tmp_path, capsys, text):
     many = coco(images=[IMAGE, {**IMAGE, "id": 8}, {**IMAGE, "id": 9}])
     truth, ids, out = write(tmp_path, many, "truth.json"), write(tmp_path, text, "ids.txt"), tmp_path / "o.json"
     arguments = ["eval", "--annotations", str(truth), "--self-test", "--image-ids", str(ids), "--json", str(out)]
     assert main(arguments) == 0
     assert json.loads(out.read_text())["images"] == 2
     write(tmp_path, "[8, 1, 2]", "ids.txt")
-    assert main(arguments) == 2  # picture 8 has no object, so there is nothing to test
+    assert main(arguments) == 2  # image 8 has no object, so there is nothing to test
     assert "2 of its 3 ids are not in" in capsys.readouterr().err
     write(tmp_path, "[1, 2]", "ids.txt")
     assert main(arguments) == 2

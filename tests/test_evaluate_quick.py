@@ -13,7 +13,7 @@ pytest.importorskip("pycocotools", reason="needs pycocotools")
 
 def a_data_set(seed, images=7, classes=3, objects=14, detections=120):
     """Ground truth and results as pycocotools' dictionaries: crowds, equal scores, more than 100 of a class, boxes
-    without area, pairs that overlap by exactly a threshold, pictures with only one side."""
+    without area, pairs that overlap by exactly a threshold, images with only one side."""
     rng = np.random.default_rng(seed)
 
     def row(number, **more):

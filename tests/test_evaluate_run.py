@@ -1,4 +1,4 @@
-"""A detector over a data set: classes matched by name and id, bad pictures reported, leaks and floors warned of."""
+"""A detector over a data set: classes matched by name and id, bad images reported, leaks and floors warned of."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ NAMES, IDS = ("person", "unused 2", "dog"), (1, 2, 18)
 
 
 class Fake:
-    """A detector that knows the truth: each picture has a size of its own, by which it is recognised."""
+    """A detector that knows the truth: each image has a size of its own, by which it is recognised."""
 
     def __init__(self, truth, score=0.01):
         self.truth, self.batches = truth, []
@@ -56,7 +56,7 @@ class Fake:
 
 @pytest.fixture
 def data(tmp_path):
-    """Five pictures with a person and a dog each, in COCO's layout."""
+    """Five images with a person and a dog each, in COCO's layout."""
     images, annotations = [], []
     for n in range(5):
         name, (height, width) = f"{n}.png", (30 + n, 40)
@@ -123,7 +123,7 @@ def test_nothing_in_common_is_an_error():
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
-def test_every_picture_is_detected_once_whatever_the_batch(data, batch):
+def test_every_image_is_detected_once_whatever_the_batch(data, batch):
     truth = read_truth(data)
     detector = Fake(truth)
     categories = match_categories(NAMES, IDS, truth)
@@ -134,22 +134,22 @@ def test_every_picture_is_detected_once_whatever_the_batch(data, batch):
     assert not report.unreadable and report.seconds > report.network_seconds
 
 
-def test_bad_pictures_count_as_without_detections_and_the_rest_goes_on(data, fake, capsys, tmp_path):
+def test_bad_images_count_as_without_detections_and_the_rest_goes_on(data, fake, capsys, tmp_path):
     (data / "val2017/1.png").unlink()
     whole = (data / "val2017/3.png").read_bytes()
     (data / "val2017/3.png").write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "o.json"
     assert main(["eval", "--annotations", str(data), "--json", str(out)]) == 0
     complaints = capsys.readouterr().err
-    assert "1.png" in complaints and "3.png" in complaints and "2 of 5 pictures count as without" in complaints
+    assert "1.png" in complaints and "3.png" in complaints and "2 of 5 images count as without" in complaints
     numbers = json.loads(out.read_text())
     assert numbers["images"] == 5 and 0.5 < numbers["AP"] < 0.7 and numbers["protocol"]["unreadable_images"] == 2
 
 
-def test_all_pictures_missing_is_an_error(data, fake, capsys, tmp_path):
+def test_all_images_missing_is_an_error(data, fake, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert main(["eval", "--annotations", str(data), "--images", str(tmp_path / "empty")]) == 2
-    assert "none of the 5 pictures can be read; the first: " in capsys.readouterr().err
+    assert "none of the 5 images can be read; the first: " in capsys.readouterr().err
 
 
 def test_classes_that_the_data_do_not_annotate_are_dropped(data):
@@ -175,7 +175,7 @@ def test_classes_that_the_model_lacks_are_missed(data, fake, capsys):
 def test_the_protocol_stands_beside_the_number(data, fake, capsys):
     assert main(["eval", "--annotations", str(data)]) == 0
     printed = capsys.readouterr().out
-    for words in ("split val2017", "5 pictures", "score floor 0.01", "NMS IoU 0.6", "100 boxes a picture", "fake"):
+    for words in ("split val2017", "5 images", "score floor 0.01", "NMS IoU 0.6", "100 boxes an image", "fake"):
         assert words in printed
 
 
@@ -185,17 +185,17 @@ def test_a_high_score_floor_is_warned_of(data, fake, capsys):
     assert "warning: the score floor 0.3 is above 0.05" in capsys.readouterr().err
 
 
-def test_pictures_that_were_trained_on_are_warned_of(data, fake, capsys):
+def test_images_that_were_trained_on_are_warned_of(data, fake, capsys):
     fake.card.training_images = (sha256_of(data / "val2017/2.png"), "0" * 64)
     assert main(["eval", "--annotations", str(data)]) == 0
-    assert "the model was trained on 1 of the 5 scored pictures" in capsys.readouterr().err
+    assert "the model was trained on 1 of the 5 scored images" in capsys.readouterr().err
 
 
 def test_sizes_that_contradict_the_annotations_are_warned_of(data, fake, capsys):
     path = data / "annotations/instances_val2017.json"
     path.write_text(path.read_text().replace('"width": 40', '"width": 80', 1))
     assert main(["eval", "--annotations", str(data)]) == 0
-    assert "1 pictures have another size than the annotations say, as 0.png" in capsys.readouterr().err
+    assert "1 images have another size than the annotations say, as 0.png" in capsys.readouterr().err
 
 
 def test_saved_results_score_the_same(data, fake, tmp_path):
@@ -232,7 +232,7 @@ def test_neither_torch_nor_matplotlib_is_imported(data, tmp_path):
 
 
 def test_eval_measures_what_the_detector_detects(shared, tmp_path):
-    """The same boxes from the command, in batches, and from Python, picture by picture."""
+    """The same boxes from the command, in batches, and from Python, image by image."""
     pytest.importorskip("torch")
     from detection.detector import Detector
 

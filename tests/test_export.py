@@ -8,7 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from oracle import pictures, rgb
+from oracle import rgb, some_images
 from random_networks import random_network
 
 from detection import Detector
@@ -88,11 +88,11 @@ def test_an_untrained_network_whose_scores_are_all_alike_is_written(tmp_path, na
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_pictures_of_odd_sizes_give_the_same_detections(small, exported, form):
+def test_images_of_odd_sizes_give_the_same_detections(small, exported, form):
     ours = Detector(exported[form == "openvino"], threads=1, score=0.05)
     theirs = Detector(small, "cpu", "torch", threads=1, score=0.05)
-    for picture in comparing.sample_pictures(None):
-        wanted, found = theirs(picture), ours(picture)
+    for image in comparing.sample_images(None):
+        wanted, found = theirs(image), ours(image)
         assert comparing.match(wanted, found)[:2] == (len(wanted), 0) and len(wanted) > 5
 
 
@@ -102,19 +102,19 @@ def test_nms_in_the_graph_is_our_post_processing(exported):
     session = onnxruntime.InferenceSession(exported[0])
     assert [o.name for o in session.get_outputs()] == ["boxes", "scores", "classes", "count", "encodings", "logits"]
     detector = Detector(exported[0], runtime="onnxruntime")  # its threshold is the card's: 0.4
-    samples = comparing.sample_pictures(None, 3)
+    samples = comparing.sample_images(None, 3)
     boxes, scores, classes, count = session.run(None, {"pictures": detector.prepare(samples)})[:4]
-    for k, picture in enumerate(samples):
-        found, n = detector(picture), int(count[k])
-        size = np.array([picture.shape[1], picture.shape[0]] * 2)
+    for k, image in enumerate(samples):
+        found, n = detector(image), int(count[k])
+        size = np.array([image.shape[1], image.shape[0]] * 2)
         assert n == len(found) and scores[k, n:].max(initial=0) == 0 and (classes[k, n:] == -1).all()
         assert np.allclose(scores[k, :n], found.scores, atol=1e-6) and (classes[k, :n] == found.class_ids).all()
         assert np.allclose(boxes[k, :n] * size, found.boxes, atol=1e-3)
 
 
 def test_exported_files_run_from_the_path_alone_without_torch_or_onnx(exported, tmp_path):
-    picture = tmp_path / "picture.png"
-    cv2.imwrite(str(picture), comparing.sample_pictures(None, 1)[0])
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), comparing.sample_images(None, 1)[0])
     code = (
         "import sys\n"
         "from detection import Detector\n"
@@ -123,7 +123,7 @@ def test_exported_files_run_from_the_path_alone_without_torch_or_onnx(exported, 
         "assert 'torch' not in sys.modules and 'onnx' not in sys.modules, 'imported'\n"
         "assert 'openvino_telemetry' not in sys.modules, 'telemetry'\n"
     )
-    command = [sys.executable, "-c", code, *map(str, (exported[0], exported[0], exported[1])), str(picture)]
+    command = [sys.executable, "-c", code, *map(str, (exported[0], exported[0], exported[1])), str(image)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -159,9 +159,9 @@ def test_a_file_that_differs_is_not_written_and_an_older_one_stays(small, tmp_pa
 def test_the_command_compares_ap_where_there_is_ground_truth(small, tmp_path, capsys):
     folder = tmp_path / "images"
     folder.mkdir()
-    drawn = comparing.sample_pictures(None, 4)
-    for k, picture in enumerate(drawn):
-        cv2.imwrite(str(folder / f"{k}.png"), picture)
+    drawn = comparing.sample_images(None, 4)
+    for k, image in enumerate(drawn):
+        cv2.imwrite(str(folder / f"{k}.png"), image)
     images = [
         {"id": k, "file_name": f"{k}.png", "height": p.shape[0], "width": p.shape[1]} for k, p in enumerate(drawn)
     ]
@@ -183,7 +183,7 @@ def test_the_command_compares_ap_where_there_is_ground_truth(small, tmp_path, ca
     ]
     assert main([*command, "--threads", "1"]) == 0
     said = capsys.readouterr().out
-    assert "m.onnx: onnx, float32 weights" in said and "on 4 pictures" in said and "AP 1.0000, source 1.0000" in said
+    assert "m.onnx: onnx, float32 weights" in said and "on 4 images" in said and "AP 1.0000, source 1.0000" in said
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_the_command_compares_ap_where_there_is_ground_truth(small, tmp_path, ca
         (["W", "--output", "m.pb"], "which format?"),
         (["W", "--output", "m.onnx", "--format", "openvino"], "is called m.xml"),
         (["X", "--output", "m.onnx"], "an exported file already"),
-        (["W", "--output", "m.onnx", "--images", "EMPTY"], "holds no pictures|no picture|nothing"),
+        (["W", "--output", "m.onnx", "--images", "EMPTY"], "holds no images|no image|nothing"),
     ],
 )
 def test_wishes_that_cannot_be_are_one_line(small, exported, tmp_path, capsys, monkeypatch, arguments, words):
@@ -225,20 +225,20 @@ def test_a_damaged_openvino_file_is_one_line(exported, tmp_path, which):
 @pytest.mark.parametrize("form", [0, 1])
 def test_a_bundle_detects_by_itself_what_the_detector_detects(exported, tmp_path, form):
     assert main(["export", str(exported[form]), "--bundle", str(tmp_path / "bundle")]) == 0
-    picture = comparing.sample_pictures(None, 2)[1]
-    cv2.imwrite(str(tmp_path / "picture.png"), picture[..., ::-1])
+    image = comparing.sample_images(None, 2)[1]
+    cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
     code = "import detect, cv2, sys, json; found = detect.Detector()(cv2.imread(sys.argv[1]));"
     code += "print(json.dumps([(n, s, [float(v) for v in box]) for n, s, box in found]));"
     code += "assert 'torch' not in sys.modules and 'detection' not in sys.modules"
-    command = [sys.executable, "-c", code, str(tmp_path / "picture.png")]
+    command = [sys.executable, "-c", code, str(tmp_path / "image.png")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    wanted = Detector(exported[form], threads=1)(picture)
+    wanted = Detector(exported[form], threads=1)(image)
     assert [name for name, _, _ in found] == wanted.names and len(found) > 0
     assert np.allclose([s for _, s, _ in found], wanted.scores, atol=1e-4)
     assert np.allclose([b for _, _, b in found], wanted.boxes, atol=0.05)
-    script = [sys.executable, "detect.py", str(tmp_path / "picture.png"), "--output", str(tmp_path / "drawn.jpg")]
+    script = [sys.executable, "detect.py", str(tmp_path / "image.png"), "--output", str(tmp_path / "drawn.jpg")]
     assert subprocess.run(script, capture_output=True, cwd=tmp_path / "bundle").returncode == 0
     assert (tmp_path / "drawn.jpg").stat().st_size > 1000
 
@@ -252,7 +252,7 @@ def test_a_bundle_never_takes_the_place_of_other_files(exported, tmp_path):
 def test_a_published_detector_keeps_its_detections(shared, tmp_path):
     source = open_weights(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
     target = tmp_path / "v1.onnx"
-    report = export(source, Wish(target, "onnx"), pictures=shared / "data" / "photos", threads=2)
+    report = export(source, Wish(target, "onnx"), images=shared / "data" / "photos", threads=2)
     assert max(report.encodings, report.logits) < 1e-4 and report.unmatched == 0 and report.detections > 50
-    photo = pictures(shared / "data" / "photos", 1)[0]
+    photo = some_images(shared / "data" / "photos", 1)[0]
     assert Detector(target, runtime="onnxruntime")(rgb(photo)).names == Detector(source.source)(rgb(photo)).names

@@ -17,7 +17,7 @@ from detection.benchmark.candidates import candidates_of
 from detection.cli.main import main
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.export import mobile
-from detection.export.compare import match, sample_pictures
+from detection.export.compare import match, sample_images
 from detection.export.quantize import float_file
 from detection.export.write import Wish, export
 from detection.ssd.network import feature_maps
@@ -57,13 +57,13 @@ def test_a_tflite_file_says_the_same_and_runs_from_its_path_alone(small, tmp_pat
     assert "small.tflite: tflite, float32 weights" in capsys.readouterr().out
     ours, theirs = Detector(file, score=0.05), Detector(small, "cpu", "torch", threads=1, score=0.05)
     assert (ours.runtime.name, ours.card.name) == ("litert", "small")
-    for picture in sample_pictures(None, 3):
-        wanted, found = theirs(picture), ours(picture)
+    for image in sample_images(None, 3):
+        wanted, found = theirs(image), ours(image)
         assert match(wanted, found)[:2] == (len(wanted), 0) and len(wanted) > 5
     assert main(["info", str(file)]) == 0 and "97 x 131 pixels" in capsys.readouterr().out
     assert main(["export", str(file), "--bundle", str(tmp_path / "bundle")]) == 0
-    cv2.imwrite(str(tmp_path / "picture.png"), sample_pictures(None, 1)[0])
-    command = [sys.executable, "detect.py", str(tmp_path / "picture.png"), "--score", "0.05"]
+    cv2.imwrite(str(tmp_path / "image.png"), sample_images(None, 1)[0])
+    command = [sys.executable, "detect.py", str(tmp_path / "image.png"), "--score", "0.05"]
     done = subprocess.run(command, cwd=tmp_path / "bundle", capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count(" 0.") > 5, done.stderr
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oracle import litert_reference, pictures, rgb, sigmoid
+from oracle import litert_reference, rgb, sigmoid, some_images
 
 from detection.errors import BadWeightsError
 from detection.images.preprocess import stretch
@@ -45,12 +45,12 @@ def with_float_weights(source: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def raw(shared, fpnlite, tmp_path_factory):
-    """Ours and LiteRT's on 20 pictures, and LiteRT's on 4 with the weights in float32. Each (encodings, scores)."""
+    """Ours and LiteRT's on 20 images, and LiteRT's on 4 with the weights in float32. Each (encodings, scores)."""
     reference = litert_reference(shared).TFLiteSSD
     in_float = with_float_weights(fpnlite, tmp_path_factory.mktemp("fpn") / "float.tflite")
     as_it_is, in_float = reference(str(fpnlite)), reference(str(in_float))
     ssd, _ = import_tflite(fpnlite)
-    images = [stretch(rgb(p), (320, 320)) for p in pictures(shared / "data" / "coco_val500" / "images", 20)]
+    images = [stretch(rgb(p), (320, 320)) for p in some_images(shared / "data" / "coco_val500" / "images", 20)]
     with torch.no_grad():
         found = [Deployable(ssd)(torch.from_numpy(image)[None]) for image in images]
     ours = (

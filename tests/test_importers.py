@@ -15,7 +15,7 @@ from detection.weights.names import load
 
 @pytest.fixture(autouse=True)
 def _on_one_thread():
-    """On small pictures two threads that wait for each other are slower, by far where the machine is busy."""
+    """On small images two threads that wait for each other are slower, by far where the machine is busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

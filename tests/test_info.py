@@ -97,7 +97,7 @@ def test_input_may_be_of_any_shape(figures):
 def test_weights_that_are_not_in_the_cache_are_described_by_their_record(info):
     code, out, _ = info("ssdlite_mobilenet_v2.coco")
     assert code == 0 and "not in the cache" in out and "Apache-2.0, The TensorFlow Authors" in out
-    assert "AP 0.220 on COCO, TensorFlow's minival of 2014 (8,059 pictures)" in out
+    assert "AP 0.220 on COCO, TensorFlow's minival of 2014 (8,059 images)" in out
 
 
 def test_a_weights_file_shows_its_own_card(info, shared):

@@ -19,7 +19,7 @@ from detection.images.sources import Video
 from detection.live import app
 from detection.live.capture import Captured
 from detection.live.options import LiveOptions
-from detection.live.overlay import draw_tracked, put_status, stale_picture
+from detection.live.overlay import draw_tracked, put_status, stale_image
 from detection.live.pipeline import Engine, Feed, Pace, Result, Station, Timing, timed
 from detection.live.source_names import name_sources
 from detection.live.stats import Stats, percentile
@@ -164,12 +164,12 @@ def test_numbers_are_written_on_a_copy():
     drawn = draw_tracked(frame.image, FakeDetector()(frame.image))
     put_status(drawn, ["23.8 fps", "31 ms"])
     assert not frame.image.any() and drawn[:30, :60].any() and drawn.shape == (240, 320, 3)
-    stale = stale_picture(drawn, "no frame")
+    stale = stale_image(drawn, "no frame")
     assert np.ptp(stale[100:].astype(int), axis=2).max() == 0, "grey, so that nobody takes it for now"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 300), (300, 5), (20, 30)])
-def test_numbers_leave_out_pictures_too_small_for_them(size):
+def test_numbers_leave_out_images_too_small_for_them(size):
     put_status(np.zeros((*size, 3), np.uint8), ["24.0 fps  31 ms"] * 9)
 
 

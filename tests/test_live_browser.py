@@ -19,7 +19,7 @@ if not find_chromium():
 
 
 class TwoThings(FakeDetector):
-    """A dog of 0.9 at the left and a cat of 0.5 at the right of every picture."""
+    """A dog of 0.9 at the left and a cat of 0.5 at the right of every image."""
 
     def __call__(self, image):
         height, width = image.shape[:2]
@@ -107,25 +107,25 @@ def test_counts_over_time_follow_the_slider(tab):
 def test_labels_can_be_left_out(tab):
     tab.js("mobilessd.tiles[0].hold(true)")
     tab.js("new Promise(done => setTimeout(done, 300))")
-    pictures = {tab.js("mobilessd.tiles[0].canvas.toDataURL()")}
+    images = {tab.js("mobilessd.tiles[0].canvas.toDataURL()")}
     for switch in ("scores", "labels", "boxes"):
         tab.js(f"document.getElementById('{switch}').click()")
-        pictures.add(tab.js("mobilessd.tiles[0].canvas.toDataURL()"))
-    assert len(pictures) == 4
+        images.add(tab.js("mobilessd.tiles[0].canvas.toDataURL()"))
+    assert len(images) == 4
 
 
-def test_a_snapshot_is_the_picture_and_its_boxes_as_coco(tab, tmp_path):
+def test_a_snapshot_is_the_image_and_its_boxes_as_coco(tab, tmp_path):
     tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     slide(tab, 0.6)
     tab.js("document.querySelector('[data-do=snapshot]').click()")
     wait_until(lambda: len(list(tmp_path.glob("front-*[gn]"))) == 2, 10, "two files")
     time.sleep(0.2)
-    picture, text = sorted(tmp_path.iterdir())
-    assert read_image(picture).shape == (240, 320, 3)
+    image, text = sorted(tmp_path.iterdir())
+    assert read_image(image).shape == (240, 320, 3)
     data = json.loads(text.read_text())
     assert data["images"][0] | {"date_captured": ""} == {
         "id": 1,
-        "file_name": picture.name,
+        "file_name": image.name,
         "width": 320,
         "height": 240,
         "date_captured": "",
@@ -152,8 +152,8 @@ def test_nothing_is_wider_than_the_screen(browser, server, width):
     tab = browser.page(server.url, width, 800, 2 if width < 500 else 1, phone=width < 500)
     tab.until("window.mobilessd && mobilessd.tiles[0].shown.length", 15)
     assert tab.js("document.documentElement.scrollWidth") <= width
-    picture = tab.js("(r => [r.left, r.right])(mobilessd.tiles[0].canvas.getBoundingClientRect())")
-    assert picture[0] >= 0 and picture[1] <= width and picture[1] - picture[0] > width * 0.6
+    image = tab.js("(r => [r.left, r.right])(mobilessd.tiles[0].canvas.getBoundingClientRect())")
+    assert image[0] >= 0 and image[1] <= width and image[1] - image[0] > width * 0.6
     tab.close()
 
 
@@ -164,7 +164,7 @@ def test_a_lost_camera_and_a_lost_server_are_said(browser):
     tab.until("window.mobilessd && mobilessd.tiles[0].frames > 3", 15)
     words = "!document.querySelector('.veil').hidden && document.querySelector('.veil').innerText"
     camera.mode = "hang"
-    assert "No new picture" in tab.until(words, 5)
+    assert "No new image" in tab.until(words, 5)
     camera.mode = "run"
     tab.until("document.querySelector('.veil').hidden", 5)
     server.close()

@@ -25,7 +25,7 @@ from detection.live.options import LiveOptions
 from detection.live.server import PageOptions
 from detection.live.stop import Stop
 
-PICTURE = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))[1].tobytes()
+IMAGE = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))[1].tobytes()
 
 
 class Page:
@@ -90,11 +90,11 @@ def guarded(film):
 # ---------------------------------------------------------------- POST /detect
 
 
-def test_a_picture_is_answered_with_its_boxes(page):
-    status, answer = page.json("/detect", PICTURE)
+def test_a_image_is_answered_with_its_boxes(page):
+    status, answer = page.json("/detect", IMAGE)
     assert status == 200 and answer["image_size"] == [60, 80] and answer["milliseconds"] >= 0
     assert answer["detections"] == [{"name": "dog", "class_id": 0, "score": 0.9, "box": [20, 15, 60, 45]}]
-    assert page.json("/detect?score=0.95", PICTURE)[1]["detections"] == []
+    assert page.json("/detect?score=0.95", IMAGE)[1]["detections"] == []
 
 
 def png_header(width, height):
@@ -108,15 +108,15 @@ def png_header(width, height):
 @pytest.mark.parametrize(
     "data, path, status, words",
     [
-        (b"this is no picture", "/detect", 415, "no picture"),
+        (b"this is no image", "/detect", 415, "no image"),
         (b"", "/detect", 400, "empty"),
-        (PICTURE[: len(PICTURE) // 2], "/detect", 422, "cut short"),
+        (IMAGE[: len(IMAGE) // 2], "/detect", 422, "cut short"),
         (png_header(30_000, 30_000), "/detect", 413, "30000 x 30000"),
-        (PICTURE, "/detect?score=often", 400, "score"),
-        (PICTURE, "/detect?score=nan", 400, "score"),
+        (IMAGE, "/detect?score=often", 400, "score"),
+        (IMAGE, "/detect?score=nan", 400, "score"),
     ],
 )
-def test_what_is_no_picture_is_one_clear_line(page, data, path, status, words):
+def test_what_is_no_image_is_one_clear_line(page, data, path, status, words):
     code, answer = page.json(path, data, method="POST")
     assert code == status and words in answer["error"] and "\n" not in answer["error"]
 
@@ -159,9 +159,9 @@ def test_wrong_methods_paths_and_forms_are_one_clear_line(page):
 
 def test_a_thousand_mixed_requests_from_eight_clients_lose_none(page):
     wishes = [
-        ("/detect", PICTURE, 200),
+        ("/detect", IMAGE, 200),
         ("/detect", b"text", 415),
-        ("/detect", PICTURE[:500], 422),
+        ("/detect", IMAGE[:500], 422),
         ("/api/status", None, 200),
         ("/frame/front.jpg", None, 200),
     ]
@@ -182,7 +182,7 @@ def test_a_thousand_mixed_requests_from_eight_clients_lose_none(page):
         assert sum(pool.map(client, range(8))) == 1000
 
 
-# ---------------------------------------------------------------- numbers and pictures
+# ---------------------------------------------------------------- numbers and images
 
 
 def test_health_metrics_and_status(page):
@@ -190,7 +190,7 @@ def test_health_metrics_and_status(page):
     assert page.ask("/healthz")[2] == b"ok\n"
     status = page.json("/api/status")[1]["front"]
     assert status["state"] == "live" and not status["stale"] and len(status["network"]) == 2
-    page.ask("/detect", PICTURE)
+    page.ask("/detect", IMAGE)
     code, headers, body = page.ask("/metrics")
     lines = body.decode().splitlines()
     assert code == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -268,11 +268,11 @@ def test_a_viewer_that_does_not_keep_up_gets_the_newest_and_slows_nobody(page):
 
 def test_a_visitors_camera_gets_its_boxes_in_order(page):
     with page.socket("/ws/camera") as visitor:
-        for data in (PICTURE, b"no picture", PICTURE):
+        for data in (IMAGE, b"no image", IMAGE):
             visitor.send(data)
         answers = [json.loads(visitor.recv(timeout=10)) for _ in range(3)]
     assert answers[0]["size"] == [60, 80] and answers[0]["d"] == [[0, 0.9, 20.0, 15.0, 60.0, 45.0, -1]]
-    assert "no picture" in answers[1]["error"] and "d" in answers[2]
+    assert "no image" in answers[1]["error"] and "d" in answers[2]
 
 
 # ---------------------------------------------------------------- whom it lets in
@@ -291,7 +291,7 @@ def test_pages_of_another_origin_are_kept_out(page):
     ):
         status, answer, _ = page.ask("/frame/front.jpg", **headers)
         assert status == 403 and "Access-Control-Allow-Origin" not in answer
-        assert page.ask("/detect", PICTURE, **headers)[0] == 403
+        assert page.ask("/detect", IMAGE, **headers)[0] == 403
     for path in ("/ws/view/front", "/ws/camera"):
         with pytest.raises((ConnectionClosed, InvalidStatus)), page.socket(path, origin=other) as viewer:
             viewer.recv(timeout=5)
@@ -313,10 +313,10 @@ def test_on_other_addresses_everybody_needs_the_token(guarded):
     assert len(guarded.token) >= 20
     for path in ("/", "/api/status", "/frame/front.jpg", "/static/app.js", "/metrics", "/?token=wrong"):
         assert guarded.ask(path)[0] == 401
-    assert guarded.ask("/detect", PICTURE)[0] == 401 and guarded.ask("/healthz")[2] == b"ok\n"
+    assert guarded.ask("/detect", IMAGE)[0] == 401 and guarded.ask("/healthz")[2] == b"ok\n"
     assert guarded.ask("/", Accept="text/html")[2].startswith(b"<!doctype html>"), "a page that asks for it"
     assert guarded.ask("/api/status", Authorization=f"Bearer {guarded.token}")[0] == 200
-    assert guarded.ask("/detect", PICTURE, Authorization=f"Bearer {guarded.token}")[0] == 200
+    assert guarded.ask("/detect", IMAGE, Authorization=f"Bearer {guarded.token}")[0] == 200
     status, headers, _ = guarded.ask(f"/?token={guarded.token}")
     cookie = headers["Set-Cookie"]
     assert status == 200 and "HttpOnly" in cookie and "SameSite=Strict" in cookie
@@ -351,7 +351,7 @@ def test_mistakes_are_one_clear_line(page):
 def test_without_a_source_visitors_may_still_come():
     page = Page()
     assert page.ask("/healthz")[0] == 200 and page.json("/api/info")[1]["sources"] == []
-    assert page.json("/detect", PICTURE)[0] == 200
+    assert page.json("/detect", IMAGE)[0] == 200
     page.close()
 
 

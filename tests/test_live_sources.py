@@ -107,7 +107,7 @@ def test_a_file_that_loops_goes_on_with_its_time(tmp_path):
     assert np.diff([frame.time for frame in frames]) == pytest.approx(np.full(9, 1 / 20), abs=0.01)
 
 
-def test_a_folder_gives_its_pictures_and_leaves_broken_ones_out(tmp_path):
+def test_a_folder_gives_its_images_and_leaves_broken_ones_out(tmp_path):
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((10 + i, 20, 3), 50, np.uint8))
     (tmp_path / "1.png").write_bytes(b"broken")
@@ -183,7 +183,7 @@ def test_cameras_that_cannot_be_opened_are_one_clear_line():
 def test_a_camera_that_comes_back_is_watched_again(camera, watched, said, mode):
     capture, taken = watched
     camera.mode = mode
-    if mode != "half":  # of half a picture the decoder makes what it can
+    if mode != "half":  # of half an image the decoder makes what it can
         wait_until(lambda: capture.state == LOST and capture.stale, 5, "noticing")
         assert capture.reconnects and capture.message
     time.sleep(1)

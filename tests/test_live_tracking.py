@@ -127,7 +127,7 @@ def straight(x1, y1, x2, y2, steps=30):
 
 
 def test_a_line_tells_directions():
-    door = gate("line", 0.5, 0, 0.5, 1)  # downwards in the middle: its right-hand side is the picture's left
+    door = gate("line", 0.5, 0, 0.5, 1)  # downwards in the middle: its right-hand side is the image's left
     assert pass_by(door, straight(500, 300, 100, 300), 1) == ["in"]
     assert pass_by(door, straight(100, 300, 500, 300), 2) == ["out"]
     assert door.totals == {"in": 1, "out": 1} and door.counts == "1 in, 1 out"

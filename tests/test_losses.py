@@ -146,13 +146,13 @@ class TestByHand:
 
 
 class TestMining:
-    def test_it_takes_the_worst_three_negatives_a_positive_in_each_picture(self):
+    def test_it_takes_the_worst_three_negatives_a_positive_in_each_image(self):
         loss = torch.tensor([[5.0, 1.0, 4.0, 3.0, 2.0, 6.0], [1.0, 1.0, 1.0, 9.0, 1.0, 1.0]])
         negative = torch.tensor([[True, True, True, True, True, False]] + [[True] * 6])
         chosen = hardest(loss, negative, torch.tensor([1, 0]))
         assert chosen.tolist() == [[True, False, True, True, False, False], [False] * 6]
 
-    def test_a_picture_without_objects_gives_the_minimum(self):
+    def test_a_image_without_objects_gives_the_minimum(self):
         loss = torch.tensor([[1.0, 5.0, 3.0, 3.0]])
         chosen = hardest(loss, torch.ones(1, 4, dtype=torch.bool), torch.tensor([0]), minimum=2)
         assert chosen.tolist() == [[False, True, True, False]]  # equal losses: the lower anchor
@@ -249,11 +249,11 @@ class TestEdges:
         def loss(value):
             """The loss where the first positive anchor says `value` for its class and 1 - value for background."""
             logits_ = torch.full_like(logits, -9.0)
-            picture, anchor = positive.tolist()
-            logits_[picture, anchor, int(targets.classes[picture, anchor]) + 1] = math.log(value / (1 - value))
-            logits_[picture, anchor, 0] = math.log((1 - value) / value) if config.classification == "sigmoid" else -99.0
+            image, anchor = positive.tolist()
+            logits_[image, anchor, int(targets.classes[image, anchor]) + 1] = math.log(value / (1 - value))
+            logits_[image, anchor, 0] = math.log((1 - value) / value) if config.classification == "sigmoid" else -99.0
             if config.classification == "softmax":
-                logits_[picture, anchor, 0] = 0.0
+                logits_[image, anchor, 0] = 0.0
             return float(
                 detection_losses(encodings, logits_, targets, config, normaliser=torch.tensor(1.0)).classification
             )

@@ -1,4 +1,4 @@
-"""Files, folders, patterns and lists become pictures and videos; videos become frames."""
+"""Files, folders, patterns and lists become images and videos; videos become frames."""
 
 import os
 
@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.images.sources import Video, find_sources
 
 
-def save_picture(path):
+def save_image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.full((12, 16, 3), 90, np.uint8))
     return path
@@ -40,13 +40,13 @@ def names(sources):
 @pytest.fixture
 def folder(tmp_path):
     for name in ("b.jpg", "a.png", "C.JPEG", "sub/d.webp", "sub/deep/e.bmp", ".hidden.jpg", ".thumbs/x.jpg"):
-        save_picture(tmp_path / name)
+        save_image(tmp_path / name)
     save_video(tmp_path / "film.mp4", 3)
-    (tmp_path / "notes.md").write_text("no picture")
+    (tmp_path / "notes.md").write_text("no image")
     return tmp_path
 
 
-def test_a_folder_gives_its_pictures_and_videos_sorted_without_hidden_ones(folder):
+def test_a_folder_gives_its_images_and_videos_sorted_without_hidden_ones(folder):
     sources = find_sources([folder])
     assert names(sources) == ["C.JPEG", "a.png", "b.jpg", "film.mp4"]
     assert [source.video for source in sources] == [False, False, False, True]
@@ -61,12 +61,12 @@ def test_recursive_goes_below_and_keeps_the_paths_apart(folder):
 def test_patterns(folder):
     assert names(find_sources([f"{folder}/*.jp*g"])) == ["b.jpg"]
     assert names(find_sources([f"{folder}/**/*.*p*"])) == ["a.png", "b.jpg", "film.mp4", "d.webp", "e.bmp"]
-    with pytest.raises(BadPictureError, match=r"\*.nef: no picture or video matches"):
+    with pytest.raises(BadImageError, match=r"\*.nef: no image or video matches"):
         find_sources([f"{folder}/*.nef"])
 
 
 def test_a_file_with_brackets_in_its_name_is_a_file_and_no_pattern(tmp_path):
-    path = save_picture(tmp_path / "shot[1].jpg")
+    path = save_image(tmp_path / "shot[1].jpg")
     assert [source.path for source in find_sources([path])] == [path]
 
 
@@ -81,13 +81,13 @@ def test_a_list_of_names(folder):
     listing.write_text("# my best\nb.jpg\n\nsub\n")
     assert names(find_sources([listing])) == ["b.jpg", "d.webp"]
     listing.write_text("b.jpg\nnowhere.jpg\n")
-    with pytest.raises(BadPictureError, match="list.txt, line 2: .*nowhere.jpg: no such file"):
+    with pytest.raises(BadImageError, match="list.txt, line 2: .*nowhere.jpg: no such file"):
         find_sources([listing])
 
 
 @pytest.mark.parametrize("name", ["nowhere.jpg", "no/such/folder", "a\0b", "x" * 300, "two\nlines.jpg"])
 def test_what_does_not_exist_is_one_clear_line(name, tmp_path):
-    with pytest.raises(BadPictureError) as caught:
+    with pytest.raises(BadImageError) as caught:
         find_sources([tmp_path / name])
     assert "\n" not in str(caught.value) and (
         "no such file" in str(caught.value) or "cannot be read" in str(caught.value)
@@ -95,18 +95,18 @@ def test_what_does_not_exist_is_one_clear_line(name, tmp_path):
 
 
 def test_nothing_at_all_and_empty_folders(tmp_path):
-    with pytest.raises(BadPictureError, match="name files, folders"):
+    with pytest.raises(BadImageError, match="name files, folders"):
         find_sources([])
-    with pytest.raises(BadPictureError, match="no pictures or videos in this folder: name another"):
+    with pytest.raises(BadImageError, match="no images or videos in this folder: name another"):
         find_sources([tmp_path])
-    save_picture(tmp_path / "below" / "a.jpg")
-    with pytest.raises(BadPictureError, match="add --recursive"):
+    save_image(tmp_path / "below" / "a.jpg")
+    with pytest.raises(BadImageError, match="add --recursive"):
         find_sources([tmp_path])
-    with pytest.raises(BadPictureError, match="is a stream"):
+    with pytest.raises(BadImageError, match="is a stream"):
         find_sources(["rtsp://camera/1"])
 
 
-def test_an_animated_gif_is_a_video_and_a_still_one_a_picture(tmp_path):
+def test_an_animated_gif_is_a_video_and_a_still_one_a_image(tmp_path):
     moving, still = save_video(tmp_path / "moving.gif", 4), save_video(tmp_path / "still.gif", 1)
     assert [source.video for source in find_sources([moving, still])] == [True, False]
 
@@ -135,7 +135,7 @@ def test_frames_are_rgb(tmp_path):
 def test_a_broken_video_is_one_clear_line(tmp_path, content):
     path = tmp_path / "film.mp4"
     path.write_bytes(content)
-    with pytest.raises(BadPictureError, match="film.mp4: (is empty|no frame can be read)") as caught:
+    with pytest.raises(BadImageError, match="film.mp4: (is empty|no frame can be read)") as caught:
         list(Video(path))
     assert "\n" not in str(caught.value)
 
@@ -144,7 +144,7 @@ def test_a_video_cut_short(tmp_path):
     whole = save_video(tmp_path / "film.mp4").read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole[: len(whole) // 2])  # an mp4's table of frames is at its end
-    with pytest.raises(BadPictureError, match="no frame can be read"):
+    with pytest.raises(BadImageError, match="no frame can be read"):
         list(Video(cut))
-    with pytest.raises(BadPictureError, match="no such file"):
+    with pytest.raises(BadImageError, match="no such file"):
         Video(tmp_path / "nowhere.mp4")

@@ -1,11 +1,11 @@
-"""Folded batch norms get real statistics from pictures, and the network goes on saying the same."""
+"""Folded batch norms get real statistics from images, and the network goes on saying the same."""
 
 import copy
 
 import numpy as np
 import pytest
 import torch
-from oracle import pictures, rgb
+from oracle import rgb, some_images
 from torch import nn
 
 from detection.errors import MobileSSDError
@@ -18,10 +18,10 @@ from detection.weights.names import spec_for
 
 @pytest.fixture(scope="module")
 def v1(shared):
-    """The published SSD MobileNet V1 (folded) before and after, and pictures that were not used for it."""
+    """The published SSD MobileNet V1 (folded) before and after, and images that were not used for it."""
     ssd, card = import_tflite(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
     assert card.folded_norms
-    files = pictures(shared / "data" / "coco_val500" / "images", 10)
+    files = some_images(shared / "data" / "coco_val500" / "images", 10)
     pixels = torch.from_numpy(np.stack([stretch(rgb(f), ssd.spec.input.size) for f in files]))
     with torch.no_grad():
         x = Deployable(ssd).normalise(pixels)
@@ -42,8 +42,8 @@ def test_the_function_stays(v1):
         assert (old - new).abs().max() < 1e-4 * max(1.0, old.abs().max())
 
 
-def test_statistics_are_those_of_the_pictures(v1):
-    """Each norm's input over the pictures it was rebuilt on has exactly the running mean and variance."""
+def test_statistics_are_those_of_the_images(v1):
+    """Each norm's input over the images it was rebuilt on has exactly the running mean and variance."""
     ssd, x, _ = v1
     seen = {}
     hooks = [n.register_forward_pre_hook(lambda m, i: seen.setdefault(m, []).append(i[0])) for n in norms_of(ssd)]
@@ -84,11 +84,11 @@ def test_a_shared_predictor_has_a_norm_for_each_map():
     assert all((norm.running_var != 1).any() for norm in norms_of(ssd.heads))
 
 
-def test_mode_is_kept_and_no_pictures_are_refused():
+def test_mode_is_kept_and_no_images_are_refused():
     ssd = build(spec_for("ssd_mobilenet_v1", alpha=0.25, input_size=64)).train()
     rebuild_batch_norms(ssd, [torch.randn(2, 3, 64, 64)])
     assert ssd.training
-    with pytest.raises(MobileSSDError, match="without pictures"):
+    with pytest.raises(MobileSSDError, match="without images"):
         rebuild_batch_norms(ssd, [])
 
 

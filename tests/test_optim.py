@@ -191,14 +191,14 @@ class TestSchedule:
         assert len({learning_rate(s, step) for step in range(100)}) == 8
         assert learning_rate(s, 12) == 1 and learning_rate(s, 13) == pytest.approx((1 + math.cos(math.pi / 8)) / 2)
 
-    @pytest.mark.parametrize("length", [{"steps": 1000}, {"epochs": 8}, {"pictures": 16_000}])
+    @pytest.mark.parametrize("length", [{"steps": 1000}, {"epochs": 8}, {"samples": 16_000}])
     def test_every_unit_gives_the_same_steps(self, length):
         half = next(iter(length.values())) / 2
         config = TrainConfig(batch=16, schedule=ScheduleConfig("multistep", milestones=(half,)), **length)
-        s = resolve(config, pictures=2000)
+        s = resolve(config, images=2000)
         assert s.total == 1000 and s.milestones == pytest.approx((500,))
 
-    def test_another_batch_sees_the_same_pictures_at_a_rate_in_proportion(self):
+    def test_another_batch_sees_the_same_images_at_a_rate_in_proportion(self):
         config = TrainConfig(batch=8, recipe_batch=32, steps=100, schedule=ScheduleConfig(warmup=10, warmup_lr=4e-4))
         s = resolve(config, 1000)
         assert (s.total, s.warmup) == (100, 40)

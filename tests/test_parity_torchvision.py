@@ -1,6 +1,6 @@
 """torchvision's detectors and bodies, imported: the same numbers from the same pixels, down to the final detections.
 
-Their weights are drawn at random; so that sorting is not arbitrary, batch norms are calibrated on real pictures and the
+Their weights are drawn at random; so that sorting is not arbitrary, batch norms are calibrated on real images and the
 heads scaled until the best scores pass 0.5.
 """
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from oracle import pictures, rgb
+from oracle import rgb, some_images
 from torch import nn
 
 from detection.boxes.geometry import to_xyxy
@@ -33,15 +33,15 @@ def _seeded():
     torch.set_num_threads(threads)
 
 
-def real_pictures(shared, number, size):
+def real_images(shared, number, size):
     """[N, 3, size, size] in 0..1, of coco_val500."""
-    files = pictures(shared / "data" / "coco_val500" / "images", number)
+    files = some_images(shared / "data" / "coco_val500" / "images", number)
     small = [cv2.resize(rgb(file), (size, size), interpolation=cv2.INTER_LINEAR) for file in files]
     return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
 
 
 def calibrate(network, forward):
-    """Batch norms with the statistics of one batch of real pictures."""
+    """Batch norms with the statistics of one batch of real images."""
     network.train()
     for norm in [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]:
         norm.reset_running_stats()
@@ -91,7 +91,7 @@ def normalised(ssd, x):
 def check(model, ssd, card, x):
     """Raw outputs and anchors to 1e-4, and final detections equal under torchvision's own rules."""
     theirs, their_boxes, their_logits, their_anchors = run(model, x)
-    same_input = torch.stack([model.transform.normalize(picture) for picture in x])
+    same_input = torch.stack([model.transform.normalize(image) for image in x])
     assert (normalised(ssd, x) - same_input).abs().max() < 1e-4 * same_input.abs().max()
     with torch.no_grad():
         encodings, logits = ssd(same_input)  # the last bit of the input is a thousand times as large behind the heads
@@ -118,7 +118,7 @@ def check(model, ssd, card, x):
 def test_ssdlite320_mobilenet_v3_large(shared, tmp_path):
     from safetensors.torch import save_file
 
-    x = real_pictures(shared, 6, 320)
+    x = real_images(shared, 6, 320)
     model = wake(torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None), x)
     torch.save(model.state_dict(), tmp_path / "ssdlite320.pth")
     ssd, card = load(tmp_path / "ssdlite320.pth")
@@ -143,14 +143,14 @@ def test_ssdlite_with_the_whole_tail_and_20_classes(shared):
     anchors = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
     half = [0.5] * 3
     model = theirs.SSD(body, anchors, (320, 320), 21, head=head, image_mean=half, image_std=half)
-    x = real_pictures(shared, 4, 320)
+    x = real_images(shared, 4, 320)
     ssd, card = import_torchvision_state(wake(model, x).state_dict())
     assert ssd.spec.num_classes == 20 and ssd.spec.backbone_options["reduced_tail"] is False
     check(model, ssd, card, x[:1])
 
 
 def test_ssd300_vgg16(shared):
-    x = real_pictures(shared, 1, 300)
+    x = real_images(shared, 1, 300)
     model = wake(torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None), x)
     ssd, card = import_torchvision_state(model.state_dict())
     assert sum(p.numel() for p in ssd.parameters()) == 35_641_826
@@ -170,7 +170,7 @@ V2_TAP = ("mobilenet_v2", "ssdlite_mobilenet_v2", lambda f, x: f[14].conv[0](f[:
     ],
 )
 def test_bodies_of_classifiers_give_the_same_features(shared, tmp_path, name, detector, tap, eps, tolerance):
-    x = real_pictures(shared, 4, 224)
+    x = real_images(shared, 4, 224)
     model = getattr(torchvision.models, name)(weights=None)
     options = {"layout": "torchvision", **({} if name == "mobilenet_v2" else {"reduced_tail": False})}
     ssd = build(replace(spec_for(detector, **options), input=IMAGENET, norm_eps=eps)).eval()
@@ -194,7 +194,7 @@ def test_vgg_s_body_in_a_detector_that_wants_bgr_and_other_means(shared, tmp_pat
         "fc6",
         "fc7",
     }
-    x = real_pictures(shared, 1, 64)
+    x = real_images(shared, 1, 64)
     mean, std = (torch.tensor(v)[:, None, None] / 255 for v in (IMAGENET.mean, IMAGENET.std))
     with torch.no_grad():
         ours = ssd.backbone.conv1_1(Deployable(ssd).normalise((x * 255).round().permute(0, 2, 3, 1).to(torch.uint8)))

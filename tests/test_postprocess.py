@@ -119,7 +119,7 @@ def test_looking_at_the_best_candidates_first_changes_nothing(activation, more, 
 
 
 @pytest.mark.parametrize("mean, spread, least, most", [(-7.5, 1.1, 400, 1500), (-4.5, 1.2, 20_000, 100_000)])
-def test_a_picture_of_1917_anchors_and_90_classes_takes_at_most_a_millisecond(mean, spread, least, most):
+def test_a_image_of_1917_anchors_and_90_classes_takes_at_most_a_millisecond(mean, spread, least, most):
     """About 700 candidates at a floor of 0.01, and tens of thousands, as the quantised V1 of TensorFlow has them."""
     encodings, logits, anchors = raw_outputs(0, mean, spread)
     names = tuple(map(str, range(90)))

@@ -1,4 +1,4 @@
-"""Pictures of every kind become upright uint8 RGB, and stretch to any size."""
+"""Images of every kind become upright uint8 RGB, and stretch to any size."""
 
 import io
 import struct
@@ -15,8 +15,8 @@ from detection.images.header import gif_is_animated, read_header
 from detection.images.preprocess import stretch
 
 
-def picture(height=48, width=64):
-    """A smooth RGB picture whose four corners differ, so that every wrong turn and every colour swap shows."""
+def make_image(height=48, width=64):
+    """A smooth RGB image whose four corners differ, so that every wrong turn and every colour swap shows."""
     y, x = np.mgrid[0:height, 0:width]
     red, green, blue = 255 * x / (width - 1), 255 * y / (height - 1), 40 + 0 * x
     return np.stack([red, green, blue], -1).round().astype(np.uint8)
@@ -73,7 +73,7 @@ def turned(image, orientation):
 
 @pytest.mark.parametrize("kind", [".png", ".bmp", ".tiff"])
 def test_lossless_kinds_come_back_as_they_were_in_rgb(kind):
-    assert difference(decode_image(encode(picture(), kind)), picture()) == 0
+    assert difference(decode_image(encode(make_image(), kind)), make_image()) == 0
 
 
 LOSSY = [(".jpg", (1, 95)), (".jpg", (1, 95, 2, 1)), (".jpg", (1, 95, 4, 1)), (".webp", (64, 95))]
@@ -81,7 +81,7 @@ LOSSY = [(".jpg", (1, 95)), (".jpg", (1, 95, 2, 1)), (".jpg", (1, 95, 4, 1)), ("
 
 @pytest.mark.parametrize("kind,options", LOSSY, ids=["jpeg", "progressive", "restarts", "webp"])
 def test_lossy_kinds_come_back_nearly_as_they_were(kind, options):
-    assert difference(decode_image(encode(picture(), kind, *options)), picture()) < 3
+    assert difference(decode_image(encode(make_image(), kind, *options)), make_image()) < 3
 
 
 def test_a_jpeg_is_decoded_to_the_very_bits_of_opencv():
@@ -92,14 +92,14 @@ def test_a_jpeg_is_decoded_to_the_very_bits_of_opencv():
 
 @pytest.mark.parametrize("kind", [".png", ".jpg", ".bmp", ".tiff"])
 def test_grey_becomes_three_equal_channels(kind):
-    grey = picture()[..., 0]
+    grey = make_image()[..., 0]
     image = decode_image(encode(grey, kind))
     assert difference(image, np.dstack([grey] * 3)) < 1
 
 
 @pytest.mark.parametrize("kind", [".png", ".tiff"])
 def test_sixteen_bits_are_scaled_to_eight(kind):
-    assert difference(decode_image(encode(picture().astype(np.uint16) * 257, kind)), picture()) == 0
+    assert difference(decode_image(encode(make_image().astype(np.uint16) * 257, kind)), make_image()) == 0
 
 
 @pytest.mark.parametrize("kind,depth", [(".png", np.uint8), (".png", np.uint16), (".webp", np.uint8)])
@@ -107,17 +107,17 @@ def test_transparency_shows_a_white_page(kind, depth):
     alpha = np.zeros((48, 64), np.uint8)
     alpha[:, 16:] = 128
     alpha[:, 32:] = 255
-    rgba = np.dstack([picture(), alpha]).astype(depth) * (257 if depth == np.uint16 else 1)
+    rgba = np.dstack([make_image(), alpha]).astype(depth) * (257 if depth == np.uint16 else 1)
     options = (64, 101) if kind == ".webp" else ()  # 101: lossless
     image = decode_image(encode(rgba, kind, *options))
     assert (image[:, :16] == 255).all()
-    half = (picture()[:, 16:32].astype(float) * 128 + 255 * 127) / 255
+    half = (make_image()[:, 16:32].astype(float) * 128 + 255 * 127) / 255
     assert np.abs(image[:, 16:32] - half).max() <= 1
-    assert difference(image[:, 32:], picture()[:, 32:]) == 0
+    assert difference(image[:, 32:], make_image()[:, 32:]) == 0
 
 
 def test_grey_with_alpha_and_palettes_work():
-    grey_alpha = np.dstack([picture(), np.full((48, 64), 255, np.uint8)])
+    grey_alpha = np.dstack([make_image(), np.full((48, 64), 255, np.uint8)])
     assert decode_image(by_pillow(grey_alpha, "PNG", "LA")).shape == (48, 64, 3)
     flat = np.zeros((20, 30, 3), np.uint8)
     flat[:, 10:] = (200, 30, 90)
@@ -135,7 +135,7 @@ def test_a_palette_with_a_transparent_entry_shows_white_there():
 
 
 def test_cmyk_jpeg_becomes_rgb():
-    assert difference(decode_image(by_pillow(picture(), "JPEG", "CMYK", quality=95)), picture()) < 6
+    assert difference(decode_image(by_pillow(make_image(), "JPEG", "CMYK", quality=95)), make_image()) < 6
 
 
 def test_an_animated_gif_is_told_from_a_still_one():
@@ -155,20 +155,20 @@ def test_an_animated_gif_is_told_from_a_still_one():
 @pytest.mark.parametrize("order", "<>")
 def test_exif_orientation_of_a_jpeg(orientation, order):
     body = b"Exif\0\0" + exif(orientation, order)
-    plain = encode(picture(), ".jpg", 1, 95)
+    plain = encode(make_image(), ".jpg", 1, 95)
     data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:]
     assert read_header(data).orientation == orientation
-    assert difference(decode_image(data), turned(picture(), orientation)) < 3
+    assert difference(decode_image(data), turned(make_image(), orientation)) < 3
     assert np.array_equal(decode_image(data), turned(decode_image(plain), orientation))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("alpha", [False, True])
 def test_exif_orientation_of_png_and_webp(orientation, alpha):
-    image = np.dstack([picture(), np.full((48, 64), 255, np.uint8)]) if alpha else picture()
+    image = np.dstack([make_image(), np.full((48, 64), 255, np.uint8)]) if alpha else make_image()
     png = encode(image, ".png")
     data = png[:33] + chunk(b"eXIf", exif(orientation)) + png[33:]
-    assert difference(decode_image(data), turned(picture(), orientation)) == 0
+    assert difference(decode_image(data), turned(make_image(), orientation)) == 0
 
     stream = encode(image, ".webp", 64, 101)
     stream = stream[stream.index(b"VP8L") :]
@@ -176,7 +176,7 @@ def test_exif_orientation_of_png_and_webp(orientation, alpha):
     body = b"VP8X" + struct.pack("<IB", 10, 0x08 | 0x10 * alpha) + bytes([0, 0, 0, 63, 0, 0, 47, 0, 0])
     body += stream + b"EXIF" + struct.pack("<I", len(note)) + note
     webp = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
-    assert difference(decode_image(webp), turned(picture(), orientation)) == 0
+    assert difference(decode_image(webp), turned(make_image(), orientation)) == 0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -185,16 +185,16 @@ def test_orientation_of_a_tiff(orientation):
 
     tags = Image.Exif()
     tags[274] = orientation
-    assert difference(decode_image(by_pillow(picture(), "TIFF", exif=tags)), turned(picture(), orientation)) == 0
+    assert difference(decode_image(by_pillow(make_image(), "TIFF", exif=tags)), turned(make_image(), orientation)) == 0
 
 
 BROKEN_NOTES = [b"", b"II*\0", b"XX*\0" + bytes(20), exif(0), exif(9), exif(77), b"II*\0" + b"\xff" * 40]
 
 
 @pytest.mark.parametrize("note", BROKEN_NOTES)
-def test_a_broken_exif_note_does_not_break_the_picture(note):
+def test_a_broken_exif_note_does_not_break_the_image(note):
     body = b"Exif\0\0" + note
-    plain = encode(picture(), ".jpg")
+    plain = encode(make_image(), ".jpg")
     data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:]
     assert np.array_equal(decode_image(data), decode_image(plain))
 
@@ -204,7 +204,7 @@ def test_a_broken_exif_note_does_not_break_the_picture(note):
 
 @settings(max_examples=60, deadline=None)
 @given(*[st.integers(1, 90)] * 4)
-def test_any_picture_stretches_to_any_size(height, width, new_height, new_width):
+def test_any_image_stretches_to_any_size(height, width, new_height, new_width):
     image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     before = image.copy()
     result = stretch(image, (new_height, new_width))
@@ -214,14 +214,14 @@ def test_any_picture_stretches_to_any_size(height, width, new_height, new_width)
     assert np.array_equal(stretch(image[..., ::-1], (new_height, new_width)), result[..., ::-1])
 
 
-def test_stretch_keeps_the_whole_picture_and_not_its_aspect():
-    image = picture(40, 200)
+def test_stretch_keeps_the_whole_image_and_not_its_aspect():
+    image = make_image(40, 200)
     result = stretch(image, (300, 300)).astype(int)
     assert result[0, 0, 0] == 0 and result[0, -1, 0] == 255 and result[-1, 0, 1] == 255
     assert abs(result[150, 150, 0] - 127) <= 2 and abs(result[150, 150, 1] - 127) <= 4
 
 
-def test_real_pictures_read_as_opencv_reads_them(shared):
+def test_real_images_read_as_opencv_reads_them(shared):
     for path in sorted((shared / "data" / "photos").rglob("*.jpg"))[:10]:
         image = read_image(path)
         assert np.array_equal(image, cv2.imread(str(path))[..., ::-1])

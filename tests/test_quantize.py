@@ -10,7 +10,7 @@ from detection.cli.main import main
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import read_truth
 from detection.export import quantize as quantizing
-from detection.export.calibration import PLANS, calibration_pictures, groups_of, kept_float
+from detection.export.calibration import PLANS, calibration_images, groups_of, kept_float
 from detection.export.quantize import Order, quantize
 from detection.export.staging import size_of
 from detection.weights.resolve import open_weights
@@ -26,7 +26,7 @@ def detector_file(shared):
 
 @pytest.fixture(scope="module")
 def few(shared, tmp_path_factory):
-    """The ground truth of 60 pictures of coco_val500, and a folder of 24 others to calibrate on."""
+    """The ground truth of 60 images of coco_val500, and a folder of 24 others to calibrate on."""
     folder = tmp_path_factory.mktemp("few")
     data = json.loads((shared / "data" / "coco_val500" / "instances.json").read_text())
     data["images"] = data["images"][:60]
@@ -49,11 +49,11 @@ def test_int8_is_small_and_loses_little(shared, detector_file, few, tmp_path, ca
     command += ["--calibration", str(few / "calibration"), "--output", str(tmp_path / name), "--max-drop", "0.02"]
     assert main([*command, "--threads", "2", "--no-timing"]) == 0
     said = capsys.readouterr().out
-    assert "AP, 60 pictures" in said and "calibrated on 24 pictures" in said
+    assert "AP, 60 images" in said and "calibrated on 24 images" in said
     files = sorted(p.name for p in tmp_path.iterdir())
     assert files == (["v1.bin", "v1.xml"] if name.endswith("xml") else ["v1.onnx"])
     weights = open_weights(tmp_path / name)
-    assert weights.card.precision == "int8" and weights.card.recipe["quantization"]["pictures"] == 24
+    assert weights.card.precision == "int8" and weights.card.recipe["quantization"]["images"] == 24
     source = open_weights(detector_file)
     form = "openvino" if name.endswith("xml") else "onnx"
     assert size_of(weights.path) <= 0.3 * size_of(quantizing.float_file(source, form))
@@ -74,7 +74,7 @@ def faked(monkeypatch, detector_file):
         monkeypatch.setitem(quantizing.NEEDED, "onnx", ("onnxruntime",))
         return open_weights(detector_file)
 
-    def copy_of(source, target, card, pictures, plan):
+    def copy_of(source, target, card, images, plan):
         import onnx
 
         from detection.runtimes.onnx_graph import save
@@ -122,26 +122,26 @@ def test_the_groups_that_can_stay_in_float32_are_found_by_name():
         assert kept_float(names, PLANS[0]) == [] and set(kept_float(names, PLANS[-1])) == set(names)
 
 
-def test_too_few_pictures_are_one_line(few, tmp_path, detector_file, capsys):
+def test_too_few_images_are_one_line(few, tmp_path, detector_file, capsys):
     for file in sorted((few / "calibration").glob("0*"))[:4]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     out = tmp_path / "out" / "m.onnx"
     assert main(["quantize", str(detector_file), "--images", str(tmp_path), "--output", str(out)]) == 2
     said = capsys.readouterr().err
-    assert "4 pictures are too few to calibrate on; it takes at least 10" in said and said.count("\n") == 1
+    assert "4 images are too few to calibrate on; it takes at least 10" in said and said.count("\n") == 1
     assert not out.parent.exists()
 
 
-def test_calibration_pictures_are_spread_over_the_folder_and_always_the_same(few):
-    pictures = calibration_pictures(few / "calibration", (96, 128), 12)
-    assert pictures.shape == (12, 96, 128, 3) and pictures.dtype == np.uint8
-    assert np.array_equal(pictures, calibration_pictures(few / "calibration", (96, 128), 12))
+def test_calibration_images_are_spread_over_the_folder_and_always_the_same(few):
+    images = calibration_images(few / "calibration", (96, 128), 12)
+    assert images.shape == (12, 96, 128, 3) and images.dtype == np.uint8
+    assert np.array_equal(images, calibration_images(few / "calibration", (96, 128), 12))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--output", "m.onnx"], "which pictures?"),
+        (["--output", "m.onnx"], "which images?"),
         (["--images", "I", "--output", "m.tflite"], "which format?"),
         (["--images", "I", "--output", "m.onnx", "--max-drop", "0.1"], "needs ground truth"),
         (["--images", "I", "--output", "m.onnx", "--format", "openvino"], "is called m.xml"),

@@ -52,8 +52,8 @@ def released(runs, tmp_path_factory):
 
 
 def outputs_of(detector):
-    pictures = np.random.default_rng(0).integers(0, 255, (2, *detector.card.input_size, 3), np.uint8)
-    return detector.runtime(pictures)
+    images = np.random.default_rng(0).integers(0, 255, (2, *detector.card.input_size, 3), np.uint8)
+    return detector.runtime(images)
 
 
 def test_the_card_says_where_it_comes_from(released):
@@ -83,7 +83,7 @@ def test_the_graph_is_small_and_says_the_same_without_torch(released, monkeypatc
             assert np.abs(ours - theirs).max() < 1e-4
     code = (
         "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"
-        "from detection.weights import source\n"
+        "from detection.weights import resolve as source\n"
         f"source.__file__ = {str(released.parent / 'source.py')!r}\n"
         "from detection import Detector\n"
         "import numpy as np\n"

@@ -1,4 +1,4 @@
-"""The report: plots, the worst pictures and one page that shows them, of any training and any evaluation."""
+"""The report: plots, the worst images and one page that shows them, of any training and any evaluation."""
 
 import csv
 import html
@@ -26,7 +26,7 @@ from detection.weights.card import Card
 HISTORY = [
     {
         "step": s,
-        "pictures": 8 * s,
+        "images": 8 * s,
         "loss": 9 / s,
         "classification": 6 / s,
         "localisation": 3 / s,
@@ -34,12 +34,12 @@ HISTORY = [
         "AP": None,
     }
     for s in range(1, 41)
-] + [{"step": s, "pictures": 8 * s, "AP": s / 100, "AP50": s / 60, "AP75": float("nan")} for s in (10, 20, 30, 40)]
+] + [{"step": s, "images": 8 * s, "AP": s / 100, "AP50": s / 60, "AP75": float("nan")} for s in (10, 20, 30, 40)]
 HISTORY[-5]["seconds"] = 4000.0
 
 
 def a_truth(rows, names=("cat", "dog"), images=3, crowd=()):
-    """rows: (picture, class, x, y, w, h)."""
+    """rows: (image, class, x, y, w, h)."""
     table = np.array(rows, np.float64).reshape(-1, 6)
     return GroundTruth(
         path="data/instances_some.json",
@@ -57,7 +57,7 @@ def a_truth(rows, names=("cat", "dog"), images=3, crowd=()):
 
 
 def some_results(rows):
-    """rows: (picture, class, x, y, w, h, score)."""
+    """rows: (image, class, x, y, w, h, score)."""
     table = np.array(rows, np.float64).reshape(-1, 7)
     return Results(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2:6], table[:, 6])
 
@@ -81,8 +81,8 @@ def made_up(classes=3, images=30, seed=0):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     for index in range(30):
         noise = np.random.default_rng(index).integers(0, 255, (100, 100 + 20 * (index % 3), 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{index}.png"), noise)
@@ -101,10 +101,10 @@ def text_of(report):
     return report.page.read_text(encoding="utf-8")
 
 
-def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_path, pictures):
+def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_path, images):
     truth, results = made_up()
     card = Card({"input": {"size": [300, 300]}}, ("a", "b", "c"), (1, 2, 3), name="my model", licence="CC0")
-    report = write_report(tmp_path, truth, results, pictures, history=HISTORY, card=card, config="lr: 0.01 # <small>\n")
+    report = write_report(tmp_path, truth, results, images, history=HISTORY, card=card, config="lr: 0.01 # <small>\n")
     assert report.notes == () and report.page == tmp_path / "report.html"
     page = text_of(report)
     plots = ["loss", "map", "learning_rate", "pr_curves", "thresholds", "confusion", "predictions"]
@@ -131,14 +131,14 @@ def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_pa
     assert not [p for p in tmp_path.rglob("*") if ".part" in p.name], "nothing half-written stays behind"
 
 
-def test_the_page_names_the_twenty_worst_pictures_in_order_and_draws_them(tmp_path, pictures, no_plots):
+def test_the_page_names_the_twenty_worst_images_in_order_and_draws_them(tmp_path, images, no_plots):
     truth, results = made_up()
-    report = write_report(tmp_path, truth, results, pictures)
+    report = write_report(tmp_path, truth, results, images)
     outcomes = outcomes_at(truth, results, best_thresholds(truth, results).overall.score)
     worst = outcomes.worst(20)
     assert len(worst) == 20 and (np.diff(outcomes.f1[worst]) >= 0).all()
     assert outcomes.f1[worst[-1]] <= np.delete(outcomes.f1, worst).min()
-    section = text_of(report).split('id="worst-pictures"')[1].split("</section>")[0]
+    section = text_of(report).split('id="worst-images"')[1].split("</section>")[0]
     assert re.findall(r"<b>(.*?)</b>", section) == [truth.file_names[i] for i in worst]
     assert section.count("data:image/jpeg;base64,") == 20
     for rank in range(1, 21):
@@ -146,11 +146,11 @@ def test_the_page_names_the_twenty_worst_pictures_in_order_and_draws_them(tmp_pa
         assert read_image(tmp_path / f"worst/{rank:02d}.jpg").shape[0] == 100
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_escapes_every_name(tmp_path, pictures):
+def test_the_page_loads_nothing_from_elsewhere_and_escapes_every_name(tmp_path, images):
     evil = "<script>alert('$x')</script>"
     truth = a_truth([(0, 0, 5, 5, 50, 50), (1, 1, 5, 5, 50, 50)], (evil, "_$\\frac{"))
     results = some_results([(0, 1, 5, 5, 50, 50, 0.9), (1, 1, 5, 5, 50, 50, 0.8)])
-    page = text_of(write_report(tmp_path, truth, results, pictures, title=evil, config=evil))
+    page = text_of(write_report(tmp_path, truth, results, images, title=evil, config=evil))
     assert evil not in page and page.count(html.escape(evil)) >= 3
     assert not re.search(r'(?:src|href)="(?!#|data:image/|plots/|worst/|per_class|numbers)', page)
     assert not re.search(r"@import|url\((?!#)", page)
@@ -164,10 +164,10 @@ def test_the_plots_in_the_page_take_its_colours(tmp_path):
     assert "var(--ink)" in svg and "var(--muted)" in svg and "#1b1f24" not in svg
 
 
-def test_one_class_and_eighty(tmp_path, pictures):
+def test_one_class_and_eighty(tmp_path, images):
     for classes in (1, 80):
         truth, results = made_up(classes)
-        report = write_report(tmp_path / str(classes), truth, results, pictures)
+        report = write_report(tmp_path / str(classes), truth, results, images)
         assert report.notes == ()
         assert read_image(tmp_path / str(classes) / "plots/confusion.png").shape[0] > 200
         assert ("most confused of 80" in text_of(report)) == (classes == 80)
@@ -175,34 +175,34 @@ def test_one_class_and_eighty(tmp_path, pictures):
 
 
 @pytest.mark.parametrize("rows", [[], [(0, 0, 5, 5, 50, 50)]], ids=["no objects", "an object"])
-def test_without_detections_the_report_is_written_all_the_same(tmp_path, pictures, rows):
-    report = write_report(tmp_path, a_truth(rows), no_results(), pictures)
+def test_without_detections_the_report_is_written_all_the_same(tmp_path, images, rows):
+    report = write_report(tmp_path, a_truth(rows), no_results(), images)
     assert report.notes == ()
     assert (tmp_path / "plots/pr_curves.png").is_file()
     page = text_of(report)
-    assert ("0.png" in page) == bool(rows), "the picture whose object was missed is among the worst"
+    assert ("0.png" in page) == bool(rows), "the image whose object was missed is among the worst"
     assert "nan" not in re.sub(r"data:[^\"]*", "", page)
 
 
-def test_a_perfect_result_has_no_worst_pictures(tmp_path, pictures, no_plots):
+def test_a_perfect_result_has_no_worst_images(tmp_path, images, no_plots):
     truth = a_truth([(0, 0, 5, 5, 50, 50)])
-    report = write_report(tmp_path, truth, some_results([(0, 0, 5, 5, 50, 50, 0.9)]), pictures)
+    report = write_report(tmp_path, truth, some_results([(0, 0, 5, 5, 50, 50, 0.9)]), images)
     assert "None: no object was missed" in text_of(report)
     assert not list((tmp_path / "worst").glob("*.jpg"))
 
 
-def test_without_matplotlib_one_line_says_so_and_the_rest_is_written(tmp_path, pictures, no_plots):
+def test_without_matplotlib_one_line_says_so_and_the_rest_is_written(tmp_path, images, no_plots):
     truth, results = made_up()
-    report = write_report(tmp_path, truth, results, pictures, history=HISTORY)
+    report = write_report(tmp_path, truth, results, images, history=HISTORY)
     assert len(report.notes) == 1 and "pip install matplotlib" in report.notes[0]
     assert report.notes[0] in text_of(report)
     assert [p.name for p in (tmp_path / "plots").iterdir()] == ["predictions.png"]
     assert len(list((tmp_path / "worst").iterdir())) == 20
 
 
-def test_pictures_that_are_gone_or_broken_are_named_and_the_rest_is_shown(tmp_path, no_plots):
+def test_images_that_are_gone_or_broken_are_named_and_the_rest_is_shown(tmp_path, no_plots):
     truth = a_truth([(0, 0, 5, 5, 50, 50), (1, 1, 5, 5, 50, 50)])
-    (tmp_path / "0.png").write_bytes(b"no picture")
+    (tmp_path / "0.png").write_bytes(b"no image")
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((100, 100, 3), np.uint8))
     report = write_report(tmp_path / "out", truth, no_results(), tmp_path)
     assert [note for note in report.notes if "0.png" in note] and len(report.notes) == 2  # and matplotlib
@@ -212,16 +212,16 @@ def test_pictures_that_are_gone_or_broken_are_named_and_the_rest_is_shown(tmp_pa
     assert "0.png" in text_of(nowhere), "the worst are named even so"
 
 
-def test_a_second_report_in_the_same_folder_leaves_nothing_of_the_first(tmp_path, pictures, no_plots):
+def test_a_second_report_in_the_same_folder_leaves_nothing_of_the_first(tmp_path, images, no_plots):
     truth, results = made_up()
-    write_report(tmp_path, truth, results, pictures)
+    write_report(tmp_path, truth, results, images)
     (tmp_path / "notes.txt").write_text("mine")
-    again = write_report(tmp_path, a_truth([(0, 0, 5, 5, 50, 50)]), no_results(), pictures)
+    again = write_report(tmp_path, a_truth([(0, 0, 5, 5, 50, 50)]), no_results(), images)
     assert [p.name for p in (tmp_path / "worst").iterdir()] == ["01.jpg"]
     assert 'href="notes.txt"' in text_of(again)
 
 
-def test_the_eval_command_writes_a_report_of_any_results(tmp_path, pictures, capsys, no_plots):
+def test_the_eval_command_writes_a_report_of_any_results(tmp_path, images, capsys, no_plots):
     truth, results = made_up()
     data = {
         "images": [{"id": i, "file_name": n, "width": 100, "height": 100} for i, n in enumerate(truth.file_names)],
@@ -234,7 +234,7 @@ def test_the_eval_command_writes_a_report_of_any_results(tmp_path, pictures, cap
     (tmp_path / "some.json").write_text(json.dumps(data))
     write_results(tmp_path / "found.json", results, truth)
     given = ["--annotations", str(tmp_path / "some.json"), "--results", str(tmp_path / "found.json"), "--quiet"]
-    assert main(["eval", *given, "--images", str(pictures), "--report", str(tmp_path / "out")]) == 0
+    assert main(["eval", *given, "--images", str(images), "--report", str(tmp_path / "out")]) == 0
     assert f"report: {tmp_path / 'out' / 'report.html'}" in capsys.readouterr().out
     assert "data:image/jpeg" in (tmp_path / "out/report.html").read_text()
     assert main(["eval", *given, "--report", str(tmp_path / "bare")]) == 0

@@ -58,9 +58,9 @@ def test_other_formats_are_made_of_it(small, tmp_path):
     checkpoint, onnx = tmp_path / "a.safetensors", tmp_path / "b.onnx"
     for output in (checkpoint, onnx):
         assert main(["export", str(small), "--input-size", "65", "--output", str(output), "--threads", "1"]) == 0
-    picture = np.random.default_rng(0).integers(0, 255, (80, 90, 3), np.uint8)
-    ours = Detector(checkpoint, "cpu", "torch", threads=1, score=0.1)(picture)
-    theirs = Detector(onnx, runtime="onnxruntime", threads=1, score=0.1)(picture)
+    image = np.random.default_rng(0).integers(0, 255, (80, 90, 3), np.uint8)
+    ours = Detector(checkpoint, "cpu", "torch", threads=1, score=0.1)(image)
+    theirs = Detector(onnx, runtime="onnxruntime", threads=1, score=0.1)(image)
     assert ours.boxes == pytest.approx(theirs.boxes, abs=0.05) and ours.names == theirs.names
 
 
@@ -80,8 +80,8 @@ def test_the_default_finds_the_portrait_at_a_smaller_size(size, tmp_path):
     cbook = pytest.importorskip("matplotlib.cbook", reason="needs matplotlib's portrait")
     output = tmp_path / f"{size}.safetensors"
     assert main(["export", DEFAULT, "--input-size", str(size), "--output", str(output)]) == 0
-    picture = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
-    found = Detector(output, "cpu", "torch", threads=1, score=0.5)(picture)
+    image = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    found = Detector(output, "cpu", "torch", threads=1, score=0.5)(image)
     assert found.names[0] == "person"
     x1, y1, x2, y2 = found.boxes[0]
     assert x2 - x1 > 400 and y2 - y1 > 500, "anchors that shrink with the input make the box smaller than the person"

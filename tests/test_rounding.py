@@ -43,12 +43,12 @@ def test_gradients_pass_as_if_nothing_were_rounded():
 
 def test_the_network_is_near_itself_and_its_parameters_are_its_own():
     ssd = random_network("ssdlite_mobilenet_v2", alpha=0.25, input_size=96)
-    pictures = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (2, 3, 96, 96)).astype(np.float32))
+    images = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (2, 3, 96, 96)).astype(np.float32))
     with torch.no_grad():
-        plain = ssd(pictures)
+        plain = ssd(images)
         names = list(ssd.state_dict())
         rounded = Rounded(ssd)
-        found = rounded(pictures)
+        found = rounded(images)
     assert list(ssd.state_dict()) == names and {id(p) for p in rounded.parameters()} == {
         id(p) for p in ssd.parameters()
     }

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from oracle import litert_reference, pictures, rgb, sigmoid
+from oracle import litert_reference, rgb, sigmoid, some_images
 
 from detection import Detector
 from detection.errors import BadWeightsError, MobileSSDError
@@ -70,7 +70,7 @@ def test_compiled_torch_says_what_torch_says(small):
 def test_eight_threads_at_once_get_what_one_gets(shared, tflite, runtime):
     pytest.importorskip("ai_edge_litert" if runtime == "litert" else runtime)
     run = open_runtime(open_weights(tflite), runtime, threads=2)
-    inputs = [stretch(rgb(p), (300, 300))[None] for p in pictures(shared / "data" / "photos", 8)]
+    inputs = [stretch(rgb(p), (300, 300))[None] for p in some_images(shared / "data" / "photos", 8)]
     alone, found = [run(one) for one in inputs], [None] * 8
 
     def work(i):
@@ -203,14 +203,14 @@ def exported_to_onnx(checkpoint, target):
 def test_a_compiled_network_is_kept_and_a_damaged_one_is_made_anew(small, tmp_path, monkeypatch):
     pytest.importorskip("openvino", reason="needs openvino")
     monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path))
-    weights, picture = open_weights(small), batch(1)
-    first = open_runtime(weights, "openvino", threads=1)(picture)
+    weights, image = open_weights(small), batch(1)
+    first = open_runtime(weights, "openvino", threads=1)(image)
     kept = tmp_path / "openvino" / "compiled"
     wait_for(lambda: list(kept.glob("[!.]*.blob")))
     (blob,) = kept.glob("[!.]*.blob")
-    assert np.array_equal(first[1], open_runtime(weights, "openvino", threads=1)(picture)[1])
+    assert np.array_equal(first[1], open_runtime(weights, "openvino", threads=1)(image)[1])
     blob.write_bytes(blob.read_bytes()[:1000])
-    assert np.array_equal(first[1], open_runtime(weights, "openvino", threads=1)(picture)[1])
+    assert np.array_equal(first[1], open_runtime(weights, "openvino", threads=1)(image)[1])
     wait_for(lambda: blob.exists() and blob.stat().st_size > 1000)
 
 

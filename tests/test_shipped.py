@@ -1,4 +1,4 @@
-"""The weights that come with the installation: whole, honest about where they come from, and good for everyday pictures."""
+"""The weights that come with the installation: whole, honest about where they come from, and good for everyday images."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = [record for record in RECORDS if record.shipped]
 SURE = 0.5
 
-# What is in each picture and must be found, and what else is there and may be.
+# What is in each image and must be found, and what else is there and may be.
 SEEN = {
     "coral_cat_720p": ({"cat"}, {"chair", "couch"}),
     "coral_pets": ({"dog"}, set()),
@@ -57,7 +57,7 @@ def test_the_card_is_complete(record):
 
 
 @pytest.mark.parametrize("record", SHIPPED, ids=ids)
-def test_no_picture_that_scores_it_was_trained_on(record, shared):
+def test_no_image_that_scores_it_was_trained_on(record, shared):
     kept = set(json.loads((shared / "data" / "tf_minival.json").read_text())["coco_pool"])
     chosen = []
     for name in ("coco_pool", "coco_val500"):
@@ -101,9 +101,9 @@ def test_without_torch_weights_network_or_cache_it_detects(tmp_path):
         "from detection.cli.main import main\n"
         "sys.exit(main(['detect', sys.argv[1], '--output', sys.argv[2]]))"
     )
-    picture = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    image = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     environment = os.environ | {"MOBILESSD_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-c", code, picture, str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, image, str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
     assert done.returncode == 0 and "person" in done.stdout, done.stderr
 

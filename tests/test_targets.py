@@ -20,14 +20,14 @@ ANCHORS = torch.from_numpy(anchors_for(AnchorSpec(), [(19, 19), (10, 10), (5, 5)
 
 
 def matched(iou, rule="tf", valid=None):
-    """The matches of one picture from its table of overlaps, a row a box, as a list."""
+    """The matches of one image from its table of overlaps, a row a box, as a list."""
     table = torch.tensor(iou, dtype=torch.float32)[None]
     valid = torch.ones(table.shape[:2], dtype=torch.bool) if valid is None else torch.tensor(valid)[None]
     return RULES[rule](table, valid, 0.5)[0].tolist()
 
 
 def targets(boxes, labels=None, anchors=ANCHORS, scores=None, ignore=None, **options):
-    """Targets of one picture."""
+    """Targets of one image."""
     boxes = torch.tensor(boxes, dtype=torch.float32).reshape(1, -1, 4)
     count = boxes.shape[1]
     labels = torch.tensor([labels or [0] * count])
@@ -139,7 +139,7 @@ class TestTargets:
         assert found.scores[found.classes == 5].unique().tolist() == [1.0]
         assert (found.scores[~found.positive] == 0).all()
 
-    def test_a_picture_without_boxes_is_all_background(self):
+    def test_a_image_without_boxes_is_all_background(self):
         for boxes in (torch.zeros(2, 0, 4), torch.zeros(2, 5, 4)):
             count = boxes.shape[1]
             empty = torch.full((2, count), -1), torch.zeros(2, count), torch.zeros(2, count, dtype=torch.bool)
@@ -166,16 +166,16 @@ class TestTargets:
         assert torch.equal(targets([[0.1, 0.1, 0.5, 0.5]], unknown=unknown).unknown, unknown)
         assert targets([[0.1, 0.1, 0.5, 0.5]], unknown=torch.zeros(1, 2, dtype=torch.bool)).unknown is None
 
-    def test_a_batch_is_its_pictures_one_by_one_whatever_the_padding(self):
+    def test_a_batch_is_its_images_one_by_one_whatever_the_padding(self):
         rng = np.random.default_rng(1)
-        pictures = [random_boxes(rng, count) for count in (3, 0, 40, 1, 90)]
+        images = [random_boxes(rng, count) for count in (3, 0, 40, 1, 90)]
         boxes, labels = torch.zeros(5, 95, 4), torch.full((5, 95), -1)
-        for i, own in enumerate(pictures):
+        for i, own in enumerate(images):
             boxes[i, : len(own)] = torch.from_numpy(own)
             labels[i, : len(own)] = torch.arange(len(own))
         for rule in RULES:
             together = build_targets(boxes, labels, (labels >= 0).float(), labels < -1, ANCHORS, rule=rule)
-            for i, own in enumerate(pictures):
+            for i, own in enumerate(images):
                 alone = targets(own.tolist(), labels=list(range(len(own))), rule=rule)
                 assert torch.equal(together.matched[i], alone.matched[0])
                 assert torch.equal(together.encodings[i], alone.encodings[0])

@@ -10,24 +10,24 @@ from detection.data.open import open_data
 from detection.errors import BadWeightsError
 from detection.train.teachers.pseudo_labels import View, look, merge, views_named, write_soft_labels
 
-# A picture of 100 x 100 whose only object is the bright square in the middle of its left upper quarter.
-PICTURE = np.zeros((100, 100, 3), np.uint8)
-PICTURE[20:30, 15:35] = 255
+# An image of 100 x 100 whose only object is the bright square in the middle of its left upper quarter.
+IMAGE = np.zeros((100, 100, 3), np.uint8)
+IMAGE[20:30, 15:35] = 255
 BOX = [0.15, 0.2, 0.35, 0.3]
 
 
-def sees_bright(picture: np.ndarray) -> np.ndarray:
+def sees_bright(image: np.ndarray) -> np.ndarray:
     """A teacher that finds the bright square, class 2, score 0.8."""
-    ys, xs = np.nonzero(picture[..., 0] > 128)
+    ys, xs = np.nonzero(image[..., 0] > 128)
     if not len(xs):
         return np.zeros((0, 6))
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return np.array([[2, 0.8, xs.min() / width, ys.min() / height, (xs.max() + 1) / width, (ys.max() + 1) / height]])
 
 
 @pytest.mark.parametrize("names", [["plain"], ["mirror"], ["zoom"], ["plain", "mirror", "zoom"]])
-def test_whatever_the_view_the_box_comes_back_in_the_pictures_own_place(names):
-    found = look([sees_bright], PICTURE, views_named(names))
+def test_whatever_the_view_the_box_comes_back_in_the_images_own_place(names):
+    found = look([sees_bright], IMAGE, views_named(names))
     assert found.shape == (1, 6) and found[0, 0] == 2
     assert found[0, 1] == pytest.approx(0.8, abs=1e-6) and found[0, 2:] == pytest.approx(BOX, abs=0.011)
 
@@ -35,11 +35,11 @@ def test_whatever_the_view_the_box_comes_back_in_the_pictures_own_place(names):
 def test_what_only_one_of_two_views_believes_is_believed_half():
     calls = []
 
-    def moody(picture):
+    def moody(image):
         calls.append(1)
-        return sees_bright(picture) if len(calls) == 1 else np.zeros((0, 6))
+        return sees_bright(image) if len(calls) == 1 else np.zeros((0, 6))
 
-    assert look([moody], PICTURE, views_named(["plain", "mirror"]))[0, 1] == pytest.approx(0.4)
+    assert look([moody], IMAGE, views_named(["plain", "mirror"]))[0, 1] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("row", [[3, 0.0, 0.2, 0.2, 0.4, 0.4], [3, 0.9, 0.2, 0.2, 0.2, 0.4]])
@@ -50,17 +50,17 @@ def test_what_nobody_believes_or_has_no_area_is_nothing(row):
 def test_a_box_that_the_border_of_a_zoom_cuts_is_left_out_of_that_view():
     wide = np.zeros((100, 100, 3), np.uint8)
     wide[40:50, 50:80] = 255  # crosses the right border of the left windows
-    assert len(View((0, 0, 0.6, 0.6)).to_picture(sees_bright(View((0, 0, 0.6, 0.6)).of(wide)))) == 0
+    assert len(View((0, 0, 0.6, 0.6)).to_image(sees_bright(View((0, 0, 0.6, 0.6)).of(wide)))) == 0
 
 
 def test_two_objects_of_one_class_stay_two():
     two = np.array([[0, 0.9, 0.1, 0.1, 0.3, 0.3], [0, 0.8, 0.6, 0.6, 0.9, 0.9]])
-    assert len(look([lambda _: two], PICTURE, [View()])) == 2
+    assert len(look([lambda _: two], IMAGE, [View()])) == 2
 
 
 def test_the_file_is_coco_with_scores_and_a_second_run_adds_only_what_is_new(tmp_path):
     for name in ("a.png", "b.png"):
-        cv2.imwrite(str(tmp_path / name), PICTURE)
+        cv2.imwrite(str(tmp_path / name), IMAGE)
     out = tmp_path / "soft.json"
     views = views_named(["plain"])
     assert write_soft_labels([sees_bright], [tmp_path / "a.png"], out, views) == 1
@@ -74,7 +74,7 @@ def test_the_file_is_coco_with_scores_and_a_second_run_adds_only_what_is_new(tmp
 
 def test_two_teachers_are_believed_by_halves(tmp_path):
     blind = np.zeros((0, 6))
-    found = look([sees_bright, lambda _: blind], PICTURE, views_named(["plain", "mirror"]))
+    found = look([sees_bright, lambda _: blind], IMAGE, views_named(["plain", "mirror"]))
     assert len(found) == 1 and found[0, 1] == pytest.approx(0.4)
 
 

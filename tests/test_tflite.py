@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracle import litert_reference, pictures, rgb, sigmoid
+from oracle import litert_reference, rgb, sigmoid, some_images
 
 from detection.boxes.anchors import anchors_for
 from detection.boxes.geometry import to_xyxy
@@ -20,13 +20,13 @@ def file(shared):
 
 @pytest.fixture(scope="module")
 def raw(shared, file):
-    """LiteRT's encodings (tx, ty, tw, th), scores [A, 91] and ours, for 50 pictures already stretched to 300."""
+    """LiteRT's encodings (tx, ty, tw, th), scores [A, 91] and ours, for 50 images already stretched to 300."""
     import cv2
 
     from detection.boxes.geometry import BoxCoder
 
     model = litert_reference(shared).TFLiteSSD(str(file))
-    small = [cv2.resize(rgb(p), (300, 300)) for p in pictures(shared / "data" / "coco_val500" / "images", 50)]
+    small = [cv2.resize(rgb(p), (300, 300)) for p in some_images(shared / "data" / "coco_val500" / "images", 50)]
     theirs = [model.raw(image) for image in small]
     weights = open_weights(file)
     card, spec = weights.card, SSDSpec.from_dict(weights.card.spec)

@@ -55,19 +55,19 @@ class TestBadData:
         assert "give --data PATH" in refused("--config", recipe)
 
     def test_a_folder_without_a_data_set(self, refused, recipe, tmp_path):
-        (tmp_path / "pictures").mkdir()
-        assert "no data set recognised. Looked for COCO" in refused("--data", tmp_path / "pictures", "--config", recipe)
+        (tmp_path / "samples").mkdir()
+        assert "no data set recognised. Looked for COCO" in refused("--data", tmp_path / "samples", "--config", recipe)
 
     def test_empty(self, refused, recipe, tmp_path):
         file = tmp_path / "instances_train.json"
         file.write_text(json.dumps({"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}))
-        assert "no pictures" in refused("--data", file, "--config", recipe, "--output", tmp_path / "out")
+        assert "no images" in refused("--data", file, "--config", recipe, "--output", tmp_path / "out")
 
-    def test_pictures_that_are_missing(self, refused, recipe, tmp_path):
+    def test_images_that_are_missing(self, refused, recipe, tmp_path):
         file = coco(tmp_path, [(1, 1, [5, 5, 20, 20])])
         shutil.rmtree(tmp_path / "images")
         said = refused("--data", file, "--config", recipe, "--output", tmp_path / "out")
-        assert "no picture that can be used" in said and "1.png" in said
+        assert "no image that can be used" in said and "1.png" in said
 
     def test_no_class_in_common(self, refused, recipe, data, tmp_path):
         common = ("--data", data, "--config", recipe, "--output", tmp_path / "out")
@@ -78,14 +78,14 @@ class TestBadData:
 
     def test_validation_that_is_training(self, refused, recipe, data, tmp_path):
         said = refused("--data", data, "--config", recipe, "--val", "train", "--output", tmp_path / "out")
-        assert "every validation picture is in training; give another set with --val" in said
+        assert "every validation image is in training; give another set with --val" in said
 
     def test_faults_that_can_be_lived_with_are_reported_before_the_first_step(self, recipe, tmp_path, capsys):
         boxes = [(i, 1 + i % 2, [5, 5, 30, 30]) for i in range(1, 9)]
         bad = [(1, 1, [70, 50, 40, 40]), (2, 2, [10, 10, 0, 5]), (3, 1, [200, 200, 5, 5]), (4, 7, [5, 5, 9, 9])]
-        file = coco(tmp_path, [*boxes, *bad], pictures=9)
+        file = coco(tmp_path, [*boxes, *bad], number=9)
         (tmp_path / "images" / "5.png").unlink()
-        (tmp_path / "images" / "6.png").write_bytes(b"no picture")
+        (tmp_path / "images" / "6.png").write_bytes(b"no image")
         assert (
             main([*f"train --threads 1 --data {file} --config {recipe} --select 0 --output {tmp_path / 'out'}".split()])
             == 0

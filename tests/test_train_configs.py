@@ -31,7 +31,7 @@ def weights(data, tmp_path_factory):
 
 
 def shrunk(name, weights):
-    """The recipe with a thin network, a small input and two pictures a step."""
+    """The recipe with a thin network, a small input and two images a step."""
     config = load_config(name)
     small = {
         "batch": 2,

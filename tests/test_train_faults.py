@@ -94,15 +94,15 @@ class TestFullDisk:
 
 class TestNonFiniteLoss:
     def test_a_rate_that_is_far_too_high(self, data, tmp_path, monkeypatch):
-        """The loss overflows by itself: the line names the pictures of the step, and the checkpoint is from before."""
+        """The loss overflows by itself: the line names the images of the step, and the checkpoint is from before."""
         wild = {"optimizer": {"kind": "sgd", "lr": 1e20}, "clip_norm": 0.0, "accumulate": 2, "schedule": {"warmup": 0}}
         with pytest.raises(loop.NonFiniteLoss) as caught:
             train(runs.request(data, tmp_path, **wild))
         message = str(caught.value)
         assert "\n" not in message and f"lower optimizer.lr in {tmp_path / 'config.yaml'}, then --resume" in message
-        assert message.count("/train/") == 4  # two parts of two pictures
-        files = {entry["id"]: entry["file_name"] for entry in pictures(data)}
-        for part in message.split("pictures: ")[1].split("; ")[0].split(", "):
+        assert message.count("/train/") == 4  # two parts of two images
+        files = {entry["id"]: entry["file_name"] for entry in images(data)}
+        for part in message.split("images: ")[1].split("; ")[0].split(", "):
             path, _, number = part.partition(" (id ")
             assert path == str(data / "train" / files[int(number.rstrip(")"))])
         assert all(tensor.isfinite().all() for tensor in read_state(tmp_path).tensors.values())
@@ -140,7 +140,7 @@ class TestNonFiniteLoss:
         assert all(tensor.isfinite().all() for tensor in read_state(tmp_path).tensors.values())
 
 
-def pictures(data):
+def images(data):
     return json.loads((data / "annotations" / "instances_train.json").read_text())["images"]
 
 
@@ -195,7 +195,7 @@ class TestCourse:
         assert read_state(tmp_path).meta["progress"]["best_step"] == 4
         assert not any("AP" in row for row in read_history(tmp_path))
 
-    def test_weights_can_be_chosen_on_pictures_without_objects(self, data, tmp_path):
+    def test_weights_can_be_chosen_on_images_without_objects(self, data, tmp_path):
         """Not well: the first ones are kept."""
         shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("*val*"))
         file = tmp_path / "data" / "annotations" / "instances_train.json"

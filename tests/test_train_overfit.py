@@ -16,7 +16,7 @@ from detection.train.validate import truth_of, validate
 from detection.weights.checkpoint import load_checkpoint
 
 
-def eight_pictures(pool, folder):
+def eight_images(pool, folder):
     """The first ones whose boxes all have sides of at least 16 pixels at 300, under names that no weights know."""
     content = json.loads((pool / "instances.json").read_text())
     boxes = {image["id"]: [] for image in content["images"]}
@@ -41,11 +41,11 @@ def eight_pictures(pool, folder):
     return file
 
 
-def test_eight_pictures_to_ap50_above_095(shared, tmp_path, monkeypatch):
+def test_eight_images_to_ap50_above_095(shared, tmp_path, monkeypatch):
     """From TensorFlow's published SSD MobileNet V1, 18 steps of all eight; every class begins with new rows, so the
     first AP50 is 0."""
     runs.without_report(monkeypatch)
-    data = eight_pictures(shared / "data" / "coco_pool", tmp_path / "data")
+    data = eight_images(shared / "data" / "coco_pool", tmp_path / "data")
     weights = str(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
     recipe = {
         "model": None,

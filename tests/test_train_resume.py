@@ -108,7 +108,7 @@ def test_a_run_is_not_overwritten(data, whole):
 def test_other_data_cannot_go_on_with_a_run(whole, tmp_path):
     runs.shapes(tmp_path, seed=9)
     runs.shapes(tmp_path, 4, "val")
-    with pytest.raises(BadDataError, match="began with other pictures or boxes"):
+    with pytest.raises(BadDataError, match="began with other images or boxes"):
         train(runs.request(tmp_path, whole("sgd"), resume=True, **OPTIMIZERS["sgd"]))
 
 
@@ -137,7 +137,7 @@ def test_a_word_that_contradicts_the_run_is_refused_also_where_it_is_the_default
         runs.interrupt_at(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             train(runs.request(data, tmp_path, keep_soft=0.7, **asked))
-    with pytest.raises(BadDataError, match="began with other pictures or boxes"):
+    with pytest.raises(BadDataError, match="began with other images or boxes"):
         train(runs.request("", tmp_path, resume=True, steps=3, keep_soft=0.5))
     with pytest.raises(MobileSSDError, match="this run has the class map none; leave --class-map out"):
         train(runs.request("", tmp_path, resume=True, steps=3, class_map={"disc": "square"}))

@@ -26,7 +26,7 @@ from children import die_at_rename, ended, fork  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from detection.data.open import open_data  # noqa: E402
-from detection.train import finalize as finish
+from detection.train import finalize as finish  # noqa: E402
 from detection.train.learn import loop, plan  # noqa: E402
 from detection.train.learn.distributed import world  # noqa: E402
 from detection.train.learn.history import read_history  # noqa: E402
@@ -178,7 +178,7 @@ def pair(work: Callable[[], Any], stderr: Path | None = None) -> list[int]:
 
 
 def score(data: Path, run: Path, file: Path) -> None:
-    """The twelve numbers of a run's weights on its training pictures, written by the first process."""
+    """The twelve numbers of a run's weights on its training images, written by the first process."""
     with world("cpu") as here:
         ssd, card = load_checkpoint(run / "best.safetensors")
         found = validate(ssd, card, truth_of(open_data(data, "train")), "cpu", here)

@@ -1,4 +1,4 @@
-"""Tiny training runs for tests: pictures of coloured shapes, a quarter-width network at 96 pixels, a dozen steps."""
+"""Tiny training runs for tests: images of coloured shapes, a quarter-width network at 96 pixels, a dozen steps."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SIDE = 96
 CLASSES = ("disc", "square")
 
 
-def shapes(folder: Path, pictures: int = 12, split: str = "train", seed: int = 0) -> Path:
+def shapes(folder: Path, count: int = 12, split: str = "train", seed: int = 0) -> Path:
     """A COCO data set `folder` with the split `split`: one to three discs and squares on a grey ground."""
     rng = np.random.default_rng((seed, len(split)))
     images, annotations = [], []
     (folder / split).mkdir(parents=True, exist_ok=True)
-    for number in range(1, pictures + 1):
+    for number in range(1, count + 1):
         image = rng.integers(90, 130, (SIDE, SIDE, 3), dtype=np.uint8)
         images.append({"id": number, "file_name": f"{number}.png", "height": SIDE, "width": SIDE})
         for _ in range(int(rng.integers(1, 4))):
@@ -107,7 +107,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     state = read_state(folder)
     plain = {key: state.meta[key] for key in ("plan", "progress", "step", "optimizer")}
     plain["progress"] = {key: value for key, value in plain["progress"].items() if key != "seconds"}
-    clock = ("seconds", "pictures_per_second", "data_wait")
+    clock = ("seconds", "images_per_second", "data_wait")
     rows = [{key: value for key, value in row.items() if key not in clock} for row in read_history(folder)]
     tensors = {f"state {name}": tensor for name, tensor in state.tensors.items()}
     for file in sorted(folder.glob("*.safetensors")):

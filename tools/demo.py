@@ -1,6 +1,6 @@
 """Shows the whole thing in under a minute, without a network: the shipped weights on a real photograph, then live.
 
-    python tools/demo.py [PICTURE...] [--weights NAME_OR_FILE] [--output runs/demo]
+    python tools/demo.py [IMAGE...] [--weights NAME_OR_FILE] [--output runs/demo]
 
 The photographs are ones that installed libraries carry: matplotlib's portrait of Grace Hopper, and scikit-image's cat and
 astronaut where it is installed. The clip pans over the first of them, as a camera would.
@@ -29,43 +29,43 @@ SURE = 0.5  # lowest score that is shown
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="your own, in the place of the libraries'")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own, in the place of the libraries'")
     parser.add_argument("--weights", default=None, metavar="NAME_OR_FILE", help="others than the ones that ship")
     parser.add_argument("--output", default="runs/demo", metavar="DIR")
     args = parser.parse_args()
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     try:
-        return demo([Path(picture) for picture in args.pictures] or carried_pictures(), args.weights, output)
+        return demo([Path(image) for image in args.images] or carried_images(), args.weights, output)
     except MobileSSDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def demo(pictures: list[Path], weights: str | None, output: Path) -> int:
-    """Detects in the pictures, then live in a clip of the first. Returns the exit code."""
+def demo(images: list[Path], weights: str | None, output: Path) -> int:
+    """Detects in the images, then live in a clip of the first. Returns the exit code."""
     print("loading the weights (the first time they are made ready for this processor)")
     detector = Detector(weights, score=SURE)
     print(detector)
-    for path in pictures:
-        picture = read_image(path)
-        found = detector(picture)
+    for path in images:
+        image = read_image(path)
+        found = detector(image)
         drawn = output / f"{path.stem}.jpg"
         with atomic_write(drawn) as temporary:
-            cv2.imwrite(str(temporary), cv2.cvtColor(found.draw(picture), cv2.COLOR_RGB2BGR))
+            cv2.imwrite(str(temporary), cv2.cvtColor(found.draw(image), cv2.COLOR_RGB2BGR))
         words = ", ".join(f"{name} {score:.2f}" for name, score in zip(found.names, found.scores))
         print(f"{path.name}: {words or 'nothing'} -> {drawn}")
-    clip = panned(read_image(pictures[0]), output / "clip.avi")
-    print(f"\nlive, without a window, on a clip that pans over {pictures[0].name}:")
+    clip = panned(read_image(images[0]), output / "clip.avi")
+    print(f"\nlive, without a window, on a clip that pans over {images[0].name}:")
     code = mobilessd(
         ["live", str(clip), "--headless", "--speed", "max", "--stats", "--score", str(SURE)]
         + ["--record", str(output / "live.mp4"), *(["--weights", weights] if weights else [])]
     )
-    print(f"\nthe drawn pictures and the recording lie in {output}; with a camera: mobilessd live")
+    print(f"\nthe drawn images and the recording lie in {output}; with a camera: mobilessd live")
     return code
 
 
-def carried_pictures() -> list[Path]:
+def carried_images() -> list[Path]:
     """Photographs of installed libraries. Raises MobileSSDError, one line, where there is none."""
     found = []
     try:
@@ -88,9 +88,9 @@ def carried_pictures() -> list[Path]:
     return found
 
 
-def panned(picture: np.ndarray, path: Path) -> Path:
-    """A video in which a window of 4:3 wanders over a picture [h, w, 3] and zooms a little."""
-    height, width = picture.shape[:2]
+def panned(image: np.ndarray, path: Path) -> Path:
+    """A video in which a window of 4:3 wanders over an image [h, w, 3] and zooms a little."""
+    height, width = image.shape[:2]
     widest = min(width, height * WIDTH / HEIGHT)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (WIDTH, HEIGHT))
     if not writer.isOpened():
@@ -100,7 +100,7 @@ def panned(picture: np.ndarray, path: Path) -> Path:
         wide, high = side, side * HEIGHT / WIDTH
         x = (width - wide) * (1 + np.sin(turn)) / 2
         y = (height - high) * (1 - np.cos(turn)) / 4
-        part = picture[int(y) : int(y + high), int(x) : int(x + wide)]
+        part = image[int(y) : int(y + high), int(x) : int(x + wide)]
         writer.write(cv2.cvtColor(cv2.resize(part, (WIDTH, HEIGHT)), cv2.COLOR_RGB2BGR))
     writer.release()
     return path

@@ -1,4 +1,4 @@
-"""Finds objects in pictures, folders and videos: the same as `mobilessd detect`."""
+"""Finds objects in images, folders and videos: the same as `mobilessd detect`."""
 
 import sys
 from pathlib import Path

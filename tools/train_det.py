@@ -1,4 +1,4 @@
-"""Training on your own pictures: the same as `mobilessd train`."""
+"""Training on your own images: the same as `mobilessd train`."""
 
 import sys
 from pathlib import Path

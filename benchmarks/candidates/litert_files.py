@@ -36,7 +36,7 @@ def main():
         found = postprocess(encodings, logits, anchors, rgb.shape[:2], names, settings)
         rows.append([path.name, found.boxes.tolist(), found.scores.tolist(), found.class_ids.tolist()])
     seconds = time.perf_counter() - began
-    Path(args.out).write_text(json.dumps({"pictures_per_second": len(rows) / seconds, "rows": rows}))
+    Path(args.out).write_text(json.dumps({"images_per_second": len(rows) / seconds, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`mobilessd detect DIR --shards`, and how many pictures a second, as it says itself.
+"""`mobilessd detect DIR --shards`, and how many images a second, as it says itself.
 
 python ours_files.py WEIGHTS DIR OUT.json [--threads 2]
 """
@@ -26,7 +26,7 @@ def main():
         options = ["--weights", args.weights, "--threads", args.threads, "--score", "0.01"]
         code = mobilessd(["detect", args.images, "--shards", folder, *options])
     rate = rate_of(said.getvalue(), f"exit code {code}")
-    Path(args.out).write_text(json.dumps({"pictures_per_second": rate}))
+    Path(args.out).write_text(json.dumps({"images_per_second": rate}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Our training loop for a number of steps: what `tools/train_det.py ARGUMENTS` does, and then its pictures a second.
+"""Our training loop for a number of steps: what `tools/train_det.py ARGUMENTS` does, and then its images a second.
 
     python ours_train.py --skip 5 [--constant] OUT.json --data A.json --images DIR --model M --steps 30 --batch 16 ...
 
@@ -34,9 +34,9 @@ def main():
         if code:
             return code
         rows = [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if row.get("pictures_per_second")][1:]  # the first holds what is done once
-    weight = [1 / row["pictures_per_second"] for row in rows]
-    said = {"pictures_per_second": len(rows) / sum(weight), "counted_steps": len(rows) * args.skip}
+    rows = [row for row in rows if row.get("images_per_second")][1:]  # the first holds what is done once
+    weight = [1 / row["images_per_second"] for row in rows]
+    said = {"images_per_second": len(rows) / sum(weight), "counted_steps": len(rows) * args.skip}
     said["data_wait"] = sum(row["data_wait"] * w for row, w in zip(rows, weight)) / sum(weight)
     Path(args.out).write_text(json.dumps(said))
     return 0

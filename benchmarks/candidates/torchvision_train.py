@@ -3,7 +3,7 @@
     python torchvision_train.py A.json IMAGES_DIR OUT.json --model ssdlite_mobilenet_v2 --steps 30 --skip 5 --batch 16
 
 Ours is the network alone. All else is torchvision's: its SSD class with its resizing, matching, loss and hard-negative
-mining; its "ssdlite" preset of transforms (IoU crop, flip) in the v2 form upon PIL pictures; the reference's loader of
+mining; its "ssdlite" preset of transforms (IoU crop, flip) in the v2 form upon PIL images; the reference's loader of
 data, SGD, warm-up and checks of the loss (pytorch/vision, references/detection: train.py, engine.py, presets.py). Eager
 float32.
 """
@@ -41,7 +41,7 @@ class Head(nn.Module):
 
 
 class Anchors(nn.Module):
-    """Our anchors, as torchvision's generator gives its own: xyxy in pixels, a tensor for each picture."""
+    """Our anchors, as torchvision's generator gives its own: xyxy in pixels, a tensor for each image."""
 
     def __init__(self, anchors):
         super().__init__()
@@ -66,7 +66,7 @@ def build_model(name, alpha, classes):
 
 
 def build_data(annotations, images):
-    """As the reference's get_coco with its v2 transforms. COCO's ids become columns 1..C; pictures without boxes go."""
+    """As the reference's get_coco with its v2 transforms. COCO's ids become columns 1..C; images without boxes go."""
     from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
     from torchvision.transforms import v2 as T
 
@@ -133,7 +133,7 @@ def main():
             ends.append(time.perf_counter())
     spent = ends[-1] - ends[args.skip - 1]
     counted = args.steps - args.skip
-    said = {"pictures_per_second": counted * args.batch / spent, "counted_steps": counted, "data_wait": waiting / spent}
+    said = {"images_per_second": counted * args.batch / spent, "counted_steps": counted, "data_wait": waiting / spent}
     Path(args.out).write_text(json.dumps(said))
 
 

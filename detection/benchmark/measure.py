@@ -24,7 +24,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 @dataclass
 class Result:
     """What all rounds of a candidate gave. spans: ms of each timed call, by stage. rounds: each round's median of ms.
-    starts: seconds from the start of the process to the first boxes. rates: pictures a second. peak_mb: the most of all
+    starts: seconds from the start of the process to the first boxes. rates: images a second. peak_mb: the most of all
     rounds. error: why it did not run."""
 
     candidate: Candidate
@@ -38,7 +38,7 @@ class Result:
     ap: float | None = None
 
     def total(self) -> np.ndarray:
-        """ms of each call from RGB pictures in memory to final boxes: resize, network, post-processing."""
+        """ms of each call from RGB images in memory to final boxes: resize, network, post-processing."""
         return np.sum([self.spans[stage] for stage in STAGES[1:]], axis=0)
 
     @property
@@ -67,7 +67,7 @@ class Result:
                 "p99": self.percentile(99),
             },
             "stages_ms": {stage: self.stage(stage) for stage in STAGES},
-            "pictures_per_second": float(np.median(self.rates)),
+            "images_per_second": float(np.median(self.rates)),
             "start_s": float(np.median(self.starts)),
             "peak_mb": self.peak_mb,
             "boxes": self.boxes,
@@ -78,14 +78,14 @@ class Result:
 
 def side_by_side(
     candidates: Sequence[Candidate],
-    picture: Path,
+    image: Path,
     rounds: int = 3,
     seconds: float = 3.0,
     runs: int = 200,
     score: float = 0.01,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Result]:
-    """Times every candidate in `rounds` processes, each for at most `seconds` and `runs` calls, on one picture file.
+    """Times every candidate in `rounds` processes, each for at most `seconds` and `runs` calls, on one image file.
 
     A candidate that fails keeps its error and is not tried again. tell: is given a line about each process.
     """
@@ -95,35 +95,35 @@ def side_by_side(
         for one in results[shift:] + results[:shift]:
             if one.error:
                 continue
-            _run(one, picture, seconds, runs, score)
+            _run(one, image, seconds, runs, score)
             c = one.candidate
             what = f"{c.name}, {c.runtime} {c.shown}, {c.threads} threads, batch {c.batch}"
             tell(f"round {number + 1}/{rounds}: {what}: {one.error or f'{one.rounds[-1]:.2f} ms'}")
     return results
 
 
-def drawn_picture(folder: Path) -> Path:
+def drawn_image(folder: Path) -> Path:
     """A JPEG of 640 x 480 with shapes on it, drawn by chance, the same everywhere."""
     import cv2
 
     chance = np.random.default_rng(0)
-    picture = cv2.resize(chance.integers(0, 256, (12, 16, 3), np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(chance.integers(0, 256, (12, 16, 3), np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
     for _ in range(40):
         x, y, radius = (int(v) for v in chance.integers((0, 0, 10), (640, 480, 60)))
-        cv2.circle(picture, (x, y), radius, tuple(int(v) for v in chance.integers(0, 256, 3)), -1)
-    path = folder / "picture.jpg"
-    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        cv2.circle(image, (x, y), radius, tuple(int(v) for v in chance.integers(0, 256, 3)), -1)
+    path = folder / "image.jpg"
+    cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
     return path
 
 
-def _run(result: Result, picture: Path, seconds: float, runs: int, score: float) -> None:
+def _run(result: Result, image: Path, seconds: float, runs: int, score: float) -> None:
     threads = str(result.candidate.threads)
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, threads)
     root = str(Path(__file__).resolve().parents[2])  # the package itself, where it is not installed
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryDirectory() as folder:
         answer, task = Path(folder) / "answer.json", Path(folder) / "task.json"
-        said = {"candidate": result.candidate.to_dict(), "picture": str(picture.resolve()), "answer": str(answer)}
+        said = {"candidate": result.candidate.to_dict(), "image": str(image.resolve()), "answer": str(answer)}
         task.write_text(json.dumps(said | {"seconds": seconds, "runs": runs, "score": score}), encoding="utf-8")
         command = [sys.executable, "-m", "detection.benchmark.worker", str(task)]
         start = time.time()

@@ -11,7 +11,7 @@ Stages = tuple[Callable, Callable, Callable, str]
 
 
 def torchvision(candidate: dict[str, Any], score: float) -> Stages:
-    """torchvision's ssdlite320_mobilenet_v3_large, `model([picture])`: it resizes, decodes and suppresses inside, so
+    """torchvision's ssdlite320_mobilenet_v3_large, `model([image])`: it resizes, decodes and suppresses inside, so
     all of that counts as network. Random weights, with a background bias that leaves few candidates, as training does."""
     import torch
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
@@ -45,8 +45,8 @@ def opencv(candidate: dict[str, Any], score: float) -> Stages:
     net = cv2.dnn.readNetFromONNX(str(path))
     detector = Detector.of(weights.card, None, score=score)  # type: ignore[arg-type]
 
-    def network(pictures: np.ndarray) -> tuple[np.ndarray, ...]:
-        net.setInput(pictures)
+    def network(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        net.setInput(images)
         encodings, logits = net.forward(["encodings", "logits"])
         return encodings.reshape(1, -1, 4), logits.reshape(1, encodings.size // 4, -1)
 

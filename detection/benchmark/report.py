@@ -10,7 +10,7 @@ import numpy as np
 from detection.benchmark.measure import Result
 
 HEAD = ["weights", "runtime", "precision", "threads", "batch", "p50", "p95", "p99"]
-HEAD += ["decode", "resize", "network", "post", "pictures/s", "start s", "MB"]
+HEAD += ["decode", "resize", "network", "post", "images/s", "start s", "MB"]
 
 
 def table(results: Sequence[Result]) -> str:
@@ -36,17 +36,17 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines + failed)
 
 
-def clock(score: float, picture: str) -> str:
+def clock(score: float, image: str) -> str:
     """What the figures mean, in words."""
     return (
-        f"ms of one call on {picture}, from RGB in memory to final boxes (resize, network, decoding, NMS at 0.6, floor "
-        f"{score:g}, 100 boxes);\np50: median over the rounds of each round's median. pictures/s: from file bytes to "
+        f"ms of one call on {image}, from RGB in memory to final boxes (resize, network, decoding, NMS at 0.6, floor "
+        f"{score:g}, 100 boxes);\np50: median over the rounds of each round's median. images/s: from file bytes to "
         "boxes, decoding and finishing beside the network.\nstart: process start to first boxes."
     )
 
 
 def plot(results: Sequence[Result], path: Path) -> None:
-    """Latency against AP, one point for each candidate of batch 1 that has both: a picture file (.png, .svg, .pdf)."""
+    """Latency against AP, one point for each candidate of batch 1 that has both: an image file (.png, .svg, .pdf)."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,8 +1,8 @@
 """The process of one candidate: `python -m detection.benchmark.worker TASK.json`, which answers in JSON on stdout.
 
-A task: a candidate, a picture file, how many seconds and runs at most, and the score floor. What is timed, for each
-run: decode (file bytes to RGB), resize, network, and everything behind it to final boxes; all for `batch` pictures.
-Then the same work as a pipeline, which decodes and finishes in threads beside the network, for pictures a second.
+A task: a candidate, an image file, how many seconds and runs at most, and the score floor. What is timed, for each
+run: decode (file bytes to RGB), resize, network, and everything behind it to final boxes; all for `batch` images.
+Then the same work as a pipeline, which decodes and finishes in threads beside the network, for images a second.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 
 STAGES = ("decode", "resize", "network", "post")
 WARM_UP = 5
-AT_ONCE = 16  # pictures of one call in the pipeline
+AT_ONCE = 16  # images of one call in the pipeline
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """Times one candidate. Returns {stages: {name: [ms, ...]}, first: time of the first boxes, ...}."""
     from detection.images.decode import decode_image
 
-    candidate, data = task["candidate"], Path(task["picture"]).read_bytes()
+    candidate, data = task["candidate"], Path(task["image"]).read_bytes()
     batch = candidate["batch"]
     prepare, network, finish, about = opened(candidate, task["score"])
     images = [decode_image(data) for _ in range(batch)]
@@ -57,7 +57,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 def pipeline(
     data: bytes, prepare: Callable, network: Callable, finish: Callable, threads: int, seconds: float
 ) -> float:
-    """Pictures a second from file bytes to boxes, decoded and finished in `threads` threads beside the network."""
+    """Images a second from file bytes to boxes, decoded and finished in `threads` threads beside the network."""
     import numpy as np
 
     from detection.images.decode import decode_image
@@ -91,7 +91,7 @@ def pipeline(
 
 
 def opened(candidate: dict[str, Any], score: float) -> tuple[Callable, Callable, Callable, str]:
-    """(prepare, network, finish, what runs) of a candidate. finish returns how many boxes the first picture has."""
+    """(prepare, network, finish, what runs) of a candidate. finish returns how many boxes the first image has."""
     if candidate["kind"] != "ours":
         from detection.benchmark import peers
 

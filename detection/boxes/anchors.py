@@ -23,7 +23,7 @@ class AnchorSpec:
     """A named layout and its numbers; `LAYOUTS` lists the names, each function's arguments are the options.
 
     base: the input (height, width) that the sizes are meant for; None: any. With a base the anchors are as many pixels
-    large at every input size, which is what a network that was trained at the base sees in a smaller picture.
+    large at every input size, which is what a network that was trained at the base sees in a smaller image.
     """
 
     layout: str = "tensorflow"
@@ -178,7 +178,7 @@ def torchvision(
     ratios: Sequence[Sequence[float]] | None = None,
     steps: Sequence[float] | None = None,
 ) -> list[Cell]:
-    """torchvision's DefaultBoxGenerator: as Caffe's, in fractions, with width and height clamped to the picture.
+    """torchvision's DefaultBoxGenerator: as Caffe's, in fractions, with width and height clamped to the image.
 
     `scales` has one entry more than there are maps; without it they are spread evenly and closed with 1.
     """

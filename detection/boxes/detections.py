@@ -1,4 +1,4 @@
-"""Detections: what was found in one picture. numpy only."""
+"""Detections: what was found in one image. numpy only."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Detections:
-    """The boxes found in one picture, best score first.
+    """The boxes found in one image, best score first.
 
-    boxes: float32 [n, 4] `xyxy` in pixels of the picture.  scores: float32 [n], 0..1.  class_ids: int64 [n], an index
+    boxes: float32 [n, 4] `xyxy` in pixels of the image.  scores: float32 [n], 0..1.  class_ids: int64 [n], an index
     into class_names.  class_names: every class that the detector knows.  category_ids: the data set's id of each class
     (COCO: 1..90), in the order of class_names.  image_size: (height, width).
     track_ids: int64 [n] where a tracker has given them (-1: not yet), else None.
@@ -89,7 +89,7 @@ class Detections:
         )
 
     def draw(self, image: np.ndarray, **options: Any) -> np.ndarray:
-        """A copy of the RGB picture uint8 [H, W, 3] with the boxes, names and scores drawn on it."""
+        """A copy of the RGB image uint8 [H, W, 3] with the boxes, names and scores drawn on it."""
         from detection.boxes.drawing import draw_detections
 
         return draw_detections(image, self, **options)

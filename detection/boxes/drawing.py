@@ -1,4 +1,4 @@
-"""Boxes, names and scores drawn on a picture. OpenCV and numpy only; pure functions, nothing is kept between calls."""
+"""Boxes, names and scores drawn on an image. OpenCV and numpy only; pure functions, nothing is kept between calls."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def draw_detections(
     labels: bool = True,
     scores: bool = True,
 ) -> np.ndarray:
-    """A copy of the picture uint8 RGB [H, W, 3] with every detection drawn on it.
+    """A copy of the image uint8 RGB [H, W, 3] with every detection drawn on it.
 
-    Line and letters grow with the picture, so that it looks alike on a thumbnail and at 12 megapixels; `line_width`
-    overrides the line's. Each class has its own colour, the same in every picture. Better scores lie on top, and labels
-    dodge each other where there is room. Nothing is drawn where a box is not a number, or lies beside the picture.
+    Line and letters grow with the image, so that it looks alike on a thumbnail and at 12 megapixels; `line_width`
+    overrides the line's. Each class has its own colour, the same in every image. Better scores lie on top, and labels
+    dodge each other where there is room. Nothing is drawn where a box is not a number, or lies beside the image.
     """
     order = np.argsort(-detections.scores, kind="stable")
     return draw_boxes(
@@ -59,7 +59,7 @@ def draw_boxes(
     dashed: Sequence[bool] | None = None,
     line_width: int | None = None,
 ) -> np.ndarray:
-    """A copy of the picture uint8 RGB [H, W, 3] with boxes float [n, 4] `xyxy` drawn on it, the first on top.
+    """A copy of the image uint8 RGB [H, W, 3] with boxes float [n, 4] `xyxy` drawn on it, the first on top.
 
     colors: RGB of each. texts: what stands at each ("": nothing). dashed: whose frame is broken. Otherwise as
     `draw_detections`.
@@ -148,7 +148,7 @@ def _label(detections: Detections, index: int, scores: bool) -> str:
 
 
 def _pixels(box: np.ndarray, width: int, height: int) -> Area | None:
-    """The pixels that a box covers inside the picture, at least one; None where there is nothing to draw."""
+    """The pixels that a box covers inside the image, at least one; None where there is nothing to draw."""
     if not np.isfinite(box).all():
         return None
     x1, y1, x2, y2 = (float(value) for value in box)
@@ -199,18 +199,18 @@ def _strips(area: Area, line: int) -> tuple[Area, Area, Area, Area]:
     )
 
 
-def _free_spot(box: Area, size: tuple[int, int], line: int, taken: list[Area], picture: tuple[int, int]) -> Area:
+def _free_spot(box: Area, size: tuple[int, int], line: int, taken: list[Area], image: tuple[int, int]) -> Area:
     """Where a label of `size` goes: on the box, inside its top, below it, inside its bottom; the first that covers no
-    other label, else the one that covers least. Always inside the picture.
+    other label, else the one that covers least. Always inside the image.
     """
     wide, tall = size
-    width, height = picture
+    width, height = image
     spots = []
     for left in (box.x1, box.x2 - wide):
         for top in (box.y1 - tall, box.y1 + line, box.y2, box.y2 - line - tall):
             x, y = min(max(left, 0), max(width - wide, 0)), min(max(top, 0), max(height - tall, 0))
             spots.append((y != top, Area(x, y, min(x + wide, width), min(y + tall, height))))
-    spots.sort(key=lambda spot: spot[0])  # those that had to be pushed into the picture last
+    spots.sort(key=lambda spot: spot[0])  # those that had to be pushed into the image last
     least, chosen = math.inf, spots[0][1]
     for _, spot in spots:
         covered = sum(_overlap(spot, other) for other in taken)

@@ -34,7 +34,7 @@ def iou_matrix(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
-    """`xyxy` boxes [..., 4] cut to a picture of `height` x `width` (the same unit as the boxes)."""
+    """`xyxy` boxes [..., 4] cut to an image of `height` x `width` (the same unit as the boxes)."""
     return np.stack(
         [
             boxes[..., 0].clip(0, width),

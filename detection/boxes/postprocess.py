@@ -48,10 +48,10 @@ def postprocess(
     coder: BoxCoder = DEFAULT_CODER,
     category_ids: tuple[int, ...] | None = None,
 ) -> Detections:
-    """What one picture's raw outputs say.
+    """What one image's raw outputs say.
 
     encodings [A, 4] (tx, ty, tw, th); logits [A, 1 + C], background in column 0; anchors [A, 4] `cxcywh` fractions of
-    the input; image_size (height, width) of the picture, whose pixels the boxes are given in, cut to its borders.
+    the input; image_size (height, width) of the image, whose pixels the boxes are given in, cut to its borders.
     """
     # At a floor of 0.01 a network with sigmoid scores gives tens of thousands of candidates, of which 100 are wanted:
     # only the best are sorted and decoded, and more of them only if too few survive. The outcome equals that of all.

@@ -1,5 +1,5 @@
 """Shards made on a Ray cluster, through Ray Data. What a shard holds is made by the code that makes it in one process;
-the files come back to this process, which writes them: workers need to reach the pictures, and nothing else.
+the files come back to this process, which writes them: workers need to reach the images, and nothing else.
 
 A worker that dies is started again by Ray, and its shards are given out once more.
 """
@@ -106,7 +106,7 @@ class Cluster:
             if row["failed"]:
                 raise MobileSSDError(f"on a Ray worker: {row['failed']}")
             problems = tuple((str(name), str(text)) for name, text in zip(row["bad"], row["why"]))
-            yield Finished(int(row["index"]), row["data"], int(row["pictures"]), int(row["objects"]), problems)
+            yield Finished(int(row["index"]), row["data"], int(row["images"]), int(row["objects"]), problems)
 
 
 class Worker:
@@ -140,7 +140,7 @@ class Worker:
             "failed": [failed],
             "index": [made.index],
             "data": [made.data],
-            "pictures": [made.pictures],
+            "images": [made.images],
             "objects": [made.objects],
             "bad": [[name for name, _ in made.problems]],
             "why": [[text for _, text in made.problems]],

@@ -1,7 +1,7 @@
-"""What a person names -> the sorted list of all pictures, by name alone: a million are listed without opening one.
+"""What a person names -> the sorted list of all images, by name alone: a million are listed without opening one.
 
 Unlike `detection.images.sources.find_sources`, which looks at every file, this only goes by endings: what turns out to be
-missing or no picture is found when it is read, and stands in the shard.
+missing or no image is found when it is read, and stands in the shard.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.images.addresses import file_system, is_address, local, unreachable
-from detection.images.sources import PICTURES, VIDEOS
+from detection.images.sources import IMAGES, VIDEOS
 
 
 @dataclass
-class Pictures:
-    """names: of all pictures, sorted, each once; paths as they were given, or addresses. named: of these, those that
-    the person wrote as single files. videos: how many were left out: bulk detection looks at pictures alone."""
+class Images:
+    """names: of all images, sorted, each once; paths as they were given, or addresses. named: of these, those that
+    the person wrote as single files. videos: how many were left out: bulk detection looks at images alone."""
 
     names: list[str]
     named: set[str] = field(default_factory=set)
     videos: int = 0
 
 
-def list_pictures(sources: Iterable[str | os.PathLike], recursive: bool = False) -> Pictures:
-    """The pictures that `sources` mean.
+def list_images(sources: Iterable[str | os.PathLike], recursive: bool = False) -> Images:
+    """The images that `sources` mean.
 
-    A source is a picture; a folder (with `recursive` also below it; hidden files are left out); a pattern (`**` for any
+    A source is an image; a folder (with `recursive` also below it; hidden files are left out); a pattern (`**` for any
     depth); a text file (.txt) with one of these a line, relative to where it lies; each of them a path or an address
     that fsspec knows (s3://bucket/folder). Of an animated GIF the first frame is looked at.
 
-    Raises MobileSSDError, one line, for a source that does not exist or means no picture.
+    Raises MobileSSDError, one line, for a source that does not exist or means no image.
     """
     found, named, videos = set[str](), set[str](), 0
     for source in [os.fspath(one) for one in sources]:
         here = [_tidy(name) for name in _expand(source, recursive)]
-        pictures = {name for name in here if _suffix(name) not in VIDEOS}
+        images = {name for name in here if _suffix(name) not in VIDEOS}
         if here == [_tidy(source)]:
-            if not pictures:
-                raise BadPictureError(f"{source}: is a video: leave --shards out to detect in every frame of it")
-            named |= pictures
-        if not pictures:
-            raise BadPictureError(f"{source}: holds videos alone: leave --shards out to detect in their frames")
-        found |= pictures
-        videos += len(set(here)) - len(pictures)
-    return Pictures(sorted(found), named, videos)
+            if not images:
+                raise BadImageError(f"{source}: is a video: leave --shards out to detect in every frame of it")
+            named |= images
+        if not images:
+            raise BadImageError(f"{source}: holds videos alone: leave --shards out to detect in their frames")
+        found |= images
+        videos += len(set(here)) - len(images)
+    return Images(sorted(found), named, videos)
 
 
 def _expand(name: str, recursive: bool) -> list[str]:
@@ -64,12 +64,12 @@ def _expand(name: str, recursive: bool) -> list[str]:
         if os.path.exists(path):
             return _in_list(path, recursive) if path.lower().endswith(".txt") else [path]
     except ValueError as error:  # a null character in the name
-        raise BadPictureError(f"{ascii(name)}: cannot be read: {error}") from None
+        raise BadImageError(f"{ascii(name)}: cannot be read: {error}") from None
     if glob.has_magic(path):
         if matches := [match for match in glob.iglob(path, recursive=True) if _known(match) and os.path.isfile(match)]:
             return matches
-        raise BadPictureError(f"{name}: no picture matches this pattern")
-    raise BadPictureError(f"{name}: no such file or folder: check the path")
+        raise BadImageError(f"{name}: no image matches this pattern")
+    raise BadImageError(f"{name}: no such file or folder: check the path")
 
 
 def _in_folder(folder: str, recursive: bool) -> list[str]:
@@ -87,13 +87,13 @@ def _in_folder(folder: str, recursive: bool) -> list[str]:
 
 
 def _at_address(address: str, recursive: bool) -> list[str]:
-    """A picture by its ending, a pattern, or else a folder; over http everything is one picture."""
-    if address.startswith(("http://", "https://")) or (_suffix(address) in PICTURES | VIDEOS and not _magic(address)):
+    """An image by its ending, a pattern, or else a folder; over http everything is one image."""
+    if address.startswith(("http://", "https://")) or (_suffix(address) in IMAGES | VIDEOS and not _magic(address)):
         return [address]
     files, path = file_system(address)
     if _magic(address):
         if not (found := [one for one in _ask(address, files.glob, path) if _known(one)]):
-            raise BadPictureError(f"{address}: no picture matches this pattern")
+            raise BadImageError(f"{address}: no image matches this pattern")
         return [files.unstrip_protocol(one) for one in found]
     if recursive:
         inside = _ask(address, files.find, path)
@@ -111,7 +111,7 @@ def _ask(address: str, question: Callable, *arguments: Any, **options: Any) -> A
     try:
         return question(*arguments, **options)
     except FileNotFoundError:
-        raise BadPictureError(f"{address}: no such folder: check the address") from None
+        raise BadImageError(f"{address}: no such folder: check the address") from None
     except Exception as error:  # every file system has errors of its own
         raise unreachable(address, error) from None
 
@@ -119,7 +119,7 @@ def _ask(address: str, question: Callable, *arguments: Any, **options: Any) -> A
 def _some(found: list[str], folder: str, deeper: bool) -> list[str]:
     if not found:
         hint = "there are some in its subfolders, add --recursive" if deeper else "name another folder"
-        raise BadPictureError(f"{folder}: no pictures in this folder: {hint}")
+        raise BadImageError(f"{folder}: no images in this folder: {hint}")
     return found
 
 
@@ -130,15 +130,15 @@ def _in_list(path: str, recursive: bool) -> list[str]:
         line = line.strip()
         if line and not line.startswith("#"):
             full = _beside(path, line)
-            if _suffix(full) in PICTURES | VIDEOS and not _magic(full):
+            if _suffix(full) in IMAGES | VIDEOS and not _magic(full):
                 found.append(full)  # a million lines: whether they exist is seen when they are read
                 continue
             try:
                 found += [full] if full.lower().endswith(".txt") else _expand(full, recursive)
-            except BadPictureError as error:
-                raise BadPictureError(f"{path}, line {number}: {error}") from None
+            except BadImageError as error:
+                raise BadImageError(f"{path}, line {number}: {error}") from None
     if not found:
-        raise BadPictureError(f"{path}: a list without a single picture")
+        raise BadImageError(f"{path}: a list without a single image")
     return found
 
 
@@ -170,7 +170,7 @@ def _magic(name: str) -> bool:
 
 
 def _known(name: str) -> bool:
-    return _suffix(name) in PICTURES or _suffix(name) in VIDEOS
+    return _suffix(name) in IMAGES or _suffix(name) in VIDEOS
 
 
 def _suffix(name: str) -> str:

@@ -24,20 +24,20 @@ WAYS_OUT = {
     "weights": "name the same --weights",
     "settings": "give the same options",
     "shards": "give the same options",
-    "pictures": "name the same pictures (a list file keeps them the same while a folder grows)",
+    "images": "name the same images (a list file keeps them the same while a folder grows)",
 }
 
 
 @dataclass(frozen=True)
 class Manifest:
     """weights: name and sha256. settings: score, iou, max_detections, classes, runtime, device, precision, batch: all
-    that changes a result. shards: format, size, count. pictures: count, sha256 (see `hash_of_names`). class_names and
+    that changes a result. shards: format, size, count. images: count, sha256 (see `hash_of_names`). class_names and
     category_ids say what the numbers in the shards mean."""
 
     weights: dict[str, str]
     settings: dict[str, Any]
     shards: dict[str, Any]
-    pictures: dict[str, Any]
+    images: dict[str, Any]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     format: int = FORMAT
@@ -51,7 +51,7 @@ def agree(folder: Folder, manifest: Manifest, present: set[str]) -> bool:
     the run goes on from an earlier one.
 
     Raises MobileSSDError, one line with the way out, where the folder was begun with other weights, settings or
-    pictures, or holds shards that nothing is known about.
+    images, or holds shards that nothing is known about.
     """
     if NAME not in present:
         if any(name.startswith("part-") for name in present):
@@ -81,7 +81,7 @@ def read(folder: Folder) -> Manifest:
 
 
 def hash_of_names(names: Sequence[str]) -> str:
-    """The SHA-256 of a list of pictures, and of the folder that relative paths in it start from."""
+    """The SHA-256 of a list of images, and of the folder that relative paths in it start from."""
     digest = hashlib.sha256()
     if not all(is_address(name) or os.path.isabs(name) for name in names):
         digest.update(os.fsencode(os.getcwd()))
@@ -113,8 +113,8 @@ def shown_name(weights: Weights) -> str:
 
 
 def _change(part: str, key: str, was: Any, now: Any) -> str:
-    if (part, key) == ("pictures", "count"):
-        return f"{was:,} pictures and not {now:,}"
+    if (part, key) == ("images", "count"):
+        return f"{was:,} images and not {now:,}"
     if key == "sha256":
         return f"other {part}"
     return f"{part.rstrip('s') if part == 'shards' else ''} {key} {_plain(was)} and not {_plain(now)}".strip()

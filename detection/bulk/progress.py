@@ -10,7 +10,7 @@ EVERY = 60.0  # seconds between lines in a log
 
 
 class Progress:
-    """total: pictures of the whole run; done: of these, before this run began. To be used in a `with` block."""
+    """total: images of the whole run; done: of these, before this run began. To be used in a `with` block."""
 
     def __init__(self, total: int, done: int, stream: TextIO | None = None, every: float = EVERY) -> None:
         self.total, self.before, self.done = total, done, done
@@ -21,7 +21,7 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=total, initial=done, unit=" pictures", file=self.stream, dynamic_ncols=True, leave=False
+                total=total, initial=done, unit=" images", file=self.stream, dynamic_ncols=True, leave=False
             )
 
     def __enter__(self) -> Progress:
@@ -31,11 +31,11 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, pictures: int) -> None:
-        """So many pictures more are done."""
-        self.done += pictures
+    def __call__(self, images: int) -> None:
+        """So many images more are done."""
+        self.done += images
         if self._bar is not None:
-            self._bar.update(pictures)
+            self._bar.update(images)
         elif time.perf_counter() - self.told >= self.every:
             self.told = time.perf_counter()
             print(self, file=self.stream, flush=True)
@@ -49,12 +49,12 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Pictures a second of this run, so far."""
+        """Images a second of this run, so far."""
         return (self.done - self.before) / max(time.perf_counter() - self.start, 1e-9)
 
     def __str__(self) -> str:
         left = in_time((self.total - self.done) / self.rate) if self.rate else "unknown time"
-        return f"{self.done:,} of {self.total:,} pictures, {self.rate:.1f} pictures/s, {left} left"
+        return f"{self.done:,} of {self.total:,} images, {self.rate:.1f} images/s, {left} left"
 
 
 def in_time(seconds: float) -> str:

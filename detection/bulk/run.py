@@ -1,4 +1,4 @@
-"""A bulk run: lists the pictures, looks at what the folder holds already, and fills in the shards that are missing."""
+"""A bulk run: lists the images, looks at what the folder holds already, and fills in the shards that are missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from detection.bulk.folder import Folder, open_folder
-from detection.bulk.listing import Pictures, list_pictures
+from detection.bulk.listing import Images, list_images
 from detection.bulk.manifest import Manifest, agree, hash_of_names, hash_of_weights, shown_name
 from detection.bulk.progress import Progress
 from detection.bulk.shard_worker import Finished, Task, make_shards
@@ -26,7 +26,7 @@ KEPT_APART = ("runtime", "device", "precision", "threads")  # options of a Detec
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for. sources, recursive: see `list_pictures`. place: folder or address of the shards. options: of
+    """What is asked for. sources, recursive: see `list_images`. place: folder or address of the shards. options: of
     `Detector`, by name. workers: of the cluster."""
 
     sources: Sequence[str]
@@ -43,9 +43,9 @@ class Order:
 
 @dataclass
 class Outcome:
-    """Of this run: shards and pictures made, objects found, pictures that could not be read, seconds of making. total: pictures
-    of the whole folder; present: of these, from earlier runs. stopped: by Ctrl-C. failed: pictures that the person
-    named as single files and that could not be read, in any run; nothing: not one of all pictures could be read."""
+    """Of this run: shards and images made, objects found, images that could not be read, seconds of making. total: images
+    of the whole folder; present: of these, from earlier runs. stopped: by Ctrl-C. failed: images that the person
+    named as single files and that could not be read, in any run; nothing: not one of all images could be read."""
 
     shards: int
     total: int
@@ -73,22 +73,22 @@ def detect_in_bulk(order: Order, say: Callable[[str], Any] = print) -> Outcome:
     with contextlib.ExitStack() as stack:
         engine, words = _engine(order, weights, options, runtime, stack)
         say(words)
-        pictures = list_pictures(order.sources, order.recursive)
-        shards = cut(pictures.names, order.size)
+        images = list_images(order.sources, order.recursive)
+        shards = cut(images.names, order.size)
         stack.enter_context(folder.alone())
         present = folder.names()
-        agree(folder, _manifest(order, weights, options | {"runtime": runtime}, pictures, len(shards)), present)
+        agree(folder, _manifest(order, weights, options | {"runtime": runtime}, images, len(shards)), present)
         missing = [shard for shard in shards if file_name(shard.index, order.kind) not in present]
-        outcome = Outcome(len(shards), len(pictures.names), len(pictures.names) - sum(len(s.names) for s in missing))
-        say(_plan(order, pictures, len(shards), len(missing)))
+        outcome = Outcome(len(shards), len(images.names), len(images.names) - sum(len(s.names) for s in missing))
+        say(_plan(order, images, len(shards), len(missing)))
         good = _make(order, folder, engine, missing, outcome)
         if not outcome.stopped:
-            _look_back(order, folder, pictures, shards, good, outcome)
+            _look_back(order, folder, images, shards, good, outcome)
     return outcome
 
 
 def _make(order: Order, folder: Folder, engine: Any, missing: list[Shard], outcome: Outcome) -> bool:
-    """Fills in the missing shards and the outcome; returns whether any picture of theirs could be read."""
+    """Fills in the missing shards and the outcome; returns whether any image of theirs could be read."""
     good, start = False, time.perf_counter()
     with Progress(outcome.total, outcome.present) as progress:
         try:
@@ -96,8 +96,8 @@ def _make(order: Order, folder: Folder, engine: Any, missing: list[Shard], outco
                 folder.write(file_name(done.index, order.kind), done.data)
                 for name, problem in done.problems:
                     progress.warn(f"warning: {name}: {problem}")
-                good = good or len(done.problems) < done.pictures
-                outcome.made += done.pictures
+                good = good or len(done.problems) < done.images
+                outcome.made += done.images
                 outcome.objects += done.objects
                 outcome.bad += len(done.problems)
         except KeyboardInterrupt:
@@ -131,7 +131,7 @@ def _engine(
     def there(missing: list[Shard], progress: Progress) -> Iterator[Finished]:
         for done in cluster.make_shards(task, weights, missing):
             yield done
-            progress(done.pictures)
+            progress(done.images)
 
     return there, f"{weights.source} with {runtime} on {options['device']}, {cluster}"
 
@@ -142,11 +142,11 @@ def _resolved(order: Order) -> dict[str, Any]:
     if order.engine == "ray":
         if options["device"] == "auto":
             options["device"] = "cpu"  # Ray hides the GPUs that were not asked for
-        options["threads"] = options["threads"] or 1  # most pictures a second come from many workers of one core
+        options["threads"] = options["threads"] or 1  # most images a second come from many workers of one core
     return options
 
 
-def _manifest(order: Order, weights: Weights, options: dict[str, Any], pictures: Pictures, shards: int) -> Manifest:
+def _manifest(order: Order, weights: Weights, options: dict[str, Any], images: Images, shards: int) -> Manifest:
     card = weights.card
     rules = _rules(card, {key: value for key, value in options.items() if key not in KEPT_APART})
     kept = {key: rules[key] for key in ("score", "iou", "max_detections", "classes")}
@@ -159,7 +159,7 @@ def _manifest(order: Order, weights: Weights, options: dict[str, Any], pictures:
         {"name": shown_name(weights), "sha256": hash_of_weights(weights)},
         kept | how,
         {"format": order.kind, "size": order.size, "count": shards},
-        {"count": len(pictures.names), "sha256": hash_of_names(pictures.names)},
+        {"count": len(images.names), "sha256": hash_of_names(images.names)},
         card.class_names,
         card.category_ids,
     )
@@ -171,19 +171,17 @@ def _rules(card: Card, rules: dict[str, Any]) -> dict[str, Any]:
     return asdict(Detector.of(card, None, **rules).settings)  # type: ignore[arg-type]
 
 
-def _plan(order: Order, pictures: Pictures, shards: int, missing: int) -> str:
-    words = f"{len(pictures.names):,} pictures in {shards:,} shard{'' if shards == 1 else 's'} ({order.kind})"
-    if pictures.videos:
-        words += f"; {pictures.videos:,} videos left out"
+def _plan(order: Order, images: Images, shards: int, missing: int) -> str:
+    words = f"{len(images.names):,} images in {shards:,} shard{'' if shards == 1 else 's'} ({order.kind})"
+    if images.videos:
+        words += f"; {images.videos:,} videos left out"
     return f"{words}; {shards - missing:,} there already" if missing < shards else words
 
 
-def _look_back(
-    order: Order, folder: Folder, pictures: Pictures, shards: list[Shard], good: bool, outcome: Outcome
-) -> None:
+def _look_back(order: Order, folder: Folder, images: Images, shards: list[Shard], good: bool, outcome: Outcome) -> None:
     """Sets `failed` and `nothing`, which depend on earlier runs too. Reads shards only where the answer needs them."""
     for shard in shards:
-        named = pictures.named.intersection(shard.names)
+        named = images.named.intersection(shard.names)
         if not named and good:
             continue
         errors = errors_in(folder.read(file_name(shard.index, order.kind)), order.kind)

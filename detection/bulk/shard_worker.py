@@ -1,4 +1,4 @@
-"""Shards made in this process: pictures are fetched, decoded and stretched in threads ahead of the network, and its
+"""Shards made in this process: images are fetched, decoded and stretched in threads ahead of the network, and its
 outputs finished in the same threads behind it, across the borders of shards.
 
 The stages are the Detector's own (`prepare`, `runtime`, `finish`), so what stands in a shard is what it finds. A batch
@@ -20,18 +20,18 @@ import numpy as np
 
 from detection.bulk.shards import Looked, Shard, encode
 from detection.detector import Detector
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.images.addresses import fetch, is_address
 from detection.images.decode import decode_image, read_image
 
 TURN = 0.001  # seconds: a callback of the network that needs Python waits that long for a thread that computes in it
-FETCHING = 16  # pictures asked for at once where they come from an address: a store is slow to answer, not to send
+FETCHING = 16  # images asked for at once where they come from an address: a store is slow to answer, not to send
 
 
 @dataclass(frozen=True)
 class Task:
     """How shards are made, wherever that is. weights, options: what `Detector` is opened with. base: the folder that
-    relative paths start from. batch: pictures that the network sees at once. cores: to use. kind: of the files."""
+    relative paths start from. batch: images that the network sees at once. cores: to use. kind: of the files."""
 
     weights: str
     options: dict[str, Any]
@@ -46,18 +46,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Finished:
-    """A shard that is ready to be written. data: the file. objects: boxes in it. problems: (picture, what is wrong)."""
+    """A shard that is ready to be written. data: the file. objects: boxes in it. problems: (image, what is wrong)."""
 
     index: int
     data: bytes
-    pictures: int
+    images: int
     objects: int
     problems: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Pictures of one shard that the network sees at once; `last` of its shard or not."""
+    """Images of one shard that the network sees at once; `last` of its shard or not."""
 
     shard: Shard
     names: tuple[str, ...]
@@ -73,11 +73,11 @@ class _Loaded:
 
 
 def make_shards(
-    task: Task, detector: Detector, shards: Iterable[Shard], seen: Callable[[int], Any] = lambda pictures: None
+    task: Task, detector: Detector, shards: Iterable[Shard], seen: Callable[[int], Any] = lambda images: None
 ) -> Iterator[Finished]:
-    """The shards one after the other. `seen` is told how many pictures more are done, as they are.
+    """The shards one after the other. `seen` is told how many images more are done, as they are.
 
-    Raises MobileSSDError where a store cannot be reached; a picture that cannot be read is no error, it is written down.
+    Raises MobileSSDError where a store cannot be reached; an image that cannot be read is no error, it is written down.
     """
     sys.setswitchinterval(TURN)
     for shard, looked in _look(task, detector, shards, seen):
@@ -147,14 +147,14 @@ def _load(detector: Detector, name: str, base: str, decoding: threading.BoundedS
                 return _prepared(detector, name, decode_image(data, name))
         with decoding:
             return _prepared(detector, name, read_image(path))
-    except BadPictureError as error:
+    except BadImageError as error:
         shown = path if path.isprintable() else ascii(path)
         return _Loaded(name, problem=str(error).removeprefix(f"{shown}: "))
 
 
-def _prepared(detector: Detector, name: str, picture: np.ndarray) -> _Loaded:
-    height, width = picture.shape[:2]
-    return _Loaded(name, detector.prepare([picture]), (height, width))
+def _prepared(detector: Detector, name: str, image: np.ndarray) -> _Loaded:
+    height, width = image.shape[:2]
+    return _Loaded(name, detector.prepare([image]), (height, width))
 
 
 def _finish(detector: Detector, one: _Loaded, encodings: np.ndarray, logits: np.ndarray) -> Looked:

@@ -1,8 +1,8 @@
-"""The list of pictures in pieces, and what a piece looks like as a file: a row for each picture, Parquet or JSON lines.
+"""The list of images in pieces, and what a piece looks like as a file: a row for each image, Parquet or JSON lines.
 
-A row: `file`, `width`, `height` (null where the picture could not be read), `detections`, best first, each a struct of
+A row: `file`, `width`, `height` (null where the image could not be read), `detections`, best first, each a struct of
 `name`, `class_id` (0, 1, ...), `category_id` (of the data set), `score`, `x1`, `y1`, `x2`, `y2` (pixels of the
-picture), and `error` (null, or what is wrong with the picture). Numbers are the detector's own, to the last bit.
+image), and `error` (null, or what is wrong with the image). Numbers are the detector's own, to the last bit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMATS = ("parquet", "jsonl")
 
 @dataclass(frozen=True)
 class Shard:
-    """A piece of the list. index: 0, 1, ...; names: its pictures."""
+    """A piece of the list. index: 0, 1, ...; names: its images."""
 
     index: int
     names: tuple[str, ...]
@@ -31,7 +31,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Looked:
-    """One picture, looked at. detections: None where it could not be read, and then `problem` says why."""
+    """One image, looked at. detections: None where it could not be read, and then `problem` says why."""
 
     name: str
     detections: Detections | None
@@ -39,12 +39,12 @@ class Looked:
 
 
 def cut(names: Sequence[str], size: int) -> list[Shard]:
-    """Consecutive pieces of `size` pictures; the last may be shorter. The same list gives the same pieces."""
+    """Consecutive pieces of `size` images; the last may be shorter. The same list gives the same pieces."""
     return [Shard(i // size, tuple(names[i : i + size])) for i in range(0, len(names), size)]
 
 
 def file_name(index: int, kind: str) -> str:
-    """`part-000012.parquet`; the order of the names is that of the pictures."""
+    """`part-000012.parquet`; the order of the names is that of the images."""
     return f"part-{index:06d}.{kind}"
 
 
@@ -68,7 +68,7 @@ def encode(looked: Sequence[Looked], kind: str) -> bytes:
 
 
 def errors_in(data: bytes, kind: str) -> dict[str, str]:
-    """Of a shard's file: what is wrong with which picture; empty texts for good ones."""
+    """Of a shard's file: what is wrong with which image; empty texts for good ones."""
     if kind == "jsonl":
         rows = [json.loads(line) for line in data.splitlines()]
         return {row["file"]: row["error"] or "" for row in rows}

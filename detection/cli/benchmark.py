@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   mobilessd benchmark ssdlite_mobilenet_v2.coco
-  mobilessd benchmark model.safetensors model.int8.xml --threads 1,2 --batch 1,8 --picture street.jpg
+  mobilessd benchmark model.safetensors model.int8.xml --threads 1,2 --batch 1,8 --image street.jpg
   mobilessd benchmark ssdlite_mobilenet_v2 --alphas 0.35,0.5,1 --input-sizes 224,300 --runtimes openvino
   mobilessd benchmark detect.tflite model.int8.xml --peers --annotations instances.json --plot speed.png
 
@@ -36,17 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--precisions", type=words, metavar="A,B", help="float32, bfloat16, int8 (default: all)")
     what.add_argument("--threads", type=counts, default=[0], metavar="N,M", help="CPU threads (default: all cores)")
-    what.add_argument("--batch", type=counts, default=[1], metavar="N,M", help="pictures of one call (default: 1)")
+    what.add_argument("--batch", type=counts, default=[1], metavar="N,M", help="images of one call (default: 1)")
     what.add_argument("--input-sizes", type=counts, metavar="N,M", help="input sizes in the place of the weights' own")
     what.add_argument("--alphas", type=numbers, metavar="A,B", help="widths of an architecture named without weights")
     what.add_argument("--peers", action="store_true", help="torchvision's ssdlite320 and OpenCV's DNN, too")
     how = parser.add_argument_group("how")
-    how.add_argument("--picture", metavar="FILE", help="the picture (default: one of 640 x 480, drawn by chance)")
+    how.add_argument("--image", metavar="FILE", help="the image (default: one of 640 x 480, drawn by chance)")
     how.add_argument("--score", type=fraction, default=0.01, metavar="S", help="score floor (default: 0.01, as eval)")
     how.add_argument("--rounds", type=positive_int, default=3, metavar="N", help="processes of each (default: 3)")
     how.add_argument("--seconds", type=float, default=3.0, metavar="S", help="timed in each process (default: 3)")
     how.add_argument("--annotations", metavar="GT", help="COCO ground truth: AP beside the times")
-    how.add_argument("--images", metavar="DIR", help="its pictures (default: looked for beside it)")
+    how.add_argument("--images", metavar="DIR", help="its images (default: looked for beside it)")
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT", help="write everything as JSON")
     output.add_argument("--plot", metavar="OUT", help="draw latency against AP (.png, .svg, .pdf)")
@@ -56,23 +56,23 @@ def run(args: argparse.Namespace) -> int:
     """Times, prints, writes; exit code 2 if nothing could be timed."""
     from detection.benchmark import report
     from detection.benchmark.machine import describe, machine
-    from detection.benchmark.measure import drawn_picture, side_by_side
+    from detection.benchmark.measure import drawn_image, side_by_side
     from detection.files import write_text
 
     if args.plot and not args.annotations:
         raise MobileSSDError("--plot draws latency against AP: give --annotations, too")
-    if args.picture and not Path(args.picture).is_file():
-        raise MobileSSDError(f"{args.picture}: no such file")
+    if args.image and not Path(args.image).is_file():
+        raise MobileSSDError(f"{args.image}: no such file")
     said = machine()
     print("\n".join(describe(said)), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         candidates = _candidates(args, Path(folder))
         if not candidates:
             raise MobileSSDError("nothing to time: no runtime that is installed runs these weights in these precisions")
-        picture = Path(args.picture) if args.picture else drawn_picture(Path(folder))
+        image = Path(args.image) if args.image else drawn_image(Path(folder))
         results = side_by_side(
             candidates,
-            picture,
+            image,
             args.rounds,
             args.seconds,
             score=args.score,
@@ -80,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
         )
         if args.annotations:
             _add_ap(results, args)
-    shown = args.picture or "a picture of 640 x 480"
+    shown = args.image or "an image of 640 x 480"
     print(report.clock(args.score, shown), report.table(results), sep="\n\n")
     if args.json:
-        data = {"machine": said, "picture": shown, "score": args.score, "results": [r.to_dict() for r in results]}
+        data = {"machine": said, "image": shown, "score": args.score, "results": [r.to_dict() for r in results]}
         write_text(args.json, json.dumps(data, indent=1) + "\n")
     if args.plot:
         report.plot(results, Path(args.plot))

@@ -1,4 +1,4 @@
-"""`mobilessd detect SOURCE... --shards OUT`: the options of detection over very many pictures, and what it prints."""
+"""`mobilessd detect SOURCE... --shards OUT`: the options of detection over very many images, and what it prints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NEED_SHARDS = ("shard_format", "shard_size", "engine", "workers", "batch")
 
 def add_bulk_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --shards and what belongs to it. Not given is None, so that `check` can tell."""
-    bulk = parser.add_argument_group("very many pictures")
+    bulk = parser.add_argument_group("very many images")
     bulk.add_argument(
         "--shards", metavar="OUT", help="folder or address (s3://...) for the results; run again, it goes on"
     )
     bulk.add_argument("--shard-format", choices=("parquet", "jsonl"), help="of the results (default: parquet)")
-    bulk.add_argument("--shard-size", type=positive_int, metavar="N", help="pictures of one file (default: 1000)")
-    bulk.add_argument("--batch", type=positive_int, metavar="N", help="pictures at once (default: 16)")
+    bulk.add_argument("--shard-size", type=positive_int, metavar="N", help="images of one file (default: 1000)")
+    bulk.add_argument("--batch", type=positive_int, metavar="N", help="images at once (default: 16)")
     bulk.add_argument("--engine", choices=("local", "ray"), help="this process, or a Ray cluster (default: local)")
     bulk.add_argument("--workers", type=positive_int, metavar="N", help="of the cluster (default: all it has room for)")
 
@@ -33,7 +33,7 @@ def check(args: argparse.Namespace, default_output: str) -> None:
         return
     if args.json or args.csv:
         option = "--json" if args.json else "--csv"
-        raise MobileSSDError(f"{option} holds the boxes of all pictures in memory: leave it out, --shards has them")
+        raise MobileSSDError(f"{option} holds the boxes of all images in memory: leave it out, --shards has them")
     if args.output != default_output:
         raise MobileSSDError("--output: nothing is drawn with --shards: leave one of them out")
     if args.workers and args.engine != "ray":
@@ -41,12 +41,12 @@ def check(args: argparse.Namespace, default_output: str) -> None:
 
 
 def run_bulk(args: argparse.Namespace) -> int:
-    """Detects in every picture; see the parser for `args`. Returns the exit code."""
+    """Detects in every image; see the parser for `args`. Returns the exit code."""
     import cv2
 
     from detection.bulk.run import Order, detect_in_bulk
 
-    cv2.setNumThreads(1)  # every core decodes a picture of its own
+    cv2.setNumThreads(1)  # every core decodes an image of its own
     options = {
         "runtime": args.runtime,
         "device": args.device,
@@ -72,19 +72,19 @@ def run_bulk(args: argparse.Namespace) -> int:
     done = detect_in_bulk(order, lambda line: print(line, flush=True))
     if done.present < done.total:
         bad = f", {done.bad:,} that could not be read (see the column error)" if done.bad else ""
-        rate = f" ({done.made / done.seconds:.1f} pictures/s)" if done.made else ""
-        print(f"{done.made:,} pictures, {done.objects:,} objects{bad} in {done.seconds:.1f} s{rate}; in {args.shards}")
+        rate = f" ({done.made / done.seconds:.1f} images/s)" if done.made else ""
+        print(f"{done.made:,} images, {done.objects:,} objects{bad} in {done.seconds:.1f} s{rate}; in {args.shards}")
     else:
-        print(f"nothing to do: all {done.total:,} pictures are in {args.shards}")
+        print(f"nothing to do: all {done.total:,} images are in {args.shards}")
     if done.stopped:
         kept = done.present + done.made
         print(
-            f"interrupted: {kept:,} of {done.total:,} pictures are in {args.shards}; the same command goes on from there",
+            f"interrupted: {kept:,} of {done.total:,} images are in {args.shards}; the same command goes on from there",
             file=sys.stderr,
         )
         return 130
     if done.nothing:
-        print(f"error: none of the {done.total:,} pictures could be read", file=sys.stderr)
+        print(f"error: none of the {done.total:,} images could be read", file=sys.stderr)
     elif done.failed:
         print(f"error: {done.failed:,} of the files named could not be read", file=sys.stderr)
     return 2 if done.nothing or done.failed else 0

@@ -30,7 +30,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser, auto_score: bool = F
     text = "lowest score to keep, 0..1" + ("; auto: each class's own, where the weights hold it" if auto_score else "")
     result.add_argument("--score", type=fraction_or_auto if auto_score else fraction, metavar="S", help=text)
     result.add_argument("--iou", type=fraction, metavar="I", help="overlap at which the weaker box goes, 0..1")
-    result.add_argument("--max-det", type=positive_int, metavar="N", help="most boxes of one picture")
+    result.add_argument("--max-det", type=positive_int, metavar="N", help="most boxes of one image")
     result.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog")
 
 
@@ -38,7 +38,7 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     """The detector that `args` (of `add_detector_arguments`) asks for.
 
     `score` is the floor when --score was not given (evaluation wants 0.01). None means for display: the threshold that
-    stands in the card of the weights, else 0.3 (`Detector` decides). at_once: one picture comes soon, so the runtime gets
+    stands in the card of the weights, else 0.3 (`Detector` decides). at_once: one image comes soon, so the runtime gets
     ready for it while the rest is imported, which is a quarter of such a start.
     """
     from detection.runtimes import open_runtime

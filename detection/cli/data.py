@@ -11,7 +11,7 @@ from detection.cli.common import name_list
 EPILOG = """examples:
   mobilessd data check BCCD                                  a VOC folder: its train and val lists
   mobilessd data check coco/ --split val
-  mobilessd data check instances.json --images pictures/ --json
+  mobilessd data check instances.json --images images/ --json
   mobilessd data check data.yaml --model ssdlite_mobilenet_v2   also: which boxes its anchors can match
 """
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser(
         "check",
-        help="report faulty boxes, missing pictures, classes, leaks between train and val",
+        help="report faulty boxes, missing images, classes, leaks between train and val",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--val", metavar="V", help="a split of the data set, or another path (default: its val split)")
     check.add_argument("--no-val", action="store_true", help="do not look at a validation split")
     check.add_argument("--format", default="auto", choices=("auto", "coco", "voc", "yolo"), help="default: by looking")
-    check.add_argument("--images", metavar="DIR", help="the pictures of a COCO .json")
+    check.add_argument("--images", metavar="DIR", help="the images of a COCO .json")
     check.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
     check.add_argument("--model", metavar="NAME", help="model name or weights: report which boxes its anchors match")
-    check.add_argument("--decode", action="store_true", help="decode every picture, not only its header (slower)")
+    check.add_argument("--decode", action="store_true", help="decode every image, not only its header (slower)")
     check.add_argument("--no-content", action="store_true", help="do not compare files to find copies")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
 

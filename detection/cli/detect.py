@@ -1,7 +1,7 @@
-"""`mobilessd detect`: objects in pictures, folders and videos; drawn, and as JSON or CSV. `detection.cli.bulk` does it for
-very many pictures.
+"""`mobilessd detect`: objects in images, folders and videos; drawn, and as JSON or CSV. `detection.cli.bulk` does it for
+very many images.
 
-Pictures are read ahead and drawn in threads of their own while the network works; results come in the sources' order.
+Images are read ahead and drawn in threads of their own while the network works; results come in the sources' order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from detection.cli.bulk import add_bulk_arguments, check, run_bulk
 from detection.cli.common import add_detector_arguments, in_words, open_detector, progress
-from detection.errors import BadPictureError, MobileSSDError
+from detection.errors import BadImageError, MobileSSDError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from detection.images.sources import Source
 
 OUTPUT = "runs/detect"
-AHEAD = 6  # pictures in memory at once, on either side of the network
+AHEAD = 6  # images in memory at once, on either side of the network
 
 EPILOG = """examples:
   mobilessd detect dog.jpg
   mobilessd detect holiday/ --recursive --classes person,dog --output drawn/
   mobilessd detect 'shots/*.jpg' --weights model.safetensors --json boxes.json --no-draw
   mobilessd detect film.mp4 --score 0.5
-  mobilessd detect s3://bucket/pictures --recursive --shards boxes/      (a million pictures; stopped, it goes on)
+  mobilessd detect s3://bucket/images --recursive --shards boxes/      (a million images; stopped, it goes on)
 
-A broken picture that was named itself ends with exit code 2, after the others are done. One that came out of a folder,
+A broken image that was named itself ends with exit code 2, after the others are done. One that came out of a folder,
 a pattern or a list is reported and left out; exit code 2 only if none could be read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd detect`."""
     parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="picture, video, folder, pattern, or .txt with one of them a line"
+        "sources", nargs="+", metavar="SOURCE", help="image, video, folder, pattern, or .txt with one of them a line"
     )
     parser.add_argument("--output", default=OUTPUT, metavar="DIR", help=f"drawn files (default: {OUTPUT})")
     parser.add_argument("--json", metavar="OUT", help="write COCO results, with file_name")
@@ -103,33 +103,33 @@ class _Job:
         self.names = names
         self.findings = findings
         self.alone = alone  # a single source: its error is the error of the run
-        self.done = self.pictures = self.frames = self.boxes = self.bad = self.bad_named = 0
+        self.done = self.images = self.frames = self.boxes = self.bad = self.bad_named = 0
 
     def run(self, sources: list[Source]) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        from detection.cli.detect_outputs import picture_suffix
+        from detection.cli.detect_outputs import image_suffix
 
         with ThreadPoolExecutor(2) as pool, progress(len(sources), " sources") as bar:
             saving: deque[Future] = deque()
             try:
-                for source, picture in _read_ahead(sources, pool):
+                for source, read in _read_ahead(sources, pool):
                     try:
                         if source.video:
                             words = self._video(source)
                         else:
-                            image = picture()
+                            image = read()
                             detections = self.detector(image)
                             self.findings.add(source, detections)
-                            self.pictures += 1
+                            self.images += 1
                             self.boxes += len(detections)
                             words = in_words(detections)
                             if self.names:
-                                path = self.names.path_for(source, picture_suffix(source.path, image))
+                                path = self.names.path_for(source, image_suffix(source.path, image))
                                 saving.append(pool.submit(_draw, image, detections, path))
                         self.done += 1
                         bar.write(f"{source.path}: {words}", file=sys.stdout)
-                    except BadPictureError as error:
+                    except BadImageError as error:
                         self._bad(source, error, bar.write)
                     bar.update()
                     while len(saving) > AHEAD:
@@ -166,7 +166,7 @@ class _Job:
         words = ", ".join(f"{name} in {frames}" for name, frames in seen.most_common(10)) or "nothing"
         return f"{count} frames: {words}"
 
-    def _bad(self, source: Source, error: BadPictureError, write: Callable) -> None:
+    def _bad(self, source: Source, error: BadImageError, write: Callable) -> None:
         if self.alone:
             raise error
         self.bad += 1
@@ -175,8 +175,8 @@ class _Job:
         write(f"warning: {error}", file=sys.stderr)
 
     def sum_up(self) -> str:
-        """`12 pictures, 240 frames, 87 objects, 1 left out`."""
-        parts = [(self.pictures, "picture"), (self.frames, "frame"), (self.boxes, "object")]
+        """`12 images, 240 frames, 87 objects, 1 left out`."""
+        parts = [(self.images, "image"), (self.frames, "frame"), (self.boxes, "object")]
         words = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in parts if n or what == "object"]
         return ", ".join(words + ([f"{self.bad} that could not be read left out"] if self.bad else []))
 
@@ -208,6 +208,6 @@ def _take(waiting: deque[tuple[Source, Future | None]]) -> tuple[Source, Callabl
 
 
 def _draw(image: np.ndarray, detections, path: Path) -> None:
-    from detection.cli.detect_outputs import save_picture
+    from detection.cli.detect_outputs import save_image
 
-    save_picture(detections.draw(image), path)
+    save_image(detections.draw(image), path)

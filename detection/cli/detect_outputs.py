@@ -1,4 +1,4 @@
-"""What `mobilessd detect` leaves behind: drawn pictures under names that never collide, and lists of what was found."""
+"""What `mobilessd detect` leaves behind: drawn images under names that never collide, and lists of what was found."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _COCO_NAME = re.compile(r"(?:COCO_[a-z]+[0-9]{4}_)?([0-9]{1,18})")
 class OutputNames:
     """Hands out the paths of drawn files below `folder`, no two alike and none that is a source.
 
-    Pictures from subfolders keep their place. Where two sources have the same name the second becomes `name-2.jpg`.
+    Images from subfolders keep their place. Where two sources have the same name the second becomes `name-2.jpg`.
     The same command run again gives the same names.
     """
 
     def __init__(self, folder: str | os.PathLike, sources: Iterable[Source]) -> None:
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
-            raise MobileSSDError(f"{self.folder}: is a file: name a folder for the drawn pictures")
+            raise MobileSSDError(f"{self.folder}: is a file: name a folder for the drawn images")
         self._taken = {_same(source.path) for source in sources}
 
     def path_for(self, source: Source, suffix: str) -> Path:
@@ -52,9 +52,9 @@ def _same(path: Path) -> str:
     return os.path.realpath(path).casefold()  # some file systems do not tell upper case from lower
 
 
-def picture_suffix(path: Path, image: np.ndarray) -> str:
-    """The ending of a drawn picture: that of the source where every program reads it, else .jpg; .png where neither
-    takes a picture as long as this one.
+def image_suffix(path: Path, image: np.ndarray) -> str:
+    """The ending of a drawn image: that of the source where every program reads it, else .jpg; .png where neither
+    takes an image as long as this one.
     """
     suffix = path.suffix.lower()
     if suffix not in LONGEST:
@@ -62,7 +62,7 @@ def picture_suffix(path: Path, image: np.ndarray) -> str:
     return suffix if max(image.shape) <= LONGEST[suffix] else ".png"
 
 
-def save_picture(image: np.ndarray, path: Path) -> None:
+def save_image(image: np.ndarray, path: Path) -> None:
     """Writes uint8 RGB [H, W, 3] to `path`, atomically; quality 92 where the kind has one."""
     options = {".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY, 92]}.get(path.suffix, [cv2.IMWRITE_JPEG_QUALITY, 92])
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
@@ -73,9 +73,9 @@ def save_picture(image: np.ndarray, path: Path) -> None:
 class Findings:
     """Everything found in a run, as COCO results and as rows of a table.
 
-    image_id: the number in the file's name where every source is a picture named by a number (`000000000139.jpg`, also
+    image_id: the number in the file's name where every source is an image named by a number (`000000000139.jpg`, also
     `COCO_val2014_000000000042.jpg`) and no two share one, so that the JSON can be given to `mobilessd eval`; else a
-    running number from 1, one for each picture and each frame, also for those in which nothing was found.
+    running number from 1, one for each image and each frame, also for those in which nothing was found.
     """
 
     def __init__(self, sources: list[Source]) -> None:
@@ -85,7 +85,7 @@ class Findings:
         self._rows: list[tuple[Any, ...]] = []
 
     def add(self, source: Source, detections: Detections, frame: int | None = None, time: float | None = None) -> None:
-        """Adds what was found in a picture, or in one frame (number, seconds) of a video."""
+        """Adds what was found in an image, or in one frame (number, seconds) of a video."""
         self._count += 1
         image_id = self._ids[source.path] if self._ids else self._count
         place = {} if frame is None or time is None else {"frame": frame, "time": round(time, 3)}
@@ -97,7 +97,7 @@ class Findings:
             self._rows.append((*start, name, one["category_id"], one["score"], *corners))
 
     def skip(self) -> None:
-        """Counts a picture that could not be read, so that the others' numbers do not depend on it."""
+        """Counts an image that could not be read, so that the others' numbers do not depend on it."""
         self._count += 1
 
     def write_json(self, path: str | os.PathLike) -> None:
@@ -105,7 +105,7 @@ class Findings:
         write_text(path, "[" + ",\n".join(json.dumps(one) for one in self.results) + "]\n")
 
     def write_csv(self, path: str | os.PathLike) -> None:
-        """A row for each box, corners in pixels; frame and time are empty for pictures."""
+        """A row for each box, corners in pixels; frame and time are empty for images."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(COLUMNS)

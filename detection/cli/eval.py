@@ -1,6 +1,6 @@
-"""`mobilessd eval`: the COCO numbers of weights on pictures, or of a results file. No torch, no plots.
+"""`mobilessd eval`: the COCO numbers of weights on images, or of a results file. No torch, no plots.
 
-Order: whatever can be wrong with the files is said before the first picture is read.
+Order: whatever can be wrong with the files is said before the first image is read.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd eval`."""
     data = parser.add_argument_group("data")
     data.add_argument("--annotations", required=True, metavar="A", help="COCO ground truth: JSON file or COCO's folder")
-    data.add_argument("--images", metavar="DIR", help="folder of the pictures (default: looked for beside A)")
-    data.add_argument("--image-ids", metavar="FILE", help="only these pictures: a JSON list of ids, or ids in lines")
+    data.add_argument("--images", metavar="DIR", help="folder of the images (default: looked for beside A)")
+    data.add_argument("--image-ids", metavar="FILE", help="only these images: a JSON list of ids, or ids in lines")
     data.add_argument("--results", metavar="R", help="evaluate this COCO results JSON in the place of weights")
     data.add_argument("--versus", metavar="B", help="compare with this results JSON: A - B and its interval")
     data.add_argument("--self-test", action="store_true", help="feed the ground truth back: must give AP 1.000")
     add_detector_arguments(parser)
     running = parser.add_argument_group("running")
-    running.add_argument("--batch", type=positive_int, default=16, metavar="N", help="pictures at once (default: 16)")
+    running.add_argument("--batch", type=positive_int, default=16, metavar="N", help="images at once (default: 16)")
     running.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (auto: pycocotools)")
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT", help="write all numbers as JSON")
     output.add_argument("--csv", metavar="OUT", help="write the per-class table as CSV")
-    output.add_argument("--report", metavar="DIR", help="write report.html: curves, confusion, the worst pictures")
+    output.add_argument("--report", metavar="DIR", help="write report.html: curves, confusion, the worst images")
     output.add_argument("--save-results", metavar="R", help="write the detections as COCO results JSON")
     output.add_argument("--errors", action="store_true", help="say which kinds of error cost how much AP50")
     output.add_argument("--draws", type=positive_int, default=200, metavar="N", help="draws of --versus (default: 200)")
@@ -62,12 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates, prints, writes. Exit code 0 also where single pictures could not be read (each is reported)."""
+    """Evaluates, prints, writes. Exit code 0 also where single images could not be read (each is reported)."""
     _check(args)
     whole = read_truth(args.annotations)
-    pictures = None if args.image_ids is None else read_image_ids(args.image_ids, whole)
+    chosen = None if args.image_ids is None else read_image_ids(args.image_ids, whole)
     categories = None if args.classes is None else _category_indices(args.classes, whole)
-    truth = whole.select(pictures, categories)
+    truth = whole.select(chosen, categories)
 
     seconds: float | None = None
     protocol_parts: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         if len(every):
             protocol_parts["score_floor"] = float(every.scores.min()) if args.score is None else args.score
             protocol_parts["max_detections"] = int(np.bincount(every.image).max())
-        results = every.select(whole, pictures, categories)
+        results = every.select(whole, chosen, categories)
     else:
         results, model, seconds, protocol_parts = _detect(args, truth)
     if args.save_results:
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if args.versus:
         from detection.evaluate.bootstrap import paired_bootstrap
 
-        other = read_results(args.versus, whole).select(whole, pictures, categories)
+        other = read_results(args.versus, whole).select(whole, chosen, categories)
         differences = paired_bootstrap(truth, results, other, args.draws)
 
     if not args.quiet:
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         print(report.difference_table(differences, args.draws), end="\n\n")
     print(report.summary(numbers, protocol, thresholds))
     if seconds is not None:
-        print(f"    {len(truth.image_ids) / seconds:.1f} pictures/s, decoding included")
+        print(f"    {len(truth.image_ids) / seconds:.1f} images/s, decoding included")
     for line in report.warnings_of(protocol, numbers):
         _warn(line)
     data = report.to_dict(numbers, protocol, thresholds, errors, differences, seconds)
@@ -140,21 +140,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_image_ids(path: str, truth: GroundTruth) -> list[int]:
-    """The indices of the pictures that a file names: a JSON list of ids, a JSON object of such lists, or ids in lines.
+    """The indices of the images that a file names: a JSON list of ids, a JSON object of such lists, or ids in lines.
 
     Ids that `truth` does not have are counted in a note. BadDataError if none is left.
     """
     named = read_ids(path)
     found = [index for index, identity in enumerate(truth.image_ids) if str(identity) in named]
     if not found:
-        raise BadDataError(f"{path}: none of its {len(named)} ids is a picture of {truth.path}")
+        raise BadDataError(f"{path}: none of its {len(named)} ids is an image of {truth.path}")
     if len(found) < len(named):
         _warn(f"{path}: {len(named) - len(found)} of its {len(named)} ids are not in {truth.path}, left out")
     return found
 
 
 def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str, float, dict]:
-    """Runs the detector over the pictures: its results, its name, the seconds, and its part of the protocol."""
+    """Runs the detector over the images: its results, its name, the seconds, and its part of the protocol."""
     from detection.evaluate.detect import detect_all
 
     images = find_images(truth, args.images)
@@ -169,11 +169,11 @@ def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str,
     for line in ran.unreadable[:SHOWN_PROBLEMS]:
         _warn(line)
     if len(ran.unreadable) > SHOWN_PROBLEMS:
-        _warn(f"and {len(ran.unreadable) - SHOWN_PROBLEMS} more pictures that cannot be read")
+        _warn(f"and {len(ran.unreadable) - SHOWN_PROBLEMS} more images that cannot be read")
     if ran.unreadable:
-        _warn(f"{len(ran.unreadable)} of {len(truth.image_ids)} pictures count as without detections")
+        _warn(f"{len(ran.unreadable)} of {len(truth.image_ids)} images count as without detections")
     if ran.other_size:
-        _warn(f"{len(ran.other_size)} pictures have another size than the annotations say, as {ran.other_size[0]}")
+        _warn(f"{len(ran.other_size)} images have another size than the annotations say, as {ran.other_size[0]}")
     settings = detector.settings
     protocol = {
         "score_floor": settings.score,
@@ -190,7 +190,7 @@ def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str,
 def _write_report(
     args: argparse.Namespace, truth: GroundTruth, results: Results, numbers: CocoNumbers, protocol: report.Protocol
 ) -> None:
-    """The page for people. Without the pictures, as may be with --results, it has no pictures, and says so."""
+    """The page for people. Without the images, as may be with --results, it has no images, and says so."""
     from detection.train.report.write import write_report
 
     try:
@@ -238,7 +238,7 @@ def _judge_self_test(truth: GroundTruth, numbers: CocoNumbers) -> None:
         reasons.append(f"{flat} boxes have no area")
     in_cell = np.unique(np.stack([truth.image[real], truth.category[real]]), axis=1, return_counts=True)[1]
     if full := int((in_cell > 100).sum()):
-        reasons.append(f"{full} times a picture has more than 100 objects of one class, of which COCO counts 100")
+        reasons.append(f"{full} times an image has more than 100 objects of one class, of which COCO counts 100")
     if not real.any():
         reasons.append("there are no objects")
     raise BadDataError(f"{truth.path}: self-test gives AP {report.show(numbers.AP)}, not 1.000: {'; '.join(reasons)}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   mobilessd export model.safetensors --output model.onnx
   mobilessd export ssdlite_mobilenet_v2.coco --format openvino --output ssdlite.xml --precision float16
-  mobilessd export model.safetensors --output model.onnx --nms --data instances.json --images pictures/
+  mobilessd export model.safetensors --output model.onnx --nms --data instances.json --images images/
   mobilessd export model.int8.onnx --bundle camera/
   mobilessd export ssdlite_mobilenet_v2.mobilessd --input-size 236 --output faster.safetensors
 
@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inside.add_argument("--iou", type=fraction, default=0.6, metavar="I", help="its NMS overlap (default: 0.6)")
     inside.add_argument("--max-det", type=positive_int, default=100, metavar="N", help="its most boxes (default: 100)")
     check = parser.add_argument_group("the comparison with the source")
-    check.add_argument("--images", metavar="DIR", help="pictures to compare on (default: drawn by chance)")
-    check.add_argument("--data", metavar="GT", help="COCO ground truth of these pictures: compares AP, too")
+    check.add_argument("--images", metavar="DIR", help="images to compare on (default: drawn by chance)")
+    check.add_argument("--data", metavar="GT", help="COCO ground truth of these images: compares AP, too")
     check.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
 
 

@@ -33,7 +33,7 @@ EPILOG = """examples:
   mobilessd info ssdlite_mobilenet_v2 --anchors data.yaml
 
 Parameters are weights and biases of convolutions and linear layers, gamma and beta of batch norms; multiply-adds are
-those of convolutions and linear layers, for one picture."""
+those of convolutions and linear layers, for one image."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", action="store_true", help="show every layer")
     parser.add_argument("--anchors", metavar="DATASET", help="also: which boxes of a data set its anchors can match")
     parser.add_argument("--split", metavar="S", help="of that data set (default: train)")
-    parser.add_argument("--images", metavar="DIR", help="the pictures of a COCO .json")
+    parser.add_argument("--images", metavar="DIR", help="the images of a COCO .json")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

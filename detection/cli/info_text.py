@@ -50,11 +50,11 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _score(metric: dict[str, Any], most: int | None = None) -> str:
-    """The first `most` figures of a metric, with their split and the number of pictures."""
+    """The first `most` figures of a metric, with their split and the number of images."""
     figures = ", ".join([f"{key} {value:.3f}" for key, value in metric.items() if isinstance(value, float)][:most])
     images = metric.get("images")
     where = ", ".join(filter(None, (metric.get("data"), metric.get("split"))))
-    return f"{figures} on {where}" + (f" ({images:,} pictures)" if images else "")
+    return f"{figures} on {where}" + (f" ({images:,} images)" if images else "")
 
 
 def _cost(report: dict[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="*",
         metavar="SOURCE",
-        help="webcam number, URL, video file, pictures folder; NAME=SOURCE gives it a name (default: 0)",
+        help="webcam number, URL, video file, images folder; NAME=SOURCE gives it a name (default: 0)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--window", dest="show", action="store_const", const="window", help="a window, or an error")
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]X1,Y1,X2,Y2",
-        help="count what crosses it, in pixels or in fractions of the picture; SOURCE/ before it for one source",
+        help="count what crosses it, in pixels or in fractions of the image; SOURCE/ before it for one source",
     )
     watch.add_argument(
         "--zone", dest="zones", action="append", default=[], metavar="[NAME=]X,Y,X,Y,...", help="count what is inside"

@@ -22,16 +22,16 @@ from typing import NoReturn
 from detection.errors import MobileSSDError
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "detect": ("detection.cli.detect", "find objects in pictures, folders and videos"),
+    "detect": ("detection.cli.detect", "find objects in images, folders and videos"),
     "live": ("detection.cli.live", "find objects in a webcam, a stream or a video, as it plays"),
     "eval": ("detection.cli.eval", "measure the COCO mAP of weights or of a results file"),
-    "train": ("detection.cli.train", "train on your own pictures, or go on with a run"),
+    "train": ("detection.cli.train", "train on your own images, or go on with a run"),
     "info": ("detection.cli.info", "show a model's parameters, multiply-adds, anchors and layers"),
     "tables": ("detection.cli.tables", "print every figure of the papers beside ours, as docs/tables.md"),
     "export": ("detection.cli.export", "write ONNX, OpenVINO, TFLite and other deployable files"),
     "quantize": ("detection.cli.quantize", "make a smaller and faster int8 file, and measure what it costs"),
     "benchmark": ("detection.cli.benchmark", "time a model on this machine, runtime by runtime"),
-    "teach": ("detection.cli.pseudo_label", "soft labels for pictures without labels, from a stronger detector"),
+    "teach": ("detection.cli.pseudo_label", "soft labels for images without labels, from a stronger detector"),
     "data": ("detection.cli.data", "check a data set before a training"),
 }
 

@@ -1,4 +1,4 @@
-"""`mobilessd teach`: soft labels for pictures that nobody labelled, from a stronger detector."""
+"""`mobilessd teach`: soft labels for images that nobody labelled, from a stronger detector."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from detection.errors import MobileSSDError
 
 EPILOG = """\
 examples:
-  mobilessd teach pictures/ --teacher deim.onnx --output soft.json
-  mobilessd teach pictures/ more/ --teacher deim.onnx,picodet.onnx --output soft.json --views plain,mirror
+  mobilessd teach images/ --teacher deim.onnx --output soft.json
+  mobilessd teach images/ more/ --teacher deim.onnx,picodet.onnx --output soft.json --views plain,mirror
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="+", metavar="SOURCE", help="pictures and folders of pictures")
+    parser.add_argument("images", nargs="+", metavar="SOURCE", help="images and folders of images")
     text = "detectors of the DEIM, D-FINE, RT-DETR family, or PP-PicoDet; of several, each counts as a view of its own"
     parser.add_argument("--teacher", required=True, type=name_list, metavar="ONNX[,ONNX]", help=text)
     parser.add_argument(
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", type=name_list, default=["plain", "mirror", "zoom"], help="plain,mirror,zoom (default: all)"
     )
-    parser.add_argument("--threads", type=positive_int, default=2, metavar="N", help="pictures looked at at once")
+    parser.add_argument("--threads", type=positive_int, default=2, metavar="N", help="images looked at at once")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
         views = views_named(args.views)
     except ValueError as error:
         raise MobileSSDError(str(error)) from None
-    pictures = [source.path for source in find_sources(args.pictures, recursive=True) if not source.video]
+    images = [source.path for source in find_sources(args.images, recursive=True) if not source.video]
     teachers = [onnx_teacher(path, args.threads) for path in args.teacher]
-    number = write_soft_labels(teachers, pictures, args.output, views, threads=args.threads)
-    print(f"{number} pictures looked at; soft labels in {args.output}")
+    number = write_soft_labels(teachers, images, args.output, views, threads=args.threads)
+    print(f"{number} images looked at; soft labels in {args.output}")
     return 0

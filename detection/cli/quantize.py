@@ -1,4 +1,4 @@
-"""`mobilessd quantize`: an int8 file, calibrated on pictures of one's own, with what it costs and what it gains."""
+"""`mobilessd quantize`: an int8 file, calibrated on images of one's own, with what it costs and what it gains."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from detection.cli.common import fraction, positive_int
 from detection.errors import MobileSSDError
 
 EPILOG = """examples:
-  mobilessd quantize model.safetensors --images pictures/ --output model.int8.xml
+  mobilessd quantize model.safetensors --images images/ --output model.int8.xml
   mobilessd quantize model.safetensors --images val/ --annotations instances.json --output model.int8.onnx
   mobilessd quantize ssdlite_mobilenet_v2.coco --images coco/val2017 --annotations coco --max-drop 0.003 --output v2.xml
 
 With ground truth, layers stay in float32 as long as AP falls by more than --max-drop; if it still does, nothing is
-written and the exit code is 2. Pictures to calibrate on should be like those that are to come; 300 are plenty."""
+written and the exit code is 2. Images to calibrate on should be like those that are to come; 300 are plenty."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd quantize`."""
     parser.add_argument("weights", metavar="WEIGHTS", help="weights file or model name, or a float .onnx or .xml")
-    parser.add_argument("--images", metavar="DIR", help="pictures to calibrate on, and to measure AP on")
-    parser.add_argument("--annotations", metavar="GT", help="COCO ground truth of these pictures: AP before and after")
-    parser.add_argument("--calibration", metavar="DIR", help="pictures to calibrate on, if others than --images")
-    parser.add_argument("--pictures", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)")
+    parser.add_argument("--images", metavar="DIR", help="images to calibrate on, and to measure AP on")
+    parser.add_argument("--annotations", metavar="GT", help="COCO ground truth of these images: AP before and after")
+    parser.add_argument("--calibration", metavar="DIR", help="images to calibrate on, if others than --images")
+    parser.add_argument(
+        "--samples", "--pictures", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="FILE.xml (OpenVINO) or FILE.onnx")
     parser.add_argument("--format", choices=("onnx", "openvino"), help="default: by the name of the output")
     parser.add_argument("--max-drop", type=fraction, metavar="D", help="how far AP may fall (default: 0.005)")
@@ -53,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError("--max-drop is about AP, which needs ground truth: give --annotations, too")
     calibration = args.calibration or images or args.images
     if calibration is None:
-        raise MobileSSDError("which pictures? --images DIR, to calibrate on")
+        raise MobileSSDError("which images? --images DIR, to calibrate on")
     order = Order(
         output=output,
         format=form,
         calibration=Path(calibration),
-        number=args.pictures,
+        number=args.samples,
         truth=truth,
         images=images,
         max_drop=0.005 if args.max_drop is None else args.max_drop,
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     result = quantize(source, order, lambda line: print(line, flush=True))
     times = (None, None) if args.no_timing else _times(source.source, output, args.threads)
     print(_table(result, times))
-    print(f"{output}: {form}, int8 ({result.plan.name}), calibrated on {result.pictures} pictures")
+    print(f"{output}: {form}, int8 ({result.plan.name}), calibrated on {result.calibrated_on} images")
     return 0
 
 
@@ -78,14 +80,14 @@ def _times(source: str, output: Path, threads: int | None) -> tuple[float | None
     import os
 
     from detection.benchmark.candidates import Candidate
-    from detection.benchmark.measure import drawn_picture, side_by_side
+    from detection.benchmark.measure import drawn_image, side_by_side
 
     runtime = "openvino" if output.suffix == ".xml" else "onnxruntime"
     names = (source, str(output))
     count = threads or os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         both = [Candidate(name, name, runtime, threads=count) for name in names]
-        results = side_by_side(both, drawn_picture(Path(folder)), rounds=3, seconds=1.0, score=0.3)
+        results = side_by_side(both, drawn_image(Path(folder)), rounds=3, seconds=1.0, score=0.3)
     before, after = (None if r.error else r.latency for r in results)
     return before, after
 
@@ -95,7 +97,7 @@ def _table(result, times: tuple[float | None, float | None]) -> str:
     rows = [("", "float32", "int8", "ratio")]
     if result.ap is not None and result.float_ap is not None:
         rows.append(
-            (f"AP, {result.images} pictures", f"{result.float_ap:.4f}", f"{result.ap:.4f}", f"{-result.drop:+.4f}")
+            (f"AP, {result.images} images", f"{result.float_ap:.4f}", f"{result.ap:.4f}", f"{-result.drop:+.4f}")
         )
     sizes = result.float_size / 1e6, result.size / 1e6
     rows.append(("size", f"{sizes[0]:.1f} MB", f"{sizes[1]:.1f} MB", f"{sizes[1] / sizes[0]:.2f}"))

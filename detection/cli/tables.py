@@ -55,7 +55,7 @@ def page() -> str:
     parts += [text.ANCHORS, _table(("anchors", *map(str, SIZES)), _anchor_rows())]
     parts += [text.LAYOUTS, _table(layouts, _layout_rows())]
     parts += [text.RESULTS, _table(("published", "our name for the network", "AP", "split"), RESULTS)]
-    parts += [text.WEIGHTS, _table(("name", "figures", "data", "pictures", "protocol"), _weights_rows())]
+    parts += [text.WEIGHTS, _table(("name", "figures", "data", "images", "protocol"), _weights_rows())]
     return "\n\n".join(parts)
 
 

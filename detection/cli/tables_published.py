@@ -199,7 +199,7 @@ DETECTORS = (
     Detector("ssd512_vgg16", 91, {"layout": "mmdet"}),
 )  # fmt: skip
 
-MINIVAL14 = "TensorFlow's own minival of COCO 2014 (8,059 pictures)"
+MINIVAL14 = "TensorFlow's own minival of COCO 2014 (8,059 images)"
 VAL17 = "COCO val2017"
 RESULTS = (  # the published file or paper, our name for its network, AP in percent, split
     ("ssd_mobilenet_v1_coco 2018_01_28", "ssd_mobilenet_v1", "21", MINIVAL14),

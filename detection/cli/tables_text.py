@@ -6,7 +6,7 @@ INTRO = """\
 Written by `mobilessd tables > docs/tables.md`; a test keeps the two equal. Our figures are counted, not copied, from
 the networks that `mobilessd info NAME` builds. **Parameters** are weights and biases of convolutions and linear
 layers, gamma and beta of batch norms (running statistics are none); "no norms" leaves the batch norms out.
-**Multiply-adds** are those of convolutions and linear layers, for one picture. `M` is a million, `G` a billion (the
+**Multiply-adds** are those of convolutions and linear layers, for one image. `M` is a million, `G` a billion (the
 papers' B). What is printed elsewhere reads `parameters / multiply-adds / accuracy`.
 
 Every printed digit is ours, rounded, unless the last column says otherwise. *Cut*: ours with the further digits cut

@@ -1,4 +1,4 @@
-"""`mobilessd train`: from a folder of pictures and a starting point to weights that detect your own objects."""
+"""`mobilessd train`: from a folder of images and a starting point to weights that detect your own objects."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="PATH", help="COCO, PASCAL VOC or YOLO data; looked at to tell which")
     add("--format", choices=("auto", "coco", "voc", "yolo"))
     add("--split", metavar="NAME", help="the split to train on (default: train, where there is one)")
-    add("--images", metavar="DIR", help="the pictures of a COCO file")
+    add("--images", metavar="DIR", help="the images of a COCO file")
     add("--val", metavar="NAME|PATH", help="validation: a split or another data set (default: found by looking)")
-    add("--val-images", metavar="DIR", help="the pictures of a COCO validation file")
-    text = "keep back this share of the training pictures to choose the best weights; validation is then scored once"
+    add("--val-images", metavar="DIR", help="the images of a COCO validation file")
+    text = "keep back this share of the training images to choose the best weights; validation is then scored once"
     add("--select", type=fraction, metavar="SHARE", help=text)
-    add("--select-ids", metavar="FILE", help="keep back the pictures whose ids this file lists, in place of a share")
-    text = "train on this data set or folder of pictures too; classes that it lacks are unknown there, not background"
+    add("--select-ids", metavar="FILE", help="keep back the images whose ids this file lists, in place of a share")
+    text = "train on this data set or folder of images too; classes that it lacks are unknown there, not background"
     add("--extra", action="append", default=[], metavar="PATH", help=text)
     text = "add the boxes that a teacher wrote (mobilessd teach) where nothing is annotated"
     add("--soft", action="append", default=[], metavar="JSON", help=text)
@@ -60,20 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", metavar="NAME|YAML", help=f"a recipe of configs/ or a file (default: {FINETUNE})")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of it, as in optimizer.lr=0.01")
     add("--time-budget", type=seconds, metavar="20m", help="as many steps as fit: 90s, 20m, 2h")
-    add("--pictures", type=positive_int, metavar="N", help="length of the run in pictures seen")
+    add("--samples", "--pictures", type=positive_int, metavar="N", help="length of the run in images seen")
     add("--epochs", type=float, metavar="N", help="length in passes over the data")
     add("--steps", type=positive_int, metavar="N", help="length in steps")
-    add("--batch", type=positive_int, metavar="N", help="pictures of a step, of all processes together")
+    add("--batch", type=positive_int, metavar="N", help="images of a step, of all processes together")
     add("--input-size", type=positive_int, metavar="PIXELS")
     add("--seed", type=int, metavar="N")
     run = parser.add_argument_group("run")
     add = run.add_argument
     add("--output", metavar="DIR", help="the run's folder (default: runs/train, or the next free number)")
     add("--resume", action="store_true", help="go on with the run in --output")
-    add("--keep-every", type=float, metavar="N", help="keep weights of their own every N steps, epochs or pictures")
+    add("--keep-every", type=float, metavar="N", help="keep weights of their own every N steps, epochs or images")
     add("--device", type=device, default="auto", help="auto, cpu, cuda, mps")
     add("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
-    add("--workers", type=int, metavar="N", help="processes that load pictures")
+    add("--workers", type=int, metavar="N", help="processes that load images")
     add("--precision", choices=("auto", "float32", "bfloat16", "float16"))
     add("--compile", choices=("auto", "yes", "no"), help="torch.compile (default: where it measures faster)")
 
@@ -128,7 +128,7 @@ def config_of(args: argparse.Namespace, output: Path) -> TrainConfig:
     given = {
         "weights": args.weights,
         "model": args.model,
-        "pictures": args.pictures,
+        "samples": args.samples,
         "epochs": args.epochs,
         "steps": args.steps,
         "batch": args.batch,

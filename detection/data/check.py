@@ -14,7 +14,7 @@ import numpy as np
 from detection.data.coverage import Coverage, coverage
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, DetectionData
 from detection.data.faults import Faults
-from detection.data.overlap import same_files, shared_pictures
+from detection.data.overlap import same_files, shared_images
 from detection.data.repair import read_headers, repair
 from detection.errors import BadDataError
 
@@ -26,7 +26,7 @@ class Summary:
     """One data set in numbers. `boxes` are training targets; crowd, difficult and ignore boxes are counted apart."""
 
     origin: str
-    pictures: int
+    images: int
     boxes: int
     background: int
     crowd: int
@@ -49,8 +49,8 @@ class Summary:
         classes = len(self.class_counts)
         height, width = self.median_size
         text = [
-            f"{self.origin}: {self.pictures:,} pictures (median {width} x {height}), {self.boxes:,} boxes of {classes} "
-            f"class{'es' if classes != 1 else ''}, {self.background:,} pictures without objects"
+            f"{self.origin}: {self.images:,} images (median {width} x {height}), {self.boxes:,} boxes of {classes} "
+            f"class{'es' if classes != 1 else ''}, {self.background:,} images without objects"
         ]
         flagged = [(self.crowd, "crowd"), (self.difficult, "difficult"), (self.ignore, "ignore"), (self.soft, "soft")]
         if any(count for count, _ in flagged):
@@ -63,14 +63,14 @@ class Summary:
         if self.unknown_classes:
             text.append(f"  not annotated here, so never background: {', '.join(self.unknown_classes)}")
         if self.turned_by_exif:
-            text.append(f"  {self.turned_by_exif:,} pictures are turned by EXIF; they are read upright")
+            text.append(f"  {self.turned_by_exif:,} images are turned by EXIF; they are read upright")
         if self.duplicates:
             extra = sum(len(group) - 1 for group in self.duplicates)
-            text.append(f"  {extra:,} pictures are copies of others: {' = '.join(self.duplicates[0][:2])}, ...")
+            text.append(f"  {extra:,} images are copies of others: {' = '.join(self.duplicates[0][:2])}, ...")
         return text + self.faults.lines()
 
     def to_dict(self) -> dict[str, Any]:
-        plain = ("origin", "pictures", "boxes", "background", "crowd", "difficult", "ignore", "soft", "turned_by_exif")
+        plain = ("origin", "images", "boxes", "background", "crowd", "difficult", "ignore", "soft", "turned_by_exif")
         return {
             **{name: getattr(self, name) for name in plain},
             "median_size": list(self.median_size),
@@ -84,7 +84,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found. data, val: the repaired data sets. shared: pictures of val that are in train, by how
+    """What `check` found. data, val: the repaired data sets. shared: images of val that are in train, by how
     found."""
 
     data: DetectionData = field(repr=False)
@@ -96,7 +96,7 @@ class Report:
 
     @property
     def faults(self) -> int:
-        """How many things had to be left out or put right, in both data sets, and pictures in both."""
+        """How many things had to be left out or put right, in both data sets, and images in both."""
         held = len(self.val_summary.faults) if self.val_summary else 0
         return len(self.summary.faults) + held + sum(map(len, self.shared.values()))
 
@@ -107,9 +107,9 @@ class Report:
             lines += ["", *self.val_summary.lines()]
             for how, files in self.shared.items():
                 shown = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
-                lines.append(f"{len(files):>8,} validation pictures are in training ({how}): {shown}")
+                lines.append(f"{len(files):>8,} validation images are in training ({how}): {shown}")
             if not self.shared:
-                lines.append("  no validation picture is in training")
+                lines.append("  no validation image is in training")
         if self.coverage:
             lines += ["", *self.coverage.lines()]
         lines += ["", "nothing wrong was found" if not self.faults else f"{self.faults:,} findings in all"]
@@ -120,7 +120,7 @@ class Report:
         return {
             "train": self.summary.to_dict(),
             "val": self.val_summary.to_dict() if self.val_summary else None,
-            "shared_pictures": self.shared,
+            "shared_images": self.shared,
             "anchors": self.coverage.to_dict() if self.coverage else None,
             "findings": self.faults,
         }
@@ -134,11 +134,11 @@ def check(
     decode: bool = False,
     content: bool = True,
 ) -> Report:
-    """Looks at every picture and box of `data` (and `val`), repairs both, and reports.
+    """Looks at every image and box of `data` (and `val`), repairs both, and reports.
 
     anchors float32 [A, 4] (cxcywh in fractions) with input_size (height, width): adds the share of boxes that no anchor
-    can match. decode: decode each picture, not only its header. content: compare files to find copies. Raises
-    BadDataError where nothing can be trained on: no pictures, no class, no box.
+    can match. decode: decode each image, not only its header. content: compare files to find copies. Raises
+    BadDataError where nothing can be trained on: no images, no class, no box.
     """
     if not data.class_names:
         raise BadDataError(f"{data.origin}: no classes, so nothing to learn")
@@ -148,7 +148,7 @@ def check(
         if not set(val.class_names) & set(data.class_names):
             raise BadDataError(f"{val.origin}: no class in common with {data.origin}")
         held, held_summary = _examine(val, decode, content)
-        report = {"val": held, "val_summary": held_summary, "shared": shared_pictures(fixed, held, content)}
+        report = {"val": held, "val_summary": held_summary, "shared": shared_images(fixed, held, content)}
     reach = coverage(fixed, anchors, input_size) if anchors is not None and input_size is not None else None
     return Report(fixed, summary, coverage=reach, **report)
 
@@ -161,7 +161,7 @@ def clean(data: DetectionData) -> tuple[DetectionData, Report]:
 
 def _examine(data: DetectionData, decode: bool, content: bool) -> tuple[DetectionData, Summary]:
     if not len(data):
-        raise BadDataError(f"{data.origin}: holds no pictures")
+        raise BadDataError(f"{data.origin}: holds no images")
     headers = read_headers(data, decode)
     fixed, faults = repair(data, headers)
     paths = list(fixed.paths)
@@ -170,7 +170,7 @@ def _examine(data: DetectionData, decode: bool, content: bool) -> tuple[Detectio
     occupied = np.bincount(fixed.owners()[(fixed.flags == 0) & (fixed.labels >= 0)], minlength=len(fixed))
     return fixed, Summary(
         origin=data.origin,
-        pictures=len(fixed),
+        images=len(fixed),
         boxes=int(fixed.targets.sum()),
         background=int((occupied == 0).sum()),
         crowd=int(((fixed.flags & CROWD) != 0).sum()),

@@ -76,7 +76,7 @@ def coverage(
     threshold: float = 0.5,
     most: int = 20_000,
 ) -> Coverage:
-    """Best IoU between each box and the anchors float32 [A, 4] (cxcywh, fractions of the input), whole pictures
+    """Best IoU between each box and the anchors float32 [A, 4] (cxcywh, fractions of the input), whole images
     stretched to `input_size` (height, width). Of more than `most` boxes a fixed random sample is taken."""
     rows = np.flatnonzero(data.targets)
     if len(rows) > most:
@@ -131,7 +131,7 @@ def _advice(total: Row, side: np.ndarray, missed: np.ndarray, missed_by_size: np
     if small.sum() > 0.5 * missed.sum():
         text.append(
             f"most of them are smaller than the smallest anchor (side {smallest:.0f}): a tap at stride 8 with smaller "
-            f"anchors, or a larger input with smaller scales, would reach them; so would cutting pictures into tiles"
+            f"anchors, or a larger input with smaller scales, would reach them; so would cutting images into tiles"
         )
     placed = missed & ~missed_by_size
     if placed.sum() > 0.3 * missed.sum():

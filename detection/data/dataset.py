@@ -1,4 +1,4 @@
-"""One form for every data set in memory: a few flat arrays, so that workers share it and 118k pictures cost little.
+"""One form for every data set in memory: a few flat arrays, so that workers share it and 118k images cost little.
 
 A hundred thousand small Python objects would be copied into every worker page by page (their reference counts are
 written when they are read); the arrays here are never written, so forked workers share them.
@@ -44,8 +44,8 @@ class PathTable:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A small view of one picture of a data set. boxes float32 [n, 4] xyxy in pixels; see `DetectionData`."""
+class Image:
+    """A small view of one image of a data set. boxes float32 [n, 4] xyxy in pixels; see `DetectionData`."""
 
     index: int
     path: str
@@ -61,17 +61,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class DetectionData:
-    """A data set of P pictures and B boxes. Boxes of picture i are rows `starts[i] : starts[i + 1]`.
+    """A data set of P images and B boxes. Boxes of image i are rows `starts[i] : starts[i + 1]`.
 
-    class_names: the classes 0..C-1; category_ids: the data set's own id of each. paths: the picture files.
+    class_names: the classes 0..C-1; category_ids: the data set's own id of each. paths: the image files.
     sizes int32 [P, 2]: (height, width) as annotated, (0, 0) where unknown; after cleaning, as decoded, EXIF applied.
     image_ids int64 [P]: the data set's own ids (COCO), else made up. starts int64 [P + 1].
     boxes float32 [B, 4]: xyxy pixels, far edges exclusive. labels int32 [B]: -1 where the class is not in the list.
     scores float32 [B]: 1 for real labels, a teacher's confidence for soft ones. areas float32 [B]: as annotated.
     flags uint8 [B]: CROWD | DIFFICULT | IGNORE. None of the three is a training target by default; an IGNORE region
-    says that nothing is known about that part of the picture.
+    says that nothing is known about that part of the image.
     unknown bool [G, C]: classes that a data set does not annotate, so that they must never count as background there;
-    groups int32 [P]: the row of `unknown` of each picture.
+    groups int32 [P]: the row of `unknown` of each image.
     faults: what the reader stumbled over. source: "coco", "voc" or "yolo"; origin: what was opened, for messages.
     """
 
@@ -110,17 +110,17 @@ class DetectionData:
         return (self.flags == 0) & (self.labels >= 0)
 
     def owners(self) -> np.ndarray:
-        """int64 [B]: the picture of each box."""
+        """int64 [B]: the image of each box."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     def path(self, index: int) -> str:
         return self.paths[index]
 
-    def picture(self, index: int) -> Picture:
-        """Picture `index` (0..P-1); its arrays are views, not copies."""
+    def image(self, index: int) -> Image:
+        """Image `index` (0..P-1); its arrays are views, not copies."""
         rows = slice(int(self.starts[index]), int(self.starts[index + 1]))
         height, width = self.sizes[index]
-        return Picture(
+        return Image(
             index=int(index),
             path=self.paths[index],
             image_id=int(self.image_ids[index]),
@@ -133,9 +133,9 @@ class DetectionData:
             unknown=self.unknown[self.groups[index]],
         )
 
-    def subset(self, pictures: Sequence[int] | np.ndarray) -> DetectionData:
-        """The pictures with these indices (or of this boolean mask [P]), in the order given."""
-        chosen = np.asarray(pictures)
+    def subset(self, images: Sequence[int] | np.ndarray) -> DetectionData:
+        """The images with these indices (or of this boolean mask [P]), in the order given."""
+        chosen = np.asarray(images)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         counts = np.diff(self.starts)[chosen]
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -150,14 +150,14 @@ class DetectionData:
         )
 
     def keep_boxes(self, mask: np.ndarray) -> DetectionData:
-        """All pictures, but only the boxes of the boolean mask [B]."""
+        """All images, but only the boxes of the boolean mask [B]."""
         kept = np.concatenate([[0], np.cumsum(mask)])
         return replace(self._with_rows(np.flatnonzero(mask)), starts=kept[self.starts].astype(np.int64))
 
     def split(self, share: float, seed: int = 0) -> tuple[DetectionData, DetectionData]:
-        """(the rest, a random `share` of the pictures), the same for the same seed; at least one picture in each."""
+        """(the rest, a random `share` of the images), the same for the same seed; at least one image in each."""
         if len(self) < 2:
-            raise BadDataError(f"{self.origin}: one picture cannot be split into training and selection; give --val")
+            raise BadDataError(f"{self.origin}: one image cannot be split into training and selection; give --val")
         held = min(max(round(len(self) * share), 1), len(self) - 1)
         order = np.random.default_rng((seed, 0x5917)).permutation(len(self))
         return self.subset(np.sort(order[held:])), self.subset(np.sort(order[:held]))
@@ -167,7 +167,7 @@ class DetectionData:
         return np.bincount(self.labels[self.targets], minlength=len(self.class_names))
 
     def declare_unknown(self, names: Iterable[str]) -> DetectionData:
-        """The same data, with these classes marked as not annotated in any of its pictures."""
+        """The same data, with these classes marked as not annotated in any of its images."""
         unknown = self.unknown.copy()
         for name in names:
             if name not in self.class_names:
@@ -239,7 +239,7 @@ def build(
     origin: str = "",
     faults: Faults | None = None,
 ) -> DetectionData:
-    """A data set from loose parts: `owners` [B] is the picture of each box [B, 4]; boxes may come in any order."""
+    """A data set from loose parts: `owners` [B] is the image of each box [B, 4]; boxes may come in any order."""
     table = PathTable.of(paths)
     number, owner = len(table), np.asarray(owners, np.int64).reshape(-1)
     order = np.argsort(owner, kind="stable")
@@ -273,7 +273,7 @@ def build(
 
 def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None) -> DetectionData:
     """Several data sets as one. Classes are joined by name (in order of appearance, or `class_names`); what one part
-    does not annotate is unknown in its pictures. Image ids that clash are made up anew."""
+    does not annotate is unknown in its images. Image ids that clash are made up anew."""
     if class_names is None:
         class_names, seen = [], set[str]()
         for part in parts:

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 
 # kind -> (what it is, what cleaning does about it); the order is that of the report
 KINDS: dict[str, tuple[str, str]] = {
-    "missing": ("pictures are missing", "left out"),
-    "unreadable": ("pictures cannot be read", "left out"),
-    "size contradicts": ("pictures have another size and shape than the annotation says", "left out"),
-    "resized": ("pictures were resized after annotation", "boxes scaled to the picture"),
-    "exif turned": ("pictures are turned by EXIF, their boxes are not", "boxes turned with the picture"),
+    "missing": ("images are missing", "left out"),
+    "unreadable": ("images cannot be read", "left out"),
+    "size contradicts": ("images have another size and shape than the annotation says", "left out"),
+    "resized": ("images were resized after annotation", "boxes scaled to the image"),
+    "exif turned": ("images are turned by EXIF, their boxes are not", "boxes turned with the image"),
     "bad line": ("annotation entries cannot be understood", "left out"),
-    "no picture": ("annotations belong to a picture that is not listed", "left out"),
+    "no image": ("annotations belong to an image that is not listed", "left out"),
     "unknown class": ("boxes have a class that is not in the list of classes", "dropped"),
     "not finite": ("boxes hold NaN or infinity", "dropped"),
     "reversed": ("boxes have x2 < x1 or y2 < y1", "corners swapped"),
     "degenerate": ("boxes have no width or no height", "dropped"),
-    "outside": ("boxes lie wholly outside their picture", "dropped"),
-    "clipped": ("boxes reach beyond their picture", "clipped"),
+    "outside": ("boxes lie wholly outside their image", "dropped"),
+    "clipped": ("boxes reach beyond their image", "clipped"),
     "bad score": ("soft labels have a score outside 0..1", "clipped to 0..1"),
-    "duplicate box": ("boxes occur twice in a picture", "kept"),
+    "duplicate box": ("boxes occur twice in an image", "kept"),
 }
 EXAMPLES = 10  # kept by kind; the counts are complete
 

@@ -1,4 +1,4 @@
-"""Picture files: which names are pictures, their size without decoding them, and a decode that is bounded in size."""
+"""Image files: which names are images, their size without decoding them, and a decode that is bounded in size."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detection.errors import BadPictureError
-from detection.images import header as picture_header
+from detection.errors import BadImageError
+from detection.images import header as image_header
 from detection.images.decode import decode_image, read_image
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jpe")
@@ -21,7 +21,7 @@ HEAD = 1 << 20  # of a larger file only this much is read for its header, and it
 
 @dataclass(frozen=True)
 class Header:
-    """What the head of a picture file says. height, width: as displayed, after EXIF. orientation: EXIF's 1..8."""
+    """What the head of an image file says. height, width: as displayed, after EXIF. orientation: EXIF's 1..8."""
 
     height: int
     width: int
@@ -29,39 +29,39 @@ class Header:
 
 
 def read_header(path: str | os.PathLike) -> Header:
-    """Size and EXIF orientation of a picture, without decoding it; a file that is cut short is found out.
+    """Size and EXIF orientation of an image, without decoding it; a file that is cut short is found out.
 
-    Raises BadPictureError, FileNotFoundError.
+    Raises BadImageError, FileNotFoundError.
     """
     try:
         with open(path, "rb") as file:
             data = file.read(HEAD)
             if os.fstat(file.fileno()).st_size > len(data):
                 file.seek(-64, os.SEEK_END)
-                head = picture_header.read_header(data + file.read())
+                head = image_header.read_header(data + file.read())
                 if head is None or not head.complete:  # not to be told from both ends
                     file.seek(0)
-                    head = picture_header.read_header(file.read())
+                    head = image_header.read_header(file.read())
             else:
-                head = picture_header.read_header(data)
+                head = image_header.read_header(data)
     except ValueError as error:
-        raise BadPictureError(f"{path}: a broken picture ({error})") from None
+        raise BadImageError(f"{path}: a broken image ({error})") from None
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise BadPictureError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise BadImageError(f"{path}: cannot be read ({error.strerror or error})") from None
     if head is None:
-        what = picture_header.explain_no_picture(data) if data else "empty (0 bytes)"
-        raise BadPictureError(f"{path}: no picture but {what}" if data else f"{path}: {what}")
+        what = image_header.explain_no_image(data) if data else "empty (0 bytes)"
+        raise BadImageError(f"{path}: no image but {what}" if data else f"{path}: {what}")
     if not head.complete:
-        raise BadPictureError(f"{path}: cut short (its end is missing)")
+        raise BadImageError(f"{path}: cut short (its end is missing)")
     if head.orientation >= 5:
         return Header(head.width, head.height, head.orientation)
     return Header(head.height, head.width, head.orientation)
 
 
-def load_picture(path: str | os.PathLike, max_side: int | None = None) -> np.ndarray:
-    """A picture as uint8 RGB [H, W, 3], EXIF applied. Raises BadPictureError.
+def load_image(path: str | os.PathLike, max_side: int | None = None) -> np.ndarray:
+    """An image as uint8 RGB [H, W, 3], EXIF applied. Raises BadImageError.
 
     With `max_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size while its longer side stays at least `max_side`:
     a photograph of 12 megapixels then costs a fraction of the time, which a network of 300 pixels cannot tell.
@@ -71,7 +71,7 @@ def load_picture(path: str | os.PathLike, max_side: int | None = None) -> np.nda
     try:
         with open(path, "rb") as file:
             data = file.read()
-        head = picture_header.read_header(data)
+        head = image_header.read_header(data)
     except (OSError, ValueError):
         return read_image(path)  # which says what is wrong
     if head is not None and head.kind == "jpeg" and head.complete:
@@ -81,24 +81,24 @@ def load_picture(path: str | os.PathLike, max_side: int | None = None) -> np.nda
     return decode_image(data, path)
 
 
-def find_pictures(folder: str | os.PathLike) -> list[Path]:
-    """All picture files below a folder, sorted by path; hidden ones are left out."""
+def find_images(folder: str | os.PathLike) -> list[Path]:
+    """All image files below a folder, sorted by path; hidden ones are left out."""
     found = []
     for root, folders, files in os.walk(os.fspath(folder), followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in files if is_picture(name)]
+        found += [Path(root, name) for name in files if is_image(name)]
     return sorted(found)
 
 
-def is_picture(name: str) -> bool:
-    """By its extension; macOS's hidden `._` companions are no pictures."""
+def is_image(name: str) -> bool:
+    """By its extension; macOS's hidden `._` companions are no images."""
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
-class PictureFinder:
-    """Finds the file of an annotated picture in a folder: by its name, else by its stem with another extension.
+class ImageFinder:
+    """Finds the file of an annotated image in a folder: by its name, else by its stem with another extension.
 
-    Annotations often survive a conversion of the pictures (`.jpg` written in the XML, `.webp` on the disk). The folder
+    Annotations often survive a conversion of the images (`.jpg` written in the XML, `.webp` on the disk). The folder
     is listed once.
     """
 
@@ -111,9 +111,9 @@ class PictureFinder:
         if self.listed is None:
             listings = [list(_names_in(folder)) for folder in self.folders]
             self.listed = [
-                (set(found), {os.path.splitext(n)[0]: n for n in found if is_picture(n)}) for found in listings
+                (set(found), {os.path.splitext(n)[0]: n for n in found if is_image(n)}) for found in listings
             ]
-        stem = name if not is_picture(name) else os.path.splitext(name)[0]
+        stem = name if not is_image(name) else os.path.splitext(name)[0]
         for folder, (names, stems) in zip(self.folders, self.listed):
             if name in names:
                 return folder / name

@@ -1,4 +1,4 @@
-"""Lists of pictures by id, as people keep them: a JSON list, a JSON object of lists, or ids in lines."""
+"""Lists of images by id, as people keep them: a JSON list, a JSON object of lists, or ids in lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_ids(path: str | os.PathLike) -> set[str]:
     except FileNotFoundError:
         raise BadDataError(f"{path}: no such file") from None
     except (UnicodeDecodeError, IsADirectoryError):
-        raise BadDataError(f"{path}: not a text file of picture ids") from None
+        raise BadDataError(f"{path}: not a text file of image ids") from None
     if text.lstrip()[:1] in ("[", "{"):
         try:
             data = json.loads(text)

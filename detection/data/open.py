@@ -1,6 +1,6 @@
 """One door for data sets: looks at a path, says what it is and which splits it has, and reads it.
 
-`open_data("BCCD")`, `open_data("coco/", "val")`, `open_data("instances.json", images="pictures/")`,
+`open_data("BCCD")`, `open_data("coco/", "val")`, `open_data("instances.json", images="images/")`,
 `open_data("data.yaml")`. What was looked for is in the error where nothing is recognised.
 """
 
@@ -21,7 +21,7 @@ from detection.errors import BadDataError
 FORMATS = ("coco", "voc", "yolo")
 LOOKED_FOR = (
     "COCO: a .json file, annotations/instances_*.json, instances.json, */_annotations.coco.json; "
-    "VOC: Annotations/*.xml with JPEGImages/; YOLO: data.yaml, or classes.txt with pictures and .txt files"
+    "VOC: Annotations/*.xml with JPEGImages/; YOLO: data.yaml, or classes.txt with images and .txt files"
 )
 _ROLE = re.compile(r"trainval|train|valid|val|test", re.IGNORECASE)
 _NOT_BOXES = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
@@ -76,7 +76,7 @@ def open_data(
 
     split: `train`, `val`, `test` or the data set's own name for one; None takes `train` where there is one, else
     everything; "all" takes everything (COCO with several files excepted). format: coco, voc, yolo or auto (by looking).
-    class_names: the classes wanted, in order (`DetectionData.with_classes`). images: folder of a COCO file's pictures.
+    class_names: the classes wanted, in order (`DetectionData.with_classes`). images: folder of a COCO file's images.
     Raises BadDataError with one line.
     """
     layout = recognise(path, format)

@@ -1,4 +1,4 @@
-"""Which pictures are the same: twice in a data set, or in training and validation. Standard library and numpy only."""
+"""Which images are the same: twice in a data set, or in training and validation. Standard library and numpy only."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def same_files(paths: Sequence[str]) -> list[list[int]]:
     return groups
 
 
-def shared_pictures(train: DetectionData, val: DetectionData, content: bool = True) -> dict[str, list[str]]:
-    """Pictures of `val` that are in `train`: {how it was found: files of val}; each is named once.
+def shared_images(train: DetectionData, val: DetectionData, content: bool = True) -> dict[str, list[str]]:
+    """Images of `val` that are in `train`: {how it was found: files of val}; each is named once.
 
     By path (links followed), by COCO id, name and size together (copies that were saved anew; ids and names alone are
     counted from 1 in many data sets), by the files' content.
@@ -56,8 +56,8 @@ def shared_pictures(train: DetectionData, val: DetectionData, content: bool = Tr
     return found
 
 
-def picture_hashes(data: DetectionData) -> tuple[str, ...]:
-    """SHA-256 of each picture's file, sorted, for a card; pictures that cannot be read are left out."""
+def image_hashes(data: DetectionData) -> tuple[str, ...]:
+    """SHA-256 of each image's file, sorted, for a card; images that cannot be read are left out."""
     with ThreadPoolExecutor(8) as pool:
         return tuple(sorted(filter(None, pool.map(_hash_or_nothing, data.paths))))
 

@@ -1,4 +1,4 @@
-"""Boxes that a teacher wrote, and pictures that nobody labelled.
+"""Boxes that a teacher wrote, and images that nobody labelled.
 
 A teacher's boxes come as a data set of their own: any format whose boxes carry a score (COCO JSON with `score`, YOLO
 with a sixth number, `build(..., scores=...)`). Real labels win where they exist; the teacher fills what is not
@@ -16,17 +16,17 @@ import numpy as np
 
 from detection.boxes.geometry import intersection_matrix, iou_matrix
 from detection.data.dataset import IGNORE, UNKNOWN_LABEL, DetectionData, build
-from detection.data.image_files import find_pictures, is_picture
+from detection.data.image_files import find_images, is_image
 from detection.errors import BadDataError
 
 
 def unlabelled(folder: str | os.PathLike, class_names: Sequence[str]) -> DetectionData:
-    """All pictures below a folder (or one picture), with every class unknown, for a teacher to fill."""
+    """All images below a folder (or one image), with every class unknown, for a teacher to fill."""
     path = Path(folder)
-    found = [path] if path.is_file() and is_picture(path.name) else find_pictures(path)
+    found = [path] if path.is_file() and is_image(path.name) else find_images(path)
     if not found:
-        raise BadDataError(f"{folder}: no pictures in it")
-    data = build(class_names, found, [], [], [], unknown_classes=class_names, source="pictures", origin=str(folder))
+        raise BadDataError(f"{folder}: no images in it")
+    data = build(class_names, found, [], [], [], unknown_classes=class_names, source="images", origin=str(folder))
     return data
 
 
@@ -40,10 +40,10 @@ def add_soft_labels(
 ) -> DetectionData:
     """`data` with a teacher's boxes where it has no labels of its own.
 
-    Pictures are matched by file name (without its extension), classes by name. Of the teacher's boxes, those of a class
-    that `data` annotates in that picture are left out (`fill_annotated` takes them too), and those that overlap a real
+    Images are matched by file name (without its extension), classes by name. Of the teacher's boxes, those of a class
+    that `data` annotates in that image are left out (`fill_annotated` takes them too), and those that overlap a real
     box by `overlap`, or lie in a flagged one. Of the rest, a score >= `keep` makes a target with that score, one >=
-    `ignore` an IGNORE region, one below nothing. The teacher's classes are then no longer unknown in the pictures it
+    `ignore` an IGNORE region, one below nothing. The teacher's classes are then no longer unknown in the images it
     has seen.
     """
     soft = soft.with_classes(data.class_names)
@@ -51,7 +51,7 @@ def add_soft_labels(
     rows = {_stem(path): i for i, path in enumerate(soft.paths)}
     if len(rows) < len(soft):
         raise BadDataError(
-            f"{soft.origin}: two of its pictures have the same file name; boxes cannot be matched to pictures"
+            f"{soft.origin}: two of its images have the same file name; boxes cannot be matched to images"
         )
     seen = np.zeros(len(data), bool)
     owners, boxes, labels, scores, flags = [], [], [], [], []
@@ -60,7 +60,7 @@ def add_soft_labels(
         if row is None:
             continue
         seen[i] = True
-        mine, theirs = data.picture(i), soft.picture(row)
+        mine, theirs = data.image(i), soft.image(row)
         shift = _scale(theirs.size, mine.size)
         candidates = theirs.boxes * shift
         wanted = (theirs.labels >= 0) & (theirs.scores >= ignore) & (theirs.flags == 0)
@@ -73,7 +73,7 @@ def add_soft_labels(
         scores.append(np.where(sure, theirs.scores[wanted], 1.0))
         flags.append(np.where(sure, 0, IGNORE))
     if not seen.any():
-        raise BadDataError(f"{soft.origin}: none of its pictures is in {data.origin} (matched by file name)")
+        raise BadDataError(f"{soft.origin}: none of its images is in {data.origin} (matched by file name)")
     new_boxes = np.concatenate(boxes)
     joined = build(
         data.class_names,
@@ -115,7 +115,7 @@ def _explained(
 
 
 def _scale(theirs: tuple[int, int], mine: tuple[int, int]) -> np.ndarray:
-    """Factors [4] from boxes in the teacher's copy of a picture to ours; 1 where a size is not known."""
+    """Factors [4] from boxes in the teacher's copy of an image to ours; 1 where a size is not known."""
     if not all(theirs) or not all(mine):
         return np.ones(4, np.float32)
     height, width = mine[0] / theirs[0], mine[1] / theirs[1]

@@ -15,8 +15,8 @@ import numpy as np
 
 from detection.data.dataset import DetectionData
 from detection.data.faults import Faults
-from detection.data.image_files import Header, load_picture, read_header
-from detection.errors import BadDataError, BadPictureError
+from detection.data.image_files import Header, load_image, read_header
+from detection.errors import BadDataError, BadImageError
 
 SMALLEST = 0.01  # pixels: a narrower box has no width
 SAME_SHAPE = 0.01  # aspects that differ by less were resized, not exchanged
@@ -24,7 +24,7 @@ SAME_SHAPE = 0.01  # aspects that differ by less were resized, not exchanged
 
 @dataclass(frozen=True)
 class Headers:
-    """What `read_headers` found. sizes int32 [P, 2] as displayed (0, 0 where there is no picture), orientations [P]."""
+    """What `read_headers` found. sizes int32 [P, 2] as displayed (0, 0 where there is no image), orientations [P]."""
 
     sizes: np.ndarray
     orientations: np.ndarray
@@ -32,18 +32,18 @@ class Headers:
 
 
 def read_headers(data: DetectionData, decode: bool = False, threads: int = 8) -> Headers:
-    """The head of every picture file (0.1 ms each; `decode`: all of it, some 10 ms each)."""
+    """The head of every image file (0.1 ms each; `decode`: all of it, some 10 ms each)."""
     faults = Faults()
 
     def look(path: str) -> Header | str:
         try:
             header = read_header(path)
             if decode:
-                load_picture(path)
+                load_image(path)
             return header
         except FileNotFoundError:
             return ""
-        except BadPictureError as error:
+        except BadImageError as error:
             return str(error)
 
     sizes, orientations = np.zeros((len(data), 2), np.int32), np.ones(len(data), np.uint8)
@@ -59,10 +59,10 @@ def read_headers(data: DetectionData, decode: bool = False, threads: int = 8) ->
 
 
 def repair(data: DetectionData, headers: Headers | None = None) -> tuple[DetectionData, Faults]:
-    """(the data that can be trained on, all that was wrong). Pictures that are missing, unreadable or of another shape
+    """(the data that can be trained on, all that was wrong). Images that are missing, unreadable or of another shape
     than annotated are left out; `sizes` become those of the files, and boxes follow.
 
-    A picture that EXIF turns, while the annotation holds the size before turning, was annotated by a tool that ignores
+    An image that EXIF turns, while the annotation holds the size before turning, was annotated by a tool that ignores
     EXIF: its boxes are turned along. One of the annotated shape but another size was resized: its boxes are scaled.
     Raises BadDataError where nothing is left, or no box of any class.
     """
@@ -72,15 +72,15 @@ def repair(data: DetectionData, headers: Headers | None = None) -> tuple[Detecti
     data = replace(data, faults=data.faults.merged(faults)).subset(~lost)
     if not len(data):
         shown = "; ".join(examples[0] for examples in data.faults.examples.values() if examples)
-        raise BadDataError(f"{data.origin}: no picture that can be used ({shown})")
+        raise BadDataError(f"{data.origin}: no image that can be used ({shown})")
     data = clean_boxes(data)
     if not data.targets.any():
-        raise BadDataError(f"{data.origin}: no box to learn from in {len(data)} pictures; wrong folder or class names?")
+        raise BadDataError(f"{data.origin}: no box to learn from in {len(data)} images; wrong folder or class names?")
     return data, data.faults
 
 
 def clean_boxes(data: DetectionData) -> DetectionData:
-    """The box part of `repair`, vectorised: afterwards every box is finite, of a known class, inside its picture and
+    """The box part of `repair`, vectorised: afterwards every box is finite, of a known class, inside its image and
     has a width and a height. IGNORE regions may have no class. Faults are added to `data.faults`."""
     boxes, owners, faults = data.boxes.copy(), data.owners(), data.faults.merged()
 
@@ -114,7 +114,7 @@ def clean_boxes(data: DetectionData) -> DetectionData:
 
 
 def _match_sizes(data: DetectionData, headers: Headers, faults: Faults) -> tuple[DetectionData, np.ndarray]:
-    """Boxes brought into the frame of the picture files; bool [P]: pictures that cannot be used."""
+    """Boxes brought into the frame of the image files; bool [P]: images that cannot be used."""
     real, annotated = headers.sizes, data.sizes
     lost = (real == 0).any(1)
     known = ~lost & (annotated > 0).all(1)
@@ -144,7 +144,7 @@ def _match_sizes(data: DetectionData, headers: Headers, faults: Faults) -> tuple
 
 
 def turn_boxes(boxes: np.ndarray, size: Sequence[int], orientation: int) -> np.ndarray:
-    """Boxes [n, 4] in a stored picture of `size` (height, width) -> in the picture that EXIF's `orientation` shows."""
+    """Boxes [n, 4] in a stored image of `size` (height, width) -> in the image that EXIF's `orientation` shows."""
     height, width = (float(side) for side in size)
     point: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] = {
         1: lambda x, y: (x, y),
@@ -162,7 +162,7 @@ def turn_boxes(boxes: np.ndarray, size: Sequence[int], orientation: int) -> np.n
 
 
 def _repeated(boxes: np.ndarray, labels: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """bool [B]: boxes that an earlier one of the same picture and class equals to a hundredth of a pixel."""
+    """bool [B]: boxes that an earlier one of the same image and class equals to a hundredth of a pixel."""
     keys = np.column_stack([owners, labels, np.round(boxes.astype(np.float64), 2)])
     _, first = np.unique(keys, axis=0, return_index=True)
     mask = np.ones(len(boxes), bool)

@@ -1,6 +1,6 @@
-"""Is one detector better than another, or was it luck with the pictures? A paired bootstrap over the pictures.
+"""Is one detector better than another, or was it luck with the images? A paired bootstrap over the images.
 
-Pictures are drawn again with replacement (as many as there are), both results are scored on the same draw, and the
+Images are drawn again with replacement (as many as there are), both results are scored on the same draw, and the
 spread of the difference over many draws is its uncertainty (Efron 1979; percentile interval). It says nothing about the
 luck of the training seed: for SSDs that alone is about 0.0015 AP (standard deviation). numpy only.
 """
@@ -38,10 +38,10 @@ class Difference:
 def paired_bootstrap(
     truth: GroundTruth, a: Results, b: Results, draws: int = 200, seed: int = 0, level: float = 0.95
 ) -> list[Difference]:
-    """AP and AP50 of results `a` and `b` on the same pictures, and the interval of their difference.
+    """AP and AP50 of results `a` and `b` on the same images, and the interval of their difference.
 
-    Matching does not depend on which other pictures are drawn: it is done once; each draw then only weighs every
-    picture with the number of times it was drawn. Classes without an object in a draw are left out of its mean, as COCO
+    Matching does not depend on which other images are drawn: it is done once; each draw then only weighs every
+    image with the number of times it was drawn. Classes without an object in a draw are left out of its mean, as COCO
     does.
     """
     generator = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def paired_bootstrap(
 
 
 def _mean_ap(truth: GroundTruth, matches: Matches, times: np.ndarray, real: np.ndarray) -> tuple[float, float]:
-    """AP and AP50 when each picture stands `times` [N] times in the data."""
+    """AP and AP50 when each image stands `times` [N] times in the data."""
     positives = np.bincount(truth.category[real], times[truth.image[real]], minlength=len(truth.category_ids))
     weight = times[matches.image]
     per_class = []

@@ -19,7 +19,7 @@ from detection.evaluate.results import Results
 from detection.evaluate.truth import GroundTruth
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-MAX_DETECTIONS = (1, 10, 100)  # of one class in one picture, as COCO counts them
+MAX_DETECTIONS = (1, 10, 100)  # of one class in one image, as COCO counts them
 ENGINES = ("auto", "pycocotools", "faster")
 
 
@@ -74,7 +74,7 @@ class CocoNumbers:
 
 
 def evaluate(truth: GroundTruth, results: Results, engine: str = "auto") -> CocoNumbers:
-    """The COCO box numbers of `results` on all pictures and categories of `truth`.
+    """The COCO box numbers of `results` on all images and categories of `truth`.
 
     engine: "pycocotools"; "faster" (faster-coco-eval); "auto": pycocotools, or faster where only that is
     installed. They agree to 1e-12.
@@ -147,7 +147,7 @@ def _library(engine: str) -> tuple[type, type]:
 def _cocos(coco_class: type, truth: GroundTruth, results: Results) -> tuple[Any, Any]:
     """Ground truth and results as objects of the library, with ids of our own: indices + 1.
 
-    Not through loadRes: it fails on an empty list and copies every picture. Not with the file's annotation ids either:
+    Not through loadRes: it fails on an empty list and copies every image. Not with the file's annotation ids either:
     pycocotools takes an object with id 0 for one that nobody found.
     """
     shared = {

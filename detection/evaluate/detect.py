@@ -1,4 +1,4 @@
-"""A detector over all pictures of a data set: decoding runs ahead in threads, post-processing behind in the same ones.
+"""A detector over all images of a data set: decoding runs ahead in threads, post-processing behind in the same ones.
 
 It is made of the stages that the Detector itself is made of (`prepare`, `runtime`, `finish`), so what is measured here
 is what detects there, to the last bit. numpy only; tqdm where a terminal shows it.
@@ -19,10 +19,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from detection.boxes.detections import Detections
-from detection.errors import BadDataError, BadPictureError
+from detection.errors import BadDataError, BadImageError
 from detection.evaluate.categories import CategoryMap
 from detection.evaluate.results import Results, concatenate
-from detection.evaluate.truth import GroundTruth, picture_path
+from detection.evaluate.truth import GroundTruth, image_path
 from detection.files import sha256_of
 from detection.images.decode import read_image
 from detection.weights.card import MARK
@@ -32,21 +32,21 @@ class Stages(Protocol):
     """What is needed of a detector; `detection.detector.Detector` is one, a network in training can be another."""
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """RGB pictures uint8 [H, W, 3] -> uint8 [N, h, w, 3]."""
+        """RGB images uint8 [H, W, 3] -> uint8 [N, h, w, 3]."""
 
     def runtime(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [N, h, w, 3] -> raw outputs, N of each."""
 
     def finish(self, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, ...]) -> Detections:
-        """Raw outputs of one picture, and its (height, width) -> detections in its pixels."""
+        """Raw outputs of one image, and its (height, width) -> detections in its pixels."""
 
 
 @dataclass(frozen=True)
 class RunReport:
     """How the run went. seconds: wall time; network_seconds: of these, inside the runtime.
-    unreadable: one line for each picture that could not be read (it counts as without detections).
-    trained_on: file names of scored pictures that the model was trained on.
-    other_size: file names of pictures whose size contradicts the annotations."""
+    unreadable: one line for each image that could not be read (it counts as without detections).
+    trained_on: file names of scored images that the model was trained on.
+    other_size: file names of images whose size contradicts the annotations."""
 
     seconds: float
     network_seconds: float
@@ -74,11 +74,11 @@ def detect_all(
     training_images: Collection[str] = (),
     progress: bool = True,
 ) -> tuple[Results, RunReport]:
-    """The detections of every picture of `truth`, in categories of `truth`.
+    """The detections of every image of `truth`, in categories of `truth`.
 
-    images: the folder of the pictures. batch: pictures that the network sees at once. workers: threads that decode
+    images: the folder of the images. batch: images that the network sees at once. workers: threads that decode
     (default: one for each core, at most 8). training_images: `Card.training_images` of the model.
-    A picture that is missing or broken is reported and counts as without detections; BadDataError if that is all of
+    An image that is missing or broken is reported and counts as without detections; BadDataError if that is all of
     them.
     """
     hashes = frozenset(digits[:MARK] for digits in training_images)
@@ -112,7 +112,7 @@ def detect_all(
         pool.shutdown(wait=True, cancel_futures=True)
     unreadable = tuple(one.problem for one in seen if one.problem)
     if len(unreadable) == len(truth.image_ids):
-        raise BadDataError(f"{images}: none of the {len(unreadable)} pictures can be read; the first: {unreadable[0]}")
+        raise BadDataError(f"{images}: none of the {len(unreadable)} images can be read; the first: {unreadable[0]}")
     report = RunReport(
         seconds=time.perf_counter() - start,
         network_seconds=network,
@@ -124,7 +124,7 @@ def detect_all(
 
 
 def to_results(detections: Detections, image: int, categories: CategoryMap) -> Results:
-    """The detections of one picture (index `image`); classes that the data do not have are dropped."""
+    """The detections of one image (index `image`); classes that the data do not have are dropped."""
     category = categories.to_truth[detections.class_ids]
     known = category >= 0
     boxes = detections.boxes[known].astype(np.float64)
@@ -135,15 +135,15 @@ def to_results(detections: Detections, image: int, categories: CategoryMap) -> R
 def _load(detector: Stages, truth: GroundTruth, images: Path, index: int, hashes: frozenset[str]) -> _Loaded:
     name = truth.file_names[index]
     if not name:
-        return _Loaded(index, problem=f"{truth.path}: picture {truth.image_ids[index]} has no file_name")
-    path = picture_path(images, name)
+        return _Loaded(index, problem=f"{truth.path}: image {truth.image_ids[index]} has no file_name")
+    path = image_path(images, name)
     try:
-        picture = read_image(path)
-    except BadPictureError as error:
+        image = read_image(path)
+    except BadImageError as error:
         return _Loaded(index, problem=str(error))
     known = bool(hashes) and sha256_of(path)[:MARK] in hashes
-    height, width = picture.shape[:2]
-    return _Loaded(index, detector.prepare([picture]), (height, width), trained_on=known)
+    height, width = image.shape[:2]
+    return _Loaded(index, detector.prepare([image]), (height, width), trained_on=known)
 
 
 def _finish(detector: Stages, one: _Loaded, code: np.ndarray, logit: np.ndarray, categories: CategoryMap) -> Results:
@@ -158,4 +158,4 @@ def _bar(total: int, show: bool) -> Any:
     from tqdm import tqdm
 
     quiet = not show or not sys.stderr.isatty()
-    return tqdm(total=total, unit="picture", disable=quiet, dynamic_ncols=True, leave=False)
+    return tqdm(total=total, unit="image", disable=quiet, dynamic_ncols=True, leave=False)

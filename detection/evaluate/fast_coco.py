@@ -1,6 +1,6 @@
 """pycocotools' evaluation, asked only what is not known beforehand. Imports pycocotools.
 
-Of the picture-and-class pairs of COCO four in five hold neither objects nor detections, most of the rest hold
+Of the image-and-class pairs of COCO four in five hold neither objects nor detections, most of the rest hold
 detections alone, and of the detections beside objects most overlap none of them by half. None of these can be matched,
 so that is written down at once; what may be matched, the curves and the twelve numbers are pycocotools' own work. The
 outcome equals COCOeval's to the last bit, in half the time.
@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 @dataclass
 class _Cell:
-    """The detections of one class in one picture, best first, and which of them may be matched: indices."""
+    """The detections of one class in one image, best first, and which of them may be matched: indices."""
 
     ids: list[int]
     scores: np.ndarray
@@ -54,7 +54,7 @@ class QuickEval(COCOeval):
         return overlaps
 
     def evaluateImg(self, imgId: int, catId: int, aRng: list[float], maxDet: int) -> dict[str, Any] | None:
-        """The matches of one picture, class and range of areas; None where there is nothing."""
+        """The matches of one image, class and range of areas; None where there is nothing."""
         cell = self._cells.get((imgId, catId))
         has_objects = bool(self._gts.get((imgId, catId)))
         matched = super().evaluateImg(imgId, catId, aRng, maxDet) if has_objects else None

@@ -2,7 +2,7 @@
 
 What the threshold, the error split and the bootstrap are computed from: they need to know about each detection, which
 the engines of coco.py do not tell, or slowly. Equal to pycocotools to the last bit, which tests check. Objects of all
-sizes, at most 100 detections of a class in a picture.
+sizes, at most 100 detections of a class in an image.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from detection.evaluate.truth import GroundTruth
 
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)  # the points at which COCO reads the precision off the curve
-MOST_OF_A_CLASS = 100  # detections of one class in one picture that count
+MOST_OF_A_CLASS = 100  # detections of one class in one image that count
 
 
 @dataclass(frozen=True)
 class Matches:
     """D detections at T overlaps, in the order of class, then falling score; ties stand as pycocotools has them.
 
-    detection int64 [D]: index into the Results (those beyond 100 of a class in a picture are gone).
+    detection int64 [D]: index into the Results (those beyond 100 of a class in an image are gone).
     image, category int64 [D]; score float64 [D].
     object int64 [T, D]: the object of the GroundTruth that it is matched with, -1 for none.
     right bool [T, D]: it found an object that no better one had found.  ignored bool [T, D]: it lies on a crowd.
@@ -54,9 +54,9 @@ class Matches:
 
 def match(truth: GroundTruth, results: Results, ious: Sequence[float] | np.ndarray = COCO_IOUS) -> Matches:
     """COCO's greedy matching at each of `ious`: detections by falling score, each takes the free object of its class in
-    its picture that it overlaps most; crowds only when nothing else fits, and each for any number of detections."""
+    its image that it overlaps most; crowds only when nothing else fits, and each for any number of detections."""
     ious = np.asarray(ious, np.float64)
-    cell = results.category * len(truth.image_ids) + results.image  # a class in a picture
+    cell = results.category * len(truth.image_ids) + results.image  # a class in an image
     order = np.lexsort((-results.scores, cell))
     rank = np.arange(len(order)) - np.searchsorted(cell[order], cell[order])
     order = order[rank < MOST_OF_A_CLASS]
@@ -70,7 +70,7 @@ def match(truth: GroundTruth, results: Results, ious: Sequence[float] | np.ndarr
         near = overlap >= least
         matched[t] = _greedy(len(order), found[near], objects[sought[near]], overlap[near], truth.crowd)
 
-    by_score = np.lexsort((-results.scores[order], results.category[order]))  # stable: ties by picture
+    by_score = np.lexsort((-results.scores[order], results.category[order]))  # stable: ties by image
     order, matched = order[by_score], matched[:, by_score]
     hit = matched >= 0
     on_crowd = hit & truth.crowd[matched] if len(truth.crowd) else hit
@@ -91,7 +91,7 @@ def average_precision(right: np.ndarray, wrong: np.ndarray, positives: float) ->
     """COCO's 101-point AP of one class: float64 [T].
 
     right, wrong: [T, n] in the order of falling score, what each detection counts as a hit and as a false alarm (0 or
-    1; both 0 for one that is ignored; more for pictures that are drawn several times). positives: objects to find, > 0.
+    1; both 0 for one that is ignored; more for images that are drawn several times). positives: objects to find, > 0.
     The rule is that of pycocotools' accumulate(), to the last bit.
     """
     hits, alarms = np.cumsum(right, 1, dtype=np.float64), np.cumsum(wrong, 1, dtype=np.float64)

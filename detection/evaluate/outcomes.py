@@ -1,6 +1,6 @@
 """What became of every object and of every shown detection at one score threshold: found, missed, right, wrong and why.
 
-mAP is about a ranking; a person who looks at pictures sees only what is above a threshold. Overlap of 0.5, COCO's
+mAP is about a ranking; a person who looks at images sees only what is above a threshold. Overlap of 0.5, COCO's
 matching (matches.py), TIDE's kinds of error (errors.py). numpy only.
 """
 
@@ -18,12 +18,12 @@ from detection.evaluate.truth import GroundTruth
 
 @dataclass(frozen=True)
 class Outcomes:
-    """N pictures, M objects, S detections with a score of at least `threshold`.
+    """N images, M objects, S detections with a score of at least `threshold`.
 
     shown: those S detections.  right bool [S]: found an object that no better one had found.  wrong bool [S]: false
     alarms (those on crowds are neither).  kind int64 [S]: why it is wrong, an index into `errors.KINDS`, else NO_ERROR.
     found bool [M]: some detection is right about it (crowds never are found).
-    hits, alarms, missed int64 [N]: of each picture.
+    hits, alarms, missed int64 [N]: of each image.
     """
 
     threshold: float
@@ -38,12 +38,12 @@ class Outcomes:
 
     @property
     def f1(self) -> np.ndarray:
-        """float64 [N]: the F1 of each picture, 1 for one without objects in which nothing was found."""
+        """float64 [N]: the F1 of each image, 1 for one without objects in which nothing was found."""
         at_stake = 2 * self.hits + self.alarms + self.missed
         return np.divide(2 * self.hits, at_stake, out=np.ones(len(at_stake)), where=at_stake > 0)
 
     def worst(self, count: int) -> np.ndarray:
-        """int64, at most `count`: pictures with an error, lowest F1 first; of equal ones those with more errors."""
+        """int64, at most `count`: images with an error, lowest F1 first; of equal ones those with more errors."""
         errors = self.alarms + self.missed
         order = np.lexsort((-errors, self.f1))
         return order[errors[order] > 0][:count]
@@ -61,8 +61,8 @@ def outcomes_at(truth: GroundTruth, results: Results, threshold: float) -> Outco
     found: np.ndarray = np.zeros(len(truth.crowd), bool)
     found[matches.object[0][matches.right[0]]] = True
 
-    def by_picture(pictures: np.ndarray) -> np.ndarray:
-        return np.bincount(pictures, minlength=len(truth.image_ids))
+    def by_image(images: np.ndarray) -> np.ndarray:
+        return np.bincount(images, minlength=len(truth.image_ids))
 
     return Outcomes(
         threshold=threshold,
@@ -71,9 +71,9 @@ def outcomes_at(truth: GroundTruth, results: Results, threshold: float) -> Outco
         wrong=wrong,
         kind=kind,
         found=found,
-        hits=by_picture(shown.image[right]),
-        alarms=by_picture(shown.image[wrong]),
-        missed=by_picture(truth.image[~found & ~truth.crowd]),
+        hits=by_image(shown.image[right]),
+        alarms=by_image(shown.image[wrong]),
+        missed=by_image(truth.image[~found & ~truth.crowd]),
     )
 
 

@@ -30,8 +30,8 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the numbers came about. None: not known. score_floor: the lowest score kept.  max_detections: boxes kept of a
-    picture; COCO's own limit is beside it.  (Of a results file: the lowest score and the most boxes found in it.)"""
+    """How the numbers came about. None: not known. score_floor: the lowest score kept.  max_detections: boxes kept of an
+    image; COCO's own limit is beside it.  (Of a results file: the lowest score and the most boxes found in it.)"""
 
     annotations: str
     split: str
@@ -51,10 +51,10 @@ class Protocol:
         of_coco = "/".join(map(str, MAX_DETECTIONS))
         parts = [
             f"split {self.split}",
-            f"{self.images} pictures",
+            f"{self.images} images",
             f"score floor {_known(self.score_floor)}",
             f"NMS IoU {_known(self.nms_iou)}",
-            f"{_known(self.max_detections)} boxes a picture (COCO maxDets {of_coco})",
+            f"{_known(self.max_detections)} boxes an image (COCO maxDets {of_coco})",
             self.engine,
         ]
         if self.classes:
@@ -73,11 +73,11 @@ def warnings_of(protocol: Protocol, numbers: CocoNumbers) -> list[str]:
             "are gone, AP is lower than it would be at 0.01"
         )
     if protocol.runtime and protocol.max_detections is not None and protocol.max_detections < MAX_DETECTIONS[-1]:
-        lines.append(f"only {protocol.max_detections} boxes a picture are kept: COCO counts up to {MAX_DETECTIONS[-1]}")
+        lines.append(f"only {protocol.max_detections} boxes an image are kept: COCO counts up to {MAX_DETECTIONS[-1]}")
     if protocol.images_trained_on:
         lines.append(
-            f"the model was trained on {protocol.images_trained_on} of the {protocol.images} scored pictures: "
-            "the numbers are flattered and say nothing about new pictures"
+            f"the model was trained on {protocol.images_trained_on} of the {protocol.images} scored images: "
+            "the numbers are flattered and say nothing about new images"
         )
     return lines
 
@@ -127,9 +127,9 @@ def error_table(split: ErrorSplit) -> str:
 
 def difference_table(differences: Sequence[Difference], draws: int) -> str:
     """A against B with the intervals of the paired bootstrap."""
-    lines = [f"A - B, 95 % interval of {draws} draws of the pictures (paired bootstrap):"]
+    lines = [f"A - B, 95 % interval of {draws} draws of the images (paired bootstrap):"]
     for one in differences:
-        verdict = "a difference" if one.significant else "no difference that these pictures could show"
+        verdict = "a difference" if one.significant else "no difference that these images could show"
         lines.append(
             f"  {one.measure:<5} A {show(one.a)}  B {show(one.b)}  {one.difference:+.3f}  "
             f"[{one.low:+.3f}, {one.high:+.3f}]  A better in {one.a_better:.0%} of draws: {verdict}"

@@ -26,7 +26,7 @@ from detection.files import write_text
 @dataclass(frozen=True)
 class Results:
     """D detections. image, category: int64 [D], indices into a GroundTruth's image_ids and category_ids.
-    boxes: float64 [D, 4] `xywh` in pixels of the picture.  scores: float64 [D]."""
+    boxes: float64 [D, 4] `xywh` in pixels of the image.  scores: float64 [D]."""
 
     image: np.ndarray
     category: np.ndarray
@@ -60,7 +60,7 @@ def no_results() -> Results:
 def read_results(path: str | os.PathLike, truth: GroundTruth) -> Results:
     """Reads COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}; it may be empty.
 
-    Raises BadDataError, one line: no JSON, no such list, missing keys (all named), picture or category ids that
+    Raises BadDataError, one line: no JSON, no such list, missing keys (all named), image or category ids that
     `truth` does not know, broken boxes, scores that are no finite numbers.
     """
     rows = load_json(path)

@@ -33,7 +33,7 @@ ANNOTATION_PLACES = (
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """N pictures, C categories and M objects, in flat arrays; pictures and categories in the order of their ids.
+    """N images, C categories and M objects, in flat arrays; images and categories in the order of their ids.
 
     image_ids, category_ids: the data set's own ids.  file_names: "" where the file gives none.  sizes: int64 [N, 2]
     (height, width), 0 where unknown.  Of each object: image and category int64 [M], indices into image_ids and
@@ -54,7 +54,7 @@ class GroundTruth:
     crowd: np.ndarray
 
     def select(self, images: Sequence[int] | None = None, categories: Sequence[int] | None = None) -> GroundTruth:
-        """The same with only these pictures and categories (indices)."""
+        """The same with only these images and categories (indices)."""
         some_images = indices(images, len(self.image_ids))
         some_categories = indices(categories, len(self.category_ids))
         new_image = renumber(some_images, len(self.image_ids))
@@ -107,26 +107,26 @@ def find_annotations(path: str | os.PathLike) -> Path:
 
 
 def find_images(truth: GroundTruth, images: str | os.PathLike | None = None) -> Path:
-    """The folder that holds the pictures of `truth`: `images` if given, else looked for beside the annotations.
+    """The folder that holds the images of `truth`: `images` if given, else looked for beside the annotations.
 
-    annotations/instances_val2017.json has its pictures in ../val2017; other layouts use images/ or the same folder.
+    annotations/instances_val2017.json has its images in ../val2017; other layouts use images/ or the same folder.
     Raises BadDataError if it is not there.
     """
     if images is not None:
         if not Path(images).is_dir():
-            raise BadDataError(f"{images}: no such folder of pictures")
+            raise BadDataError(f"{images}: no such folder of images")
         return Path(images)
     here = Path(truth.path).parent
     split = Path(truth.path).stem.removeprefix("instances_")
     places = [root / name for root in (here, here.parent) for name in (split, f"images/{split}", "images", "")]
     probe = [name for name in truth.file_names if name][:20]
     for place in places:
-        if any(picture_path(place, name).is_file() for name in probe):
+        if any(image_path(place, name).is_file() for name in probe):
             return place
-    raise BadDataError(f"{truth.path}: its pictures are not beside it; say where they are with --images FOLDER")
+    raise BadDataError(f"{truth.path}: its images are not beside it; say where they are with --images FOLDER")
 
 
-def picture_path(images: Path, file_name: str) -> Path:
+def image_path(images: Path, file_name: str) -> Path:
     """`images / file_name`; without the folders inside file_name where only that exists ("val2017/1.jpg")."""
     whole, bare = images / file_name, images / Path(file_name).name
     return bare if not whole.is_file() and bare.is_file() else whole
@@ -135,7 +135,7 @@ def picture_path(images: Path, file_name: str) -> Path:
 def read_truth(path: str | os.PathLike) -> GroundTruth:
     """Reads COCO ground truth from a JSON file, or from the folder that holds it (see find_annotations).
 
-    Needed are images (id; file_name only to find the pictures), categories (id, name) and annotations (image_id,
+    Needed are images (id; file_name only to find the images), categories (id, name) and annotations (image_id,
     category_id, bbox). Missing `area` is taken from the box, missing `iscrowd` is 0, annotation ids do not matter.
     Raises BadDataError, one line, naming each missing key, the unknown ids, or the first broken box.
     """

@@ -1,8 +1,8 @@
-"""Detects objects on a camera, in a video or in pictures, with what lies beside this file.
+"""Detects objects on a camera, in a video or in images, with what lies beside this file.
 
     python detect.py                       the first camera, in a window (q ends it)
     python detect.py 1 --no-window         the second camera, found objects in the terminal
-    python detect.py street.jpg            a picture; the drawn one is written beside it
+    python detect.py street.jpg            an image; the drawn one is written beside it
     python detect.py film.mp4 --output drawn.mp4
 
 Needs numpy and opencv-python, and onnxruntime (model.onnx), openvino (model.xml) or ai-edge-litert (model.tflite):
@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Detector:
-    """Picture in, boxes out: `Detector()(bgr) -> [(name, score, (x1, y1, x2, y2)), ...]`, the best first."""
+    """Image in, boxes out: `Detector()(bgr) -> [(name, score, (x1, y1, x2, y2)), ...]`, the best first."""
 
     def __init__(self, folder=HERE, score=None, iou=0.6, most=100, threads=None):
         self.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
@@ -58,7 +58,7 @@ class Detector:
         return power / power.sum(1, keepdims=True)
 
     def decode(self, encodings, anchors):
-        """Encodings [n, 4] and their anchors -> boxes x1, y1, x2, y2 [n, 4] in fractions of the picture."""
+        """Encodings [n, 4] and their anchors -> boxes x1, y1, x2, y2 [n, 4] in fractions of the image."""
         variances = np.array(self.spec["variances"], np.float32)
         growth = encodings[:, 2:] * variances[2:]
         if self.spec.get("max_log") is not None:
@@ -91,7 +91,7 @@ def open_network(folder, threads=None):
         options.intra_op_num_threads = threads or 0
         session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        return lambda picture: session.run(["encodings", "logits"], {name: picture})
+        return lambda image: session.run(["encodings", "logits"], {name: image})
     if (folder / "model.tflite").exists():
         from ai_edge_litert.interpreter import Interpreter
 
@@ -100,8 +100,8 @@ def open_network(folder, threads=None):
         given = net.get_input_details()[0]["index"]
         outputs = sorted(net.get_output_details(), key=lambda one: one["name"])  # encodings, logits
 
-        def invoke(picture):
-            net.set_tensor(given, picture)
+        def invoke(image):
+            net.set_tensor(given, image)
             net.invoke()
             return [net.get_tensor(one["index"]) for one in outputs]
 
@@ -116,15 +116,15 @@ def open_network(folder, threads=None):
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     compiled = core.compile_model(model, "CPU", settings)
 
-    def run(picture):
-        answer = compiled([picture])
+    def run(image):
+        answer = compiled([image])
         return answer["encodings"], answer["logits"]
 
     return run
 
 
 def draw(bgr, found):
-    """Draws on the picture itself."""
+    """Draws on the image itself."""
     for name, score, box in found:
         x1, y1, x2, y2 = (int(round(float(v))) for v in box)
         cv2.rectangle(bgr, (x1, y1), (x2, y2), (60, 220, 60), 2)
@@ -139,19 +139,19 @@ def words(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "source", nargs="?", default="0", help="number of a camera, picture, video or stream (default: 0)"
+        "source", nargs="?", default="0", help="number of a camera, image, video or stream (default: 0)"
     )
     parser.add_argument("--score", type=float, help="lowest score to show")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--output", help="file to write: a picture, or a video (.mp4)")
+    parser.add_argument("--output", help="file to write: an image, or a video (.mp4)")
     parser.add_argument("--no-window", action="store_true", help="say what is found instead of showing it")
     args = parser.parse_args()
     detector = Detector(score=args.score, threads=args.threads)
-    picture = None if args.source.isdecimal() else cv2.imread(args.source)
-    if picture is not None:
-        found = detector(picture)
+    image = None if args.source.isdecimal() else cv2.imread(args.source)
+    if image is not None:
+        found = detector(image)
         output = args.output or str(Path(args.source).with_suffix("")) + ".detected.jpg"
-        cv2.imwrite(output, draw(picture, found))
+        cv2.imwrite(output, draw(image, found))
         print(f"{words(found)}\ndrawn in {output}")
         return 0
     video = cv2.VideoCapture(int(args.source) if args.source.isdecimal() else args.source)
@@ -175,7 +175,7 @@ def main():
                 recorder = cv2.VideoWriter(args.output, code, fps, (frame.shape[1], frame.shape[0]))
             recorder.write(drawn)
         if args.no_window or args.output:
-            print(f"{words(found)}  ({rate:.0f} pictures/s)", flush=True)
+            print(f"{words(found)}  ({rate:.0f} images/s)", flush=True)
         else:
             cv2.imshow("q ends", drawn)
             if cv2.waitKey(1) & 255 in (ord("q"), 27):

@@ -1,4 +1,4 @@
-"""The pictures that int8 ranges are measured on, and which layers may stay in higher precision. numpy only."""
+"""The images that int8 ranges are measured on, and which layers may stay in higher precision. numpy only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.errors import BadPictureError, MobileSSDError
+from detection.errors import BadImageError, MobileSSDError
 
-FEWEST = 10  # below that the ranges are those of these very pictures
+FEWEST = 10  # below that the ranges are those of these very images
 USUAL = 300  # more changes nothing that can be measured
 
 
@@ -54,8 +54,8 @@ def kept_float(convolutions: Sequence[str], plan: Plan) -> list[str]:
     return sorted({name for group in plan.groups for name in groups[group]})
 
 
-def calibration_pictures(folder: Path, size: tuple[int, int], number: int = USUAL) -> np.ndarray:
-    """Pictures of a folder and those below it, spread over it, as the network sees them: uint8 [N, h, w, 3].
+def calibration_images(folder: Path, size: tuple[int, int], number: int = USUAL) -> np.ndarray:
+    """Images of a folder and those below it, spread over it, as the network sees them: uint8 [N, h, w, 3].
 
     Broken ones are passed over. MobileSSDError, one line, where fewer than ten are left.
     """
@@ -71,10 +71,10 @@ def calibration_pictures(folder: Path, size: tuple[int, int], number: int = USUA
             break
         try:
             found.append(stretch(read_image(file), size))
-        except BadPictureError:
+        except BadImageError:
             continue
     if len(found) < min(FEWEST, number):
         raise MobileSSDError(
-            f"{folder}: {len(found)} pictures are too few to calibrate on; it takes at least {FEWEST}, better {USUAL}"
+            f"{folder}: {len(found)} images are too few to calibrate on; it takes at least {FEWEST}, better {USUAL}"
         )
     return np.stack(found)

@@ -18,22 +18,22 @@ from detection.evaluate.truth import GroundTruth
 TOLERANCES = {"float32": 1e-4, "float16": 0.25}
 UNMATCHED = {"float32": 0.01, "float16": 0.1}
 AP_LOSS = {"float32": 0.001, "float16": 0.003}
-PICTURES = 8
-REACH = 0.01  # of the picture's longer side: how far the corners of one and the same detection may be apart
+IMAGES = 8
+REACH = 0.01  # of the image's longer side: how far the corners of one and the same detection may be apart
 SHAKEN, SHAKES = 1e-4, 8  # how far, and how often, raw outputs are moved to see which detections hang on rounding
-SURE = 0.05  # weaker detections are not looked for: the 100th best of a picture is often as good as the 101st
+SURE = 0.05  # weaker detections are not looked for: the 100th best of an image is often as good as the 101st
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """encodings, logits: the largest difference of raw outputs. pictures: how many were looked at. detections: of the
+    """encodings, logits: the largest difference of raw outputs. images: how many were looked at. detections: of the
     source with a score of at least 0.05, where rounding does not decide (`steady`); unmatched: of these, the ones that
     the file does not have; pixels: the largest distance of box corners of the others. ap, source_ap: COCO AP of both,
     None without ground truth."""
 
     encodings: float
     logits: float
-    pictures: int
+    samples: int
     detections: int
     unmatched: int
     pixels: float
@@ -47,12 +47,12 @@ class Comparison:
         if self.detections > self.unmatched:
             same += f", corners within {self.pixels:.2g} pixels"
         said = [
-            f"compared with the source on {self.pictures} pictures: encodings within {self.encodings:.1e}, "
+            f"compared with the source on {self.samples} images: encodings within {self.encodings:.1e}, "
             f"logits within {self.logits:.1e} (allowed: {TOLERANCES[precision]:g})",
             same,
         ]
         if self.ap is not None:
-            said.append(f"AP {self.ap:.4f}, source {self.source_ap:.4f}, on {self.images} pictures")
+            said.append(f"AP {self.ap:.4f}, source {self.source_ap:.4f}, on {self.images} images")
         return said
 
     def check(self, name: str, precision: str) -> None:
@@ -69,9 +69,9 @@ class Comparison:
             raise MobileSSDError(f"{name}: not written: the exported network is not its source: {words}")
 
 
-def compare(source: Detector, exported: Detector, pictures: Sequence[np.ndarray]) -> Comparison:
-    """Both on the same pictures, uint8 RGB of any sizes: in one batch, and the first two alone."""
-    batch = source.prepare(pictures)
+def compare(source: Detector, exported: Detector, images: Sequence[np.ndarray]) -> Comparison:
+    """Both on the same images, uint8 RGB of any sizes: in one batch, and the first two alone."""
+    batch = source.prepare(images)
     theirs = source.runtime(batch)
     ours = exported.runtime(batch)
     worst = [difference(a, b) for a, b in zip(ours, theirs, strict=True)]
@@ -80,9 +80,9 @@ def compare(source: Detector, exported: Detector, pictures: Sequence[np.ndarray]
         worst = [max(w, difference(a[0], b[k])) for w, a, b in zip(worst, alone, theirs, strict=True)]
     count = unmatched = 0
     pixels = 0.0
-    for k, picture in enumerate(pictures):
-        wanted = steady(source, theirs[0][k], theirs[1][k], picture.shape[:2])
-        found = exported.finish(ours[0][k], ours[1][k], picture.shape[:2])
+    for k, image in enumerate(images):
+        wanted = steady(source, theirs[0][k], theirs[1][k], image.shape[:2])
+        found = exported.finish(ours[0][k], ours[1][k], image.shape[:2])
         sure, missing, distance = match(wanted, found)
         count, unmatched, pixels = count + sure, unmatched + missing, max(pixels, distance)
     return Comparison(worst[0], worst[1], len(batch), count, unmatched, pixels)
@@ -91,7 +91,7 @@ def compare(source: Detector, exported: Detector, pictures: Sequence[np.ndarray]
 def with_ap(
     comparison: Comparison, source: Detector, exported: Detector, truth: GroundTruth, images: Path
 ) -> Comparison:
-    """The same with the AP of both on all pictures of `truth`."""
+    """The same with the AP of both on all images of `truth`."""
     values = [average_precision(detector, truth, images) for detector in (exported, source)]
     return replace(comparison, ap=values[0], source_ap=values[1], images=len(truth.image_ids))
 
@@ -135,7 +135,7 @@ def steady(source: Detector, encodings: np.ndarray, logits: np.ndarray, image_si
 
 def match(wanted: Detections, found: Detections, limit: float = REACH) -> tuple[int, int, float]:
     """How many of `wanted` are sure, how many of these have no counterpart in `found` (same class, corners within
-    `limit` of the picture's longer side), and the largest distance of corners of the others, in pixels."""
+    `limit` of the image's longer side), and the largest distance of corners of the others, in pixels."""
     wanted = wanted.above(SURE)
     apart = distances(wanted, found)
     missing = apart > limit * max(wanted.image_size)
@@ -152,15 +152,15 @@ def distances(wanted: Detections, found: Detections) -> np.ndarray:
     return apart
 
 
-def sample_pictures(folder: Path | None, number: int = PICTURES) -> list[np.ndarray]:
-    """Pictures to compare on: of a folder, spread over it, or drawn by chance (always the same) in odd sizes."""
+def sample_images(folder: Path | None, number: int = IMAGES) -> list[np.ndarray]:
+    """Images to compare on: of a folder, spread over it, or drawn by chance (always the same) in odd sizes."""
     from detection.images.decode import read_image
     from detection.images.sources import find_sources
 
     if folder is not None:
         files = [source.path for source in find_sources([str(folder)], recursive=True) if not source.video]
         if not files:
-            raise MobileSSDError(f"{folder}: holds no pictures to compare on")
+            raise MobileSSDError(f"{folder}: holds no images to compare on")
         step = max(len(files) // number, 1)
         return [read_image(file) for file in files[::step][:number]]
     import cv2

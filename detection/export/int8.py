@@ -21,32 +21,32 @@ from detection.export.calibration import Plan, kept_float
 from detection.weights.card import Card
 
 
-def quantize_openvino(source: Path, target: Path, card: Card, pictures: np.ndarray, plan: Plan) -> list[str]:
+def quantize_openvino(source: Path, target: Path, card: Card, images: np.ndarray, plan: Plan) -> list[str]:
     """Writes the int8 form of an OpenVINO or ONNX file as an OpenVINO file; returns the layers left in float32."""
     from detection.runtimes.openvino import core, only_raw_outputs, read_model, save, without
 
     with without("openvino_telemetry"), quiet():
         import nncf
     model = only_raw_outputs(read_model(core(), source), source)
-    model.reshape([1, *pictures.shape[1:]])
+    model.reshape([1, *images.shape[1:]])
     names = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
     kept = kept_float(names, plan)
     with quiet():
         nncf.set_log_level(logging.ERROR)
         quantised = nncf.quantize(
             model,
-            nncf.Dataset(pictures[:, None]),
+            nncf.Dataset(images[:, None]),
             preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(pictures),
+            subset_size=len(images),
             fast_bias_correction=True,
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
         )
-    quantised.reshape([-1, *pictures.shape[1:]])
+    quantised.reshape([-1, *images.shape[1:]])
     save(quantised, target, card.to_json())
     return kept
 
 
-def quantize_onnx(source: Path, target: Path, card: Card, pictures: np.ndarray, plan: Plan) -> list[str]:
+def quantize_onnx(source: Path, target: Path, card: Card, images: np.ndarray, plan: Plan) -> list[str]:
     """Writes the int8 form (QDQ) of an ONNX file; returns the layers left in float32."""
     import onnx
     from onnxruntime import quantization
@@ -60,7 +60,7 @@ def quantize_onnx(source: Path, target: Path, card: Card, pictures: np.ndarray, 
         quantization.quantize_static(
             str(source),
             str(made),
-            _Reader(pictures),
+            _Reader(images),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Clip", "Relu", "Add", "HardSigmoid", "Mul", "GlobalAveragePool"],
             nodes_to_exclude=[*kept, *_normalisation(graph)],
@@ -80,14 +80,14 @@ def tool_of(format: str) -> str:
 
 
 class _Reader:
-    """onnxruntime's CalibrationDataReader: one picture after the other, then None."""
+    """onnxruntime's CalibrationDataReader: one image after the other, then None."""
 
-    def __init__(self, pictures: np.ndarray) -> None:
-        self._left = iter(pictures[:, None])
+    def __init__(self, images: np.ndarray) -> None:
+        self._left = iter(images[:, None])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        picture = next(self._left, None)
-        return None if picture is None else {"pictures": picture}
+        image = next(self._left, None)
+        return None if image is None else {"pictures": image}
 
 
 def _normalisation(graph: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """Files for telephones and small boards: TensorFlow Lite by litert-torch, ExecuTorch by its XNNPACK backend.
 
-litert-torch wants an older torch than ours, and so an environment of its own; executorch does not. One picture at a time,
+litert-torch wants an older torch than ours, and so an environment of its own; executorch does not. One image at a time,
 float32. Imports torch; the two libraries only in the functions that use them.
 """
 
@@ -90,10 +90,10 @@ class Program:
         self._method = Runtime.get().load_program(str(path)).load_method("forward")
         self._lock = threading.Lock()
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with self._lock:
             found = [
-                [output.numpy().copy() for output in self._method.execute([torch.from_numpy(picture[None])])]
-                for picture in pictures
+                [output.numpy().copy() for output in self._method.execute([torch.from_numpy(image[None])])]
+                for image in images
             ]
         return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])

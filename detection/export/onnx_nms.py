@@ -19,7 +19,7 @@ def add_nms(model: Any, anchors: np.ndarray, coder: BoxCoder, settings: PostSett
     """Appends decoding, class-wise NMS and the choice of the best to a graph with raw outputs, in place.
 
     anchors [A, 4] `cxcywh`. New outputs, before the raw ones, k = max_detections (less where the network has fewer):
-    boxes float32 [N, k, 4] `xyxy` in fractions of the picture (0..1), scores float32 [N, k] best first, classes int64
+    boxes float32 [N, k, 4] `xyxy` in fractions of the image (0..1), scores float32 [N, k] best first, classes int64
     [N, k] (0: the first object class), count int64 [N]. Rows from `count` on are empty: score 0, class -1.
     """
     from onnx import TensorProto, checker, helper
@@ -43,7 +43,7 @@ def add_nms(model: Any, anchors: np.ndarray, coder: BoxCoder, settings: PostSett
         add.constant([settings.iou], np.float32),
         add.constant([settings.score], np.float32),
     )
-    # The survivors of a picture are a different number in each: written into zeros, the best are found by one sort.
+    # The survivors of an image are a different number in each: written into zeros, the best are found by one sort.
     zeros = add("Mul", scores, add.constant(0.0, np.float32))
     left = add("ScatterND", zeros, picked, add("GatherND", scores, picked))
     flat = add("Reshape", left, add.constant([0, -1]))  # [N, C * A]

@@ -12,7 +12,7 @@ import numpy as np
 from detection.detector import Detector
 from detection.errors import MissingPackageError, MobileSSDError
 from detection.evaluate.truth import GroundTruth
-from detection.export.calibration import PLANS, Plan, calibration_pictures
+from detection.export.calibration import PLANS, Plan, calibration_images
 from detection.export.compare import average_precision, match
 from detection.export.int8 import quantize_onnx, quantize_openvino, tool_of
 from detection.export.staging import size_of, staged
@@ -30,7 +30,7 @@ class Quantised:
 
     plan: Plan
     float_file: Path
-    pictures: int
+    calibrated_on: int
     agreement: float
     float_size: int
     size: int
@@ -45,8 +45,8 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Order:
-    """What is wanted. output, format: the file to write. calibration: the folder of pictures; number: how many at most.
-    truth, images: ground truth and its pictures, to measure AP on. max_drop: how much AP may fall. force: keep the best
+    """What is wanted. output, format: the file to write. calibration: the folder of images; number: how many at most.
+    truth, images: ground truth and its images, to measure AP on. max_drop: how much AP may fall. force: keep the best
     even if it falls by more."""
 
     output: Path
@@ -73,18 +73,18 @@ def quantize(source: Weights, order: Order, tell: Callable[[str], None] = lambda
     if order.output.suffix != FORMATS[order.format]:
         suffix = FORMATS[order.format]
         raise MobileSSDError(f"{order.output}: a file of format {order.format} is called {order.output.stem}{suffix}")
-    pictures = calibration_pictures(order.calibration, source.card.input_size, order.number)
+    images = calibration_images(order.calibration, source.card.input_size, order.number)
     file = float_file(source, order.format)
     before = detector_of(source, open_runtime(source, READERS[order.format], threads=order.threads))
     float_ap = None
     if order.truth is not None and order.images is not None:
         float_ap = average_precision(before, order.truth, order.images)
-        tell(f"float32: AP {float_ap:.4f} on {len(order.truth.image_ids)} pictures")
+        tell(f"float32: AP {float_ap:.4f} on {len(order.truth.image_ids)} images")
     with staged(order.output) as path:
         best: Quantised | None = None
         for plan in PLANS if float_ap is not None else PLANS[:1]:
             attempt = path.with_name(f"attempt{path.suffix}")
-            result = _attempt(source, order, plan, file, attempt, pictures, before, float_ap)
+            result = _attempt(source, order, plan, file, attempt, images, before, float_ap)
             tell(_line(result))
             if best is None or (result.ap or 0) > (best.ap or 0):
                 best = result
@@ -123,18 +123,24 @@ def _attempt(
     plan: Plan,
     file: Path,
     target: Path,
-    pictures: np.ndarray,
+    calibrated_on: np.ndarray,
     before: Detector,
     float_ap: float | None,
 ) -> Quantised:
-    recipe: dict[str, Any] = {"tool": tool_of(order.format), "pictures": len(pictures), "float32": plan.name}
+    recipe: dict[str, Any] = {"tool": tool_of(order.format), "images": len(calibrated_on), "float32": plan.name}
     card = replace(source.card, precision="int8", recipe=source.card.recipe | {"quantization": recipe})
     work = quantize_onnx if order.format == "onnx" else quantize_openvino
-    work(file, target, card, pictures, plan)
+    work(file, target, card, calibrated_on, plan)
     weights = open_weights(target)
     after = detector_of(weights, open_runtime(weights, READERS[order.format], threads=order.threads))
     result = Quantised(
-        plan, file, len(pictures), _agreement(before, after, pictures[:50]), size_of(file), size_of(target), float_ap
+        plan,
+        file,
+        len(calibrated_on),
+        _agreement(before, after, calibrated_on[:50]),
+        size_of(file),
+        size_of(target),
+        float_ap,
     )
     if order.truth is None or order.images is None:
         return result
@@ -142,12 +148,12 @@ def _attempt(
     return replace(result, ap=ap, images=len(order.truth.image_ids))
 
 
-def _agreement(before: Detector, after: Detector, pictures: np.ndarray) -> float:
-    """The share of one's detections above 0.3 that the other finds at nearly the same place (5 % of the picture)."""
+def _agreement(before: Detector, after: Detector, images: np.ndarray) -> float:
+    """The share of one's detections above 0.3 that the other finds at nearly the same place (5 % of the image)."""
     total = missing = 0
-    size = pictures.shape[1:3]
-    for first in range(0, len(pictures), 10):
-        batch = pictures[first : first + 10]
+    size = images.shape[1:3]
+    for first in range(0, len(images), 10):
+        batch = images[first : first + 10]
         for a, b in zip(zip(*before.runtime(batch)), zip(*after.runtime(batch))):
             sure, lost, _ = match(before.finish(*a, size).above(0.3), after.finish(*b, size), 0.05)
             total, missing = total + sure, missing + lost

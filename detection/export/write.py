@@ -15,7 +15,7 @@ from detection.boxes.postprocess import PostSettings
 from detection.detector import Detector
 from detection.errors import MissingPackageError, MobileSSDError
 from detection.evaluate.truth import GroundTruth
-from detection.export.compare import Comparison, compare, match, sample_pictures, steady, with_ap
+from detection.export.compare import Comparison, compare, match, sample_images, steady, with_ap
 from detection.export.staging import staged
 from detection.runtimes import installed, open_runtime
 from detection.weights.card import Card
@@ -47,12 +47,12 @@ class Wish:
 def export(
     source: Weights,
     wish: Wish,
-    pictures: Path | None = None,
+    compare_on: Path | None = None,
     truth: GroundTruth | None = None,
     images: Path | None = None,
     threads: int | None = None,
 ) -> Comparison:
-    """Writes `wish.output`, if it says what `source` says: on pictures of the folder `pictures` (None: drawn ones), and
+    """Writes `wish.output`, if it says what `source` says: on images of the folder `images` (None: drawn ones), and
     in AP on `truth` with its `images`, where given. Raises MobileSSDError, and leaves no file, where it does not."""
     if source.exported:
         raise MobileSSDError(f"{source.path}: an exported file already; export from the weights it was made of")
@@ -63,7 +63,7 @@ def export(
         raise MobileSSDError(
             f"{wish.output}: such a file has raw outputs and float32 weights; leave --nms and --precision out"
         )
-    samples = sample_pictures(pictures)
+    samples = sample_images(compare_on)
     card = replace(source.card, precision=wish.precision)
     with staged(wish.output) as path:
         _write(source, wish, path, card)

@@ -8,9 +8,9 @@ import time
 from types import ModuleType
 from typing import Any
 
-from detection.errors import BadPictureError, MissingPackageError, MobileSSDError
+from detection.errors import BadImageError, MissingPackageError, MobileSSDError
 
-TRIES = 3  # to read a picture whose store does not answer
+TRIES = 3  # to read an image whose store does not answer
 PAUSE = 2.0  # seconds before the second try; twice as many before the third
 # A single PUT of these appears whole or not at all, and renaming would be a copy.
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "r2"}
@@ -56,10 +56,10 @@ def file_system(address: str) -> tuple[Any, str]:
 
 
 def fetch(address: str) -> bytes:
-    """What lies at the address of a picture.
+    """What lies at the address of an image.
 
-    BadPictureError where nothing lies there or it may not be read: that is this picture's own fault. What is the
-    store's (no answer, keys that ran out) is tried again and then a MobileSSDError: a million pictures must not be
+    BadImageError where nothing lies there or it may not be read: that is this image's own fault. What is the
+    store's (no answer, keys that ran out) is tried again and then a MobileSSDError: a million images must not be
     written down as broken because the network was.
     """
     files, path = file_system(address)
@@ -68,9 +68,9 @@ def fetch(address: str) -> bytes:
             data = files.cat_file(path)
             return data if isinstance(data, bytes) else bytes(data)
         except (FileNotFoundError, IsADirectoryError):
-            raise BadPictureError(f"{address}: no such file: check the address") from None
+            raise BadImageError(f"{address}: no such file: check the address") from None
         except PermissionError as error:
-            raise BadPictureError(f"{address}: may not be read ({_words(error)}): check your rights") from None
+            raise BadImageError(f"{address}: may not be read ({_words(error)}): check your rights") from None
         except Exception as error:
             if number == TRIES:
                 raise unreachable(address, error) from None

@@ -8,8 +8,8 @@ import stat
 import cv2
 import numpy as np
 
-from detection.errors import BadPictureError
-from detection.images.header import PictureHeader, explain_no_picture, read_header
+from detection.errors import BadImageError
+from detection.images.header import ImageHeader, explain_no_image, read_header
 
 MAX_PIXELS = 100_000_000  # 100 megapixels: beyond any camera's single shot, 300 MB once decoded
 
@@ -18,24 +18,24 @@ _TO_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
 def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a picture file: uint8 RGB [H, W, 3], upright.
+    """Reads an image file: uint8 RGB [H, W, 3], upright.
 
     JPEG (also grey and CMYK), PNG (also grey, palette, 16 bits), WebP, BMP, GIF and TIFF; of several frames the first.
     Exif's orientation is applied. 16-bit channels are scaled to 8. Transparent parts show white, as on a page (in TIFF
     black, as libtiff multiplies them).
 
-    Raises BadPictureError, one line with the file's name and the way out, if the file is missing, a folder, empty, no
-    picture, cut short, broken, or of more than `max_pixels` (known from its header, before anything is decoded).
+    Raises BadImageError, one line with the file's name and the way out, if the file is missing, a folder, empty, no
+    image, cut short, broken, or of more than `max_pixels` (known from its header, before anything is decoded).
     """
     name = os.fspath(path)
     try:
         status = os.stat(name)
         if stat.S_ISDIR(status.st_mode):
-            raise _bad(name, "is a folder, not a picture: name one of its files")
+            raise _bad(name, "is a folder, not an image: name one of its files")
         if not stat.S_ISREG(status.st_mode):
-            raise _bad(name, "is no regular file: save the picture to a file first")
+            raise _bad(name, "is no regular file: save the image to a file first")
         if status.st_size > 8 * max_pixels + (64 << 20):  # 4 channels of 16 bits, uncompressed
-            raise _bad(name, f"is larger than any picture of {max_pixels / 1e6:g} megapixels: make it smaller")
+            raise _bad(name, f"is larger than any image of {max_pixels / 1e6:g} megapixels: make it smaller")
         with open(name, "rb") as file:
             data = file.read()
     except FileNotFoundError:
@@ -45,8 +45,8 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndar
     return decode_image(data, name, max_pixels)
 
 
-def decode_image(data: bytes, name: str | os.PathLike = "picture", max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decodes the bytes of a picture file; `name` is what errors call it. Otherwise as `read_image`."""
+def decode_image(data: bytes, name: str | os.PathLike = "image", max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decodes the bytes of an image file; `name` is what errors call it. Otherwise as `read_image`."""
     header = _checked_header(data, name, max_pixels)
     pixels = _decode_alpha(data) if header.alpha else None
     if pixels is None:
@@ -66,7 +66,7 @@ def decode_image(data: bytes, name: str | os.PathLike = "picture", max_pixels: i
 _KINDS = {"jpeg": "JPEG", "png": "PNG", "webp": "WebP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
 
 
-def _checked_header(data: bytes, name: str | os.PathLike, max_pixels: int) -> PictureHeader:
+def _checked_header(data: bytes, name: str | os.PathLike, max_pixels: int) -> ImageHeader:
     if not data:
         raise _bad(name, "is empty (0 bytes): fetch it again")
     try:
@@ -74,7 +74,7 @@ def _checked_header(data: bytes, name: str | os.PathLike, max_pixels: int) -> Pi
     except ValueError as error:
         raise _bad(name, f"is cut short or broken ({error}): fetch it again") from None
     if header is None:
-        raise _bad(name, f"is no picture but {explain_no_picture(data)}")
+        raise _bad(name, f"is no image but {explain_no_image(data)}")
     if header.width < 1 or header.height < 1:
         raise _bad(name, f"says that it has {header.width} x {header.height} pixels: save it anew")
     if header.width * header.height > max_pixels:
@@ -88,12 +88,12 @@ def _checked_header(data: bytes, name: str | os.PathLike, max_pixels: int) -> Pi
 
 
 def _decode_alpha(data: bytes) -> np.ndarray | None:
-    """RGB on a white page from a picture with transparency; None if OpenCV finds none in it after all."""
+    """RGB on a white page from an image with transparency; None if OpenCV finds none in it after all."""
     pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
         return None
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)  # what OpenCV does with opaque 16-bit pictures
+        pixels = (pixels >> 8).astype(np.uint8)  # what OpenCV does with opaque 16-bit images
     alpha: np.ndarray = pixels[..., 3:].astype(np.uint16)
     colour: np.ndarray = pixels[..., 2::-1].astype(np.uint16)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
@@ -114,6 +114,6 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels if flip is None else cv2.flip(pixels, flip)
 
 
-def _bad(name: str | os.PathLike, what: str) -> BadPictureError:
+def _bad(name: str | os.PathLike, what: str) -> BadImageError:
     shown = os.fsdecode(name)
-    return BadPictureError(f"{shown if shown.isprintable() else ascii(shown)}: {what}")
+    return BadImageError(f"{shown if shown.isprintable() else ascii(shown)}: {what}")

@@ -1,7 +1,7 @@
-"""What a picture file says about itself, read from its header without decoding a pixel. Standard library only.
+"""What an image file says about itself, read from its header without decoding a pixel. Standard library only.
 
 Needed before OpenCV sees the bytes: a PNG of a few kilobytes can unfold to 30,000 x 30,000 pixels, and a JPEG that was
-cut short decodes to a picture whose lower part is grey. Formats: JPEG (ITU T.81), PNG 1.2 with eXIf, WebP (RFC 9649),
+cut short decodes to an image whose lower part is grey. Formats: JPEG (ITU T.81), PNG 1.2 with eXIf, WebP (RFC 9649),
 GIF89a, BMP, TIFF 6 and BigTIFF; orientation is tag 274 of Exif 2.3.
 """
 
@@ -10,23 +10,23 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-_NOT_OURS = (  # (where, bytes, what it is) of files that people take for pictures
-    (4, b"ftyphei", "a HEIC picture: save it as JPEG"),
-    (4, b"ftypmif1", "a HEIC picture: save it as JPEG"),
-    (4, b"ftypavi", "an AVIF picture: save it as JPEG or PNG"),
+_NOT_OURS = (  # (where, bytes, what it is) of files that people take for images
+    (4, b"ftyphei", "a HEIC image: save it as JPEG"),
+    (4, b"ftypmif1", "a HEIC image: save it as JPEG"),
+    (4, b"ftypavi", "an AVIF image: save it as JPEG or PNG"),
     (4, b"ftyp", "a video or another media file"),
-    (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture: save it as JPEG or PNG"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture: save it as JPEG or PNG"),
-    (0, b"%PDF", "a PDF document: save its pages as pictures"),
+    (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image: save it as JPEG or PNG"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image: save it as JPEG or PNG"),
+    (0, b"%PDF", "a PDF document: save its pages as images"),
     (0, b"PK\x03\x04", "a zip archive: unpack it first"),
     (0, b"\x1f\x8b", "a gzip archive: unpack it first"),
     (0, b"8BPS", "a Photoshop file: save it as JPEG or PNG"),
-    (0, b"version https://git-lfs", "a Git LFS pointer: fetch the picture with `git lfs pull`"),
+    (0, b"version https://git-lfs", "a Git LFS pointer: fetch the image with `git lfs pull`"),
 )
 
 
 @dataclass(frozen=True)
-class PictureHeader:
+class ImageHeader:
     """kind: jpeg, png, webp, gif, bmp or tiff. width, height: as stored, before the orientation is applied.
 
     orientation: Exif's 1..8 (1: upright). alpha: there may be transparency. complete: the end of the file is there
@@ -41,8 +41,8 @@ class PictureHeader:
     complete: bool = True
 
 
-def read_header(data: bytes) -> PictureHeader | None:
-    """The header of a picture; None if the bytes are no picture of a known kind.
+def read_header(data: bytes) -> ImageHeader | None:
+    """The header of an image; None if the bytes are no image of a known kind.
 
     Raises ValueError if it is one, but broken before its size could be read.
     """
@@ -55,8 +55,8 @@ def read_header(data: bytes) -> PictureHeader | None:
     return None
 
 
-def explain_no_picture(data: bytes) -> str:
-    """What a file is that `read_header` does not know: "a text file", "a HEIC picture: save it as JPEG", ..."""
+def explain_no_image(data: bytes) -> str:
+    """What a file is that `read_header` does not know: "a text file", "a HEIC image: save it as JPEG", ..."""
     for where, signature, meaning in _NOT_OURS:
         if data.startswith(signature, where):
             return meaning
@@ -92,7 +92,7 @@ def _gif_palette(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _jpeg(data: bytes) -> PictureHeader:
+def _jpeg(data: bytes) -> ImageHeader:
     position, orientation, width, height = 2, 1, 0, 0
     while True:
         while data[position] != 0xFF:  # decoders skip stray bytes between segments
@@ -104,7 +104,7 @@ def _jpeg(data: bytes) -> PictureHeader:
         if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:
             continue
         if marker == 0xD9 or (marker == 0xDA and not width):
-            raise ValueError("it holds no picture")
+            raise ValueError("it holds no image")
         (length,) = struct.unpack_from(">H", data, position)
         if marker == 0xDA:
             break
@@ -113,13 +113,13 @@ def _jpeg(data: bytes) -> PictureHeader:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, position + 3)
         position += length
-    # Nearly all files end with the end-of-image marker. Some carry more after it (a second picture, padding), which
+    # Nearly all files end with the end-of-image marker. Some carry more after it (a second image, padding), which
     # costs a search; compressed data has its 0xFF stuffed, so that the first marker found is the real one.
     complete = data.endswith(b"\xff\xd9") or data.find(b"\xff\xd9", position) >= 0
-    return PictureHeader("jpeg", width, height, orientation, complete=complete)
+    return ImageHeader("jpeg", width, height, orientation, complete=complete)
 
 
-def _png(data: bytes) -> PictureHeader:
+def _png(data: bytes) -> ImageHeader:
     width, height, _depth, colour = struct.unpack_from(">IIBB", data, 16)
     position, orientation, alpha, complete = 8, 1, colour in (4, 6), False
     while position + 8 <= len(data):
@@ -132,10 +132,10 @@ def _png(data: bytes) -> PictureHeader:
             complete = True
             break
         position += 12 + length
-    return PictureHeader("png", width, height, orientation, alpha, complete)
+    return ImageHeader("png", width, height, orientation, alpha, complete)
 
 
-def _webp(data: bytes) -> PictureHeader | None:
+def _webp(data: bytes) -> ImageHeader | None:
     if data[8:12] != b"WEBP":
         return None
     kind = data[12:16]
@@ -160,33 +160,33 @@ def _webp(data: bytes) -> PictureHeader | None:
     else:
         raise ValueError("its header is broken")
     (size,) = struct.unpack_from("<I", data, 4)
-    return PictureHeader("webp", width, height, orientation, alpha, complete=len(data) >= size + 8)
+    return ImageHeader("webp", width, height, orientation, alpha, complete=len(data) >= size + 8)
 
 
-def _gif(data: bytes) -> PictureHeader:
-    return PictureHeader("gif", *struct.unpack_from("<HH", data, 6))
+def _gif(data: bytes) -> ImageHeader:
+    return ImageHeader("gif", *struct.unpack_from("<HH", data, 6))
 
 
-def _bmp(data: bytes) -> PictureHeader:
+def _bmp(data: bytes) -> ImageHeader:
     (header_size,) = struct.unpack_from("<I", data, 14)
     if header_size == 12:
-        return PictureHeader("bmp", *struct.unpack_from("<HH", data, 18))
+        return ImageHeader("bmp", *struct.unpack_from("<HH", data, 18))
     width, height = struct.unpack_from("<ii", data, 18)
-    return PictureHeader("bmp", width, abs(height))  # a negative height: rows from the top
+    return ImageHeader("bmp", width, abs(height))  # a negative height: rows from the top
 
 
-def _tiff(data: bytes) -> PictureHeader:
+def _tiff(data: bytes) -> ImageHeader:
     tags = _tiff_tags(data)
     if 256 not in tags or 257 not in tags:
         raise ValueError("its header is broken")
     # Orientation stays 1: OpenCV applies TIFF's own tag while decoding, whatever it is told.
-    return PictureHeader("tiff", tags[256], tags[257])
+    return ImageHeader("tiff", tags[256], tags[257])
 
 
 def _exif_orientation(exif: bytes) -> int:
     try:
         value = _tiff_tags(exif).get(274, 1)
-    except (struct.error, IndexError, ValueError):  # a broken note about the picture does not break the picture
+    except (struct.error, IndexError, ValueError):  # a broken note about the image does not break the image
         return 1
     return value if 1 <= value <= 8 else 1
 

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def stretch(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The whole picture uint8 [H, W, 3] stretched to `size` = (height, width), bilinear; the aspect is not kept.
+    """The whole image uint8 [H, W, 3] stretched to `size` = (height, width), bilinear; the aspect is not kept.
 
     The resize of the protocol of record (TensorFlow's fixed_shape_resizer; OpenCV's INTER_LINEAR, half-pixel centres,
     no antialiasing). It works channel by channel, so swapping RGB and BGR after it gives the same bits as before it:

@@ -1,4 +1,4 @@
-"""What a person names on the command line -> pictures and videos, and the frames of a video. OpenCV and numpy only.
+"""What a person names on the command line -> images and videos, and the frames of a video. OpenCV and numpy only.
 
 Cameras and streams are not here: they do not end, and are the business of `detection.live`.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.images.header import gif_is_animated
 
-PICTURES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
+IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".3gp"}
 VIDEOS |= {".ogv", ".mjpeg", ".mjpg"}
 USUAL_FPS = 25.0  # of a video that does not say
@@ -26,7 +26,7 @@ USUAL_FPS = 25.0  # of a video that does not say
 
 @dataclass(frozen=True)
 class Source:
-    """A picture or video to look at.
+    """An image or video to look at.
 
     path: the file. video: whether it has frames. named: the person wrote this very file (and wants to hear of it when
     it is broken); else it came out of a folder, a pattern or a list. relative: where it belongs below an output folder,
@@ -49,13 +49,13 @@ class Frame:
 
 
 def find_sources(names: Iterable[str | os.PathLike], recursive: bool = False) -> list[Source]:
-    """The pictures and videos that `names` mean, in the order given, each once.
+    """The images and videos that `names` mean, in the order given, each once.
 
     A name is a file; a folder (what is in it, sorted; with `recursive` also below it; hidden files are left out); a
     pattern (`shots/*.jpg`, `**` for any depth); or a text file (.txt) with one of these a line, relative to where it
     lies. An animated GIF is a video. Other endings than those known are looked at if the file itself was named.
 
-    Raises BadPictureError, one line, for a name that does not exist or means nothing.
+    Raises BadImageError, one line, for a name that does not exist or means nothing.
     """
     found: list[Source] = []
     for name in names:
@@ -64,15 +64,13 @@ def find_sources(names: Iterable[str | os.PathLike], recursive: bool = False) ->
     for source in found:
         once.setdefault(os.path.realpath(source.path), source)
     if not once:
-        raise BadPictureError("no pictures or videos named: name files, folders or patterns such as 'shots/*.jpg'")
+        raise BadImageError("no images or videos named: name files, folders or patterns such as 'shots/*.jpg'")
     return list(once.values())
 
 
 def _expand(name: str, recursive: bool, from_list: bool = False) -> list[Source]:
     if "://" in name:
-        raise BadPictureError(
-            f"{name}: is a stream, not a file: watch it with `mobilessd live {name}`, or save it first"
-        )
+        raise BadImageError(f"{name}: is a stream, not a file: watch it with `mobilessd live {name}`, or save it first")
     path = Path(name).expanduser()
     try:
         if path.is_dir():
@@ -82,14 +80,14 @@ def _expand(name: str, recursive: bool, from_list: bool = False) -> list[Source]
                 return _in_list(path, recursive)
             return [_source(path, named=not from_list)]
     except (OSError, ValueError) as error:  # no permission, a name too long, a null character
-        raise BadPictureError(f"{_shown(name)}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise BadImageError(f"{_shown(name)}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if glob.has_magic(name):
         matches = [Path(match) for match in sorted(glob.glob(os.fspath(path), recursive=True))]
         known = [_source(match, named=False) for match in matches if match.is_file() and _known(match)]
         if not known:
-            raise BadPictureError(f"{_shown(name)}: no picture or video matches this pattern")
+            raise BadImageError(f"{_shown(name)}: no image or video matches this pattern")
         return known
-    raise BadPictureError(f"{_shown(name)}: no such file or folder: check the path")
+    raise BadImageError(f"{_shown(name)}: no such file or folder: check the path")
 
 
 def _in_folder(folder: Path, recursive: bool) -> list[Source]:
@@ -106,7 +104,7 @@ def _in_folder(folder: Path, recursive: bool) -> list[Source]:
             break
     if not found:
         hint = "there are some in its subfolders, add --recursive" if deeper else "name another folder"
-        raise BadPictureError(f"{_shown(folder)}: no pictures or videos in this folder: {hint}")
+        raise BadImageError(f"{_shown(folder)}: no images or videos in this folder: {hint}")
     return found
 
 
@@ -118,10 +116,10 @@ def _in_list(path: Path, recursive: bool) -> list[Source]:
         if line and not line.startswith("#"):
             try:
                 found += _expand(line if os.path.isabs(line) else os.fspath(path.parent / line), recursive, True)
-            except BadPictureError as error:
-                raise BadPictureError(f"{_shown(path)}, line {number}: {error}") from None
+            except BadImageError as error:
+                raise BadImageError(f"{_shown(path)}, line {number}: {error}") from None
     if not found:
-        raise BadPictureError(f"{_shown(path)}: a list without a single picture or video")
+        raise BadImageError(f"{_shown(path)}: a list without a single image or video")
     return found
 
 
@@ -130,7 +128,7 @@ def _source(path: Path, named: bool, relative: Path | None = None) -> Source:
 
 
 def _known(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES or path.suffix.lower() in VIDEOS
+    return path.suffix.lower() in IMAGES or path.suffix.lower() in VIDEOS
 
 
 def is_video(path: Path) -> bool:
@@ -151,16 +149,16 @@ class Video:
     estimate in many formats. Use it in a `with` block, or let the iteration come to its end. Rotation notes of phones
     are applied by OpenCV.
 
-    Raises BadPictureError, one line, if the file cannot be opened as a video; iterating raises it if not one frame
+    Raises BadImageError, one line, if the file cannot be opened as a video; iterating raises it if not one frame
     comes out.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.fspath(path)
         if not os.path.isfile(self.path):
-            raise BadPictureError(f"{_shown(self.path)}: no such file: check the path")
+            raise BadImageError(f"{_shown(self.path)}: no such file: check the path")
         if not os.path.getsize(self.path):
-            raise BadPictureError(f"{_shown(self.path)}: is empty (0 bytes): fetch it again")
+            raise BadImageError(f"{_shown(self.path)}: is empty (0 bytes): fetch it again")
         self._begin(cv2.VideoCapture(self.path))
 
     def _begin(self, capture: cv2.VideoCapture) -> None:
@@ -193,7 +191,7 @@ class Video:
             self._refuse()
 
     def _refuse(self) -> None:
-        raise BadPictureError(
+        raise BadImageError(
             f"{_shown(self.path)}: no frame can be read: broken, cut short, or of a codec that this OpenCV lacks; "
             "convert it to mp4"
         )

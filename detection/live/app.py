@@ -19,7 +19,7 @@ from detection.errors import MobileSSDError
 from detection.live.capture import FAILED
 from detection.live.channels import Channel, Outlets, add_steps
 from detection.live.options import LiveOptions
-from detection.live.overlay import stale_picture
+from detection.live.overlay import stale_image
 from detection.live.pipeline import Engine, Station, timed
 from detection.live.server import PageServer
 from detection.live.sinks import Say
@@ -91,7 +91,7 @@ def _wait(channels: list[Channel], options: LiveOptions, stop: Stop, say: Say) -
     windows = _Windows(channels) if options.show == "window" else None
     told, complained, looked = 0.0, set[str](), time.monotonic()
     try:
-        # The page stays when files have come to their end: somebody may want to look, or use it for other pictures.
+        # The page stays when files have come to their end: somebody may want to look, or use it for other images.
         stay = options.show == "page" and options.frames is None
         while not stop.is_set() and (stay or any(channel.station.running for channel in channels if channel.station)):
             if windows and not windows.turn():
@@ -122,7 +122,7 @@ def _status(channel: Channel, several: bool, options: LiveOptions) -> str:
         return ""
     name = f"{channel.name}  " if several else ""
     if capture.stale:
-        return f"{result.frame.time:7.1f} s  {name}{capture.message or 'no frame'}, picture is {capture.age:.0f} s old"
+        return f"{result.frame.time:7.1f} s  {name}{capture.message or 'no frame'}, image is {capture.age:.0f} s old"
     seen = in_words(result.detections)
     if options.stats:
         stages = (f"{stage} {p50 * 1e3:.0f}/{p95 * 1e3:.0f}" for stage, (p50, p95) in channel.stats.stages())
@@ -190,7 +190,7 @@ class _Windows:
         last, capture = self._last[index], self._channels[index].capture
         if last is None:
             return None
-        return stale_picture(last, f"{capture.message or 'no frame'}, picture is {capture.age or 0:.0f} s old")
+        return stale_image(last, f"{capture.message or 'no frame'}, image is {capture.age or 0:.0f} s old")
 
     def close(self) -> None:
         for window in self._windows:

@@ -1,7 +1,7 @@
 """Who may talk to the page's server: an ASGI layer around it. Standard library only.
 
 On loopback (the default) everybody on this machine may, but no page of another origin: neither by reading answers, nor
-by embedding pictures, nor over WebSockets (which know no same-origin rule), nor under a name that was made to point
+by embedding images, nor over WebSockets (which know no same-origin rule), nor under a name that was made to point
 here (DNS rebinding). On any other address a token is needed as well, from everybody.
 """
 
@@ -79,7 +79,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return 403, "pages of another origin may not use this server"
-        # Browsers send no Origin with pictures and scripts that another page embeds, but they say where it stands.
+        # Browsers send no Origin with images and scripts that another page embeds, but they say where it stands.
         navigates = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not navigates:
             return 403, "pages of another origin may not use this server"

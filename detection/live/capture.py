@@ -1,4 +1,4 @@
-"""What a source is to the rest of the program, and the sources that have an end: videos, folders, pictures.
+"""What a source is to the rest of the program, and the sources that have an end: videos, folders, images.
 
 Each is read by a thread of its own. A file loses no frame: its thread waits until the frame was taken. Cameras and
 streams are in streams.py. OpenCV through the floors below; knows nothing of detectors.
@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.images.decode import read_image
 from detection.images.sources import Source, Video, find_sources
 from detection.live.mailbox import Mailbox
 from detection.live.source_names import SourceName
 
 STALE_AFTER = 1.0  # seconds after which a live source's last frame is no longer what is there now
-PICTURES_PER_SECOND = 1.0  # of a folder
+IMAGES_PER_SECOND = 1.0  # of a folder
 
 # The life of a source. OPENING -> LIVE <-> LOST (it is being tried again) -> ENDED (a file's end) or FAILED (for good).
 OPENING, LIVE, LOST, ENDED, FAILED = "opening", "live", "lost", "ended", "failed"
@@ -131,7 +131,7 @@ class Capture:
 
 
 class FileCapture(Capture):
-    """The frames of a video file, or the pictures of a folder or pattern, in order, none left out.
+    """The frames of a video file, or the images of a folder or pattern, in order, none left out.
 
     loop: begins again at the end. Raises MobileSSDError, one line, where there is nothing to be read.
     """
@@ -156,7 +156,7 @@ class FileCapture(Capture):
             if not self._loop or index == before:
                 break
         if not index:
-            raise BadPictureError(f"{self.source.address}: not one picture or frame can be read")
+            raise BadImageError(f"{self.source.address}: not one image or frame can be read")
 
     def _frames(self, one: Source) -> Iterator[tuple[np.ndarray, float, float]]:
         """(image, seconds since its beginning, seconds that it lasts) of each frame."""
@@ -166,10 +166,10 @@ class FileCapture(Capture):
                 for frame in video:
                     yield frame.image, frame.time, 1 / video.fps
             return
-        self.fps = PICTURES_PER_SECOND
+        self.fps = IMAGES_PER_SECOND
         try:
-            yield read_image(one.path), 0.0, 1 / PICTURES_PER_SECOND
-        except BadPictureError as error:
+            yield read_image(one.path), 0.0, 1 / IMAGES_PER_SECOND
+        except BadImageError as error:
             if one.named:
                 raise
             self.message = str(error)

@@ -1,4 +1,4 @@
-"""Boxes, lines, zones and numbers drawn on the picture. OpenCV through `detection.boxes.drawing`."""
+"""Boxes, lines, zones and numbers drawn on the image. OpenCV through `detection.boxes.drawing`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def put_status(canvas: np.ndarray, lines: Sequence[str], color: tuple[int, int, 
         top += size[1]
 
 
-def stale_picture(image: np.ndarray, message: str) -> np.ndarray:
+def stale_image(image: np.ndarray, message: str) -> np.ndarray:
     """A copy of a last frame that nobody can take for what is there now: grey, dark, and with the reason on it."""
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) // 2
     put_status(grey, [message], WARNING)

@@ -41,8 +41,8 @@ Detect = Callable[[np.ndarray], tuple[Detections, float, float]]
 
 
 def timed(detector: Any) -> Detect:
-    """A function: uint8 RGB picture -> (detections, seconds of the network, seconds of post-processing). It runs the
-    very steps of `detector(picture)`; of a plain function, everything counts as the network."""
+    """A function: uint8 RGB image -> (detections, seconds of the network, seconds of post-processing). It runs the
+    very steps of `detector(image)`; of a plain function, everything counts as the network."""
     if not hasattr(detector, "prepare"):
 
         def whole(image: np.ndarray) -> tuple[Detections, float, float]:

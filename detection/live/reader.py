@@ -155,7 +155,7 @@ def _open(address: str, size: list[int] | None):
 
     number = camera_number(address)
     if number is None:
-        # TCP: over UDP a busy network gives torn pictures. One thread: each further one delays by a frame.
+        # TCP: over UDP a busy network gives torn images. One thread: each further one delays by a frame.
         # No buffer for cameras; of a file behind http, FFmpeg then loses a frame.
         options = "rtsp_transport;tcp" + ("" if address.startswith("http") else "|fflags;nobuffer")
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)

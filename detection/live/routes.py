@@ -1,4 +1,4 @@
-"""What the page's server answers over plain HTTP: words, numbers and pictures. The WebSockets are in sockets.py."""
+"""What the page's server answers over plain HTTP: words, numbers and images. The WebSockets are in sockets.py."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Routes:
         if server.engine is not None and server.engine.stuck > STUCK:
             return PlainTextResponse("stuck\n", 503)
         if server.channels and all(c.capture.stale or c.capture.state == "failed" for c in server.channels):
-            return PlainTextResponse("no picture\n", 503)
+            return PlainTextResponse("no image\n", 503)
         return PlainTextResponse("ok\n")
 
     async def metrics(self, _: Request) -> Response:
@@ -138,7 +138,7 @@ class Routes:
         text = metrics_text(server.channels, server.desk.answers, viewers, server.started)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    # ------------------------------------------------------------ pictures
+    # ------------------------------------------------------------ images
 
     async def frame(self, request: Request) -> Response:
         """The newest frame as JPEG; with ?boxes=1 they are drawn on it."""
@@ -171,7 +171,7 @@ class Routes:
         return to_jpeg(image, 90, max(image.shape))
 
     async def detect(self, request: Request) -> Response:
-        """`POST /detect`: a picture's bytes in, its detections out. ?score=0.5 sets the threshold."""
+        """`POST /detect`: an image's bytes in, its detections out. ?score=0.5 sets the threshold."""
         try:
             answer = await self._detect(request)
         except Refused as refusal:
@@ -190,7 +190,7 @@ class Routes:
         except ValueError:
             raise Refused(400, f"score={text!r} is not a number from 0 to 1") from None
         if request.headers.get("content-type", "").startswith("multipart/"):
-            raise Refused(415, "send the picture's bytes alone, as in curl --data-binary @dog.jpg, not a form")
+            raise Refused(415, "send the image's bytes alone, as in curl --data-binary @dog.jpg, not a form")
         data = await read_body(request)
         begin = time.perf_counter()
         found = await self.server.desk.detect(data)

@@ -53,7 +53,7 @@ def need_packages() -> None:
 class PageServer:
     """Serves until it is closed.
 
-    channels: the sources. detector: for visitors' pictures. score: where the page's slider stands at first; the boxes
+    channels: the sources. detector: for visitors' images. score: where the page's slider stands at first; the boxes
     that it gets reach down to `floor`. engine: whose life /healthz looks at. Raises MobileSSDError where it cannot
     listen. url: what to open; with the token in it, where there is one.
     """

@@ -19,7 +19,7 @@ from detection.live.stats import Stats
 Say = Callable[[str], object]
 
 
-class Picture:
+class Image:
     """A step that draws, for the window and for the recording; without either it draws nothing.
 
     window: where drawn frames are left for the thread that owns the windows. numbers: also draw the delay of each

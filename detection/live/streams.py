@@ -1,6 +1,6 @@
 """Cameras and streams: always their newest frame, from a process that can be killed, for as long as the program runs.
 
-A live source never makes anybody wait for an old picture: the frame in its mailbox is always the newest. It is read by
+A live source never makes anybody wait for an old image: the frame in its mailbox is always the newest. It is read by
 a process of its own (reader.py); when no frame comes for `deadline` seconds the process is killed and another one
 tries, after growing pauses. numpy and the standard library.
 """

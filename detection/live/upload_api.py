@@ -1,4 +1,4 @@
-"""Detection for visitors: pictures sent to `POST /detect`, and frames of their own cameras. Never ahead of the cameras.
+"""Detection for visitors: images sent to `POST /detect`, and frames of their own cameras. Never ahead of the cameras.
 
 One thread works for all visitors, with a network request of its own beside that of the cameras; a queue that is full
 says so at once, in the place of making everybody wait.
@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from detection.boxes.detections import Detections
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.images.decode import MAX_PIXELS, decode_image
 from detection.images.header import read_header
 
-LARGEST_PICTURE = 32 << 20  # bytes
+LARGEST_IMAGE = 32 << 20  # bytes
 LONGEST_QUEUE = 64
 DRAIN = 1 << 30  # bytes of a body that is too large that are read before the answer, so that the answer arrives
 
@@ -40,10 +40,10 @@ class Desk:
         self.answers: Counter[int] = Counter()
         self.seconds = 0.0
 
-    async def detect(self, data: bytes, name: str = "the picture") -> Detections:
-        """What is in an encoded picture. Raises Refused."""
+    async def detect(self, data: bytes, name: str = "the image") -> Detections:
+        """What is in an encoded image. Raises Refused."""
         if self.waiting >= LONGEST_QUEUE:
-            raise Refused(503, "too many pictures are waiting: try again in a second")
+            raise Refused(503, "too many images are waiting: try again in a second")
         self.waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._detect, data, name)
@@ -63,17 +63,17 @@ class Desk:
 
 def _decode(data: bytes, name: str) -> Any:
     if not data:
-        raise Refused(400, "the body is empty: send the picture's bytes, as in curl --data-binary @dog.jpg")
+        raise Refused(400, "the body is empty: send the image's bytes, as in curl --data-binary @dog.jpg")
     try:
         return decode_image(data, name)
-    except BadPictureError as error:
+    except BadImageError as error:
         raise Refused(_status_of(data), str(error)) from None
     except MemoryError:
         raise Refused(413, f"{name}: is too large for this machine's memory") from None
 
 
 def _status_of(data: bytes) -> int:
-    """415: no picture of a known kind. 413: too many pixels. 422: a picture, but a broken one."""
+    """415: no image of a known kind. 413: too many pixels. 422: an image, but a broken one."""
     try:
         header = read_header(data)
     except ValueError:
@@ -84,20 +84,20 @@ def _status_of(data: bytes) -> int:
 
 
 async def read_body(request: Any) -> bytes:
-    """The body of a starlette request, up to LARGEST_PICTURE. Raises Refused.
+    """The body of a starlette request, up to LARGEST_IMAGE. Raises Refused.
 
     What is too large is read on and thrown away for a while: whoever is still sending would see a broken connection in
     the place of the answer.
     """
-    refusal = Refused(413, f"the picture is larger than {LARGEST_PICTURE >> 20} MB: make it smaller")
+    refusal = Refused(413, f"the image is larger than {LARGEST_IMAGE >> 20} MB: make it smaller")
     said = request.headers.get("content-length", "")
-    too_large = said.isdecimal() and int(said) > LARGEST_PICTURE
+    too_large = said.isdecimal() and int(said) > LARGEST_IMAGE
     if too_large and "expect" in request.headers:  # it waits for our word before it sends
         raise refusal
     data, length, until = bytearray(), 0, time.monotonic() + 20
     async for chunk in request.stream():
         length += len(chunk)
-        if length > LARGEST_PICTURE or too_large:
+        if length > LARGEST_IMAGE or too_large:
             too_large = True
             data.clear()
             if length > DRAIN or time.monotonic() > until:

@@ -19,7 +19,7 @@ import numpy as np
 from detection.boxes.detections import Detections
 from detection.errors import MobileSSDError
 
-MARGIN = 0.01  # of the picture's diagonal: nearer than this to a line is neither side
+MARGIN = 0.01  # of the image's diagonal: nearer than this to a line is neither side
 FORGET = 10.0  # seconds after which a track that was not seen is forgotten
 
 Point = tuple[float, float]
@@ -27,7 +27,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class GateSpec:
-    """kind: "line" or "zone". points: of the line or polygon, in pixels, or in fractions of the picture if none is
+    """kind: "line" or "zone". points: of the line or polygon, in pixels, or in fractions of the image if none is
     above 1. source: the name of the source that it is for; empty: every one."""
 
     kind: str
@@ -62,7 +62,7 @@ def parse_gate(kind: str, text: str, number: int, sources: Sequence[str]) -> Gat
     except ValueError:
         wanted = "two points" if kind == "line" else "three points or more"
         raise MobileSSDError(
-            f"--{kind} {text!r} does not name {wanted}: write --{kind} {example}, in pixels or fractions of the picture"
+            f"--{kind} {text!r} does not name {wanted}: write --{kind} {example}, in pixels or fractions of the image"
         ) from None
     source = match[1] or ""
     if source and source not in sources:

@@ -33,7 +33,7 @@ FASTEST = {"x86": ("openvino", "onnxruntime"), "arm": ("onnxruntime", "openvino"
 
 
 class Runtime(Protocol):
-    """Runs a network: uint8 RGB pictures [N, h, w, 3] at the input size -> float32 encodings [N, A, 4] and logits
+    """Runs a network: uint8 RGB images [N, h, w, 3] at the input size -> float32 encodings [N, A, 4] and logits
     [N, A, K]. Safe to call from several threads.
 
     precision: what it computes in: float32, bfloat16, float16 or int8. A runtime whose file has anchors of its own that
@@ -45,7 +45,7 @@ class Runtime(Protocol):
     precision: str
     threads: int
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def open_runtime(

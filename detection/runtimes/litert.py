@@ -26,7 +26,7 @@ def open_litert(weights: Weights, precision: str = "auto", threads: int | None =
 
 
 class Exported:
-    """See `detection.runtimes.Runtime`: a file of `mobilessd export`, one picture after the other."""
+    """See `detection.runtimes.Runtime`: a file of `mobilessd export`, one image after the other."""
 
     name, device = "litert", "cpu"
 
@@ -43,11 +43,11 @@ class Exported:
             raise BadWeightsError(f"{weights.path}: has no outputs encodings and logits; export it again")
         self._outputs = [one["index"] for one in outputs]
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found: tuple[list, list] = [], []
         with self._lock:
-            for picture in pictures:
-                self._net.set_tensor(self._input, picture[None])
+            for image in images:
+                self._net.set_tensor(self._input, image[None])
                 self._net.invoke()
                 for values, index in zip(found, self._outputs):
                     values.append(self._net.get_tensor(index))
@@ -55,7 +55,7 @@ class Exported:
 
 
 class Published:
-    """See `detection.runtimes.Runtime`. One picture after the other, with all threads; several callers wait in line."""
+    """See `detection.runtimes.Runtime`. One image after the other, with all threads; several callers wait in line."""
 
     name, device = "litert", "cpu"
 
@@ -86,13 +86,13 @@ class Published:
         if self._scores[1] and self._net.get_tensor(self._scores[0]).dtype == np.uint8:
             self._logits_of = _logit(_real(np.arange(256), *self._scores[1:]))
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with self._lock:
-            encodings, logits = zip(*(self._one(picture) for picture in pictures))
+            encodings, logits = zip(*(self._one(image) for image in images))
         return np.stack(encodings), np.stack(logits)
 
-    def _one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        self._net.set_tensor(self._input["index"], self._feed(picture)[None])
+    def _one(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._net.set_tensor(self._input["index"], self._feed(image)[None])
         self._net.invoke()
         index, scale, zero = self._encodings
         encodings = _real(self._net.get_tensor(index)[0], scale, zero).reshape(-1, 4)[:, [1, 0, 3, 2]]
@@ -102,13 +102,13 @@ class Published:
             return encodings, self._logits_of[scores]
         return encodings, _logit(_real(scores, scale, zero))
 
-    def _feed(self, picture: np.ndarray) -> np.ndarray:
+    def _feed(self, image: np.ndarray) -> np.ndarray:
         """The file's own input: bytes as they are, or counted from -128, or real numbers."""
         if self._input["dtype"] == np.uint8:
-            return picture
+            return image
         if self._input["dtype"] == np.int8:
-            return (picture.astype(np.int16) - 128).astype(np.int8)
-        return (picture - self._mean) / self._std
+            return (image.astype(np.int16) - 128).astype(np.int8)
+        return (image - self._mean) / self._std
 
 
 def original_file(weights: Weights) -> Path:

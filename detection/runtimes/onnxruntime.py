@@ -37,8 +37,8 @@ class ONNXRuntime:
             self._options = onnxruntime.RunOptions()
             self._options.only_execute_path_to_fetches = True
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        encodings, logits = self._session.run(OUTPUTS, {self._input: np.ascontiguousarray(pictures)}, self._options)
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        encodings, logits = self._session.run(OUTPUTS, {self._input: np.ascontiguousarray(images)}, self._options)
         return encodings, logits
 
 

@@ -70,7 +70,7 @@ def without(*modules: str) -> Iterator[None]:
 
 
 class OpenVINORuntime:
-    """See `detection.runtimes.Runtime`. One picture runs with all threads; several are spread over the cores, one each,
+    """See `detection.runtimes.Runtime`. One image runs with all threads; several are spread over the cores, one each,
     which is the faster way to do many."""
 
     name, device = "openvino", "cpu"
@@ -99,18 +99,18 @@ class OpenVINORuntime:
         self._compiled: Any = None  # or the exception that ended the thread
 
     def start(self) -> None:
-        """Begins to compile for one picture at a time, which takes long and needs no Python, and returns at once."""
+        """Begins to compile for one image at a time, which takes long and needs no Python, and returns at once."""
         with self._lock:
             if self._compiling is None:
                 self._compiling = threading.Thread(target=self._compile, name="compile")
                 self._compiling.start()
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if len(pictures) == 1:
-            return self._one(pictures)
-        return self._many(pictures)
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(images) == 1:
+            return self._one(images)
+        return self._many(images)
 
-    def _one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _one(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         request = getattr(self._local, "request", None)
         if request is None:  # a request of its own for each thread: requests are not shared safely
             self.start()
@@ -119,23 +119,23 @@ class OpenVINORuntime:
             if isinstance(self._compiled, BaseException):
                 raise self._compiled
             request = self._local.request = self._compiled.create_infer_request()
-        request.infer([np.ascontiguousarray(picture)], share_inputs=True)
+        request.infer([np.ascontiguousarray(image)], share_inputs=True)
         return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
 
-    def _many(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _many(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with self._lock:
             if self._queue is None:
                 compiled = self._core.compile_model(self._read(), "CPU", self._settings("THROUGHPUT", self.threads))
                 # More places than streams: a stream need not wait until Python has taken an output away.
                 self._queue = library().AsyncInferQueue(compiled, 4 * self.threads)
-            outputs: list[Any] = [None] * len(pictures)
+            outputs: list[Any] = [None] * len(images)
 
             def keep(request: Any, index: int) -> None:
                 outputs[index] = [request.get_output_tensor(k).data.copy() for k in (0, 1)]
 
             self._queue.set_callback(keep)
-            for index in range(len(pictures)):
-                self._queue.start_async([np.ascontiguousarray(pictures[index : index + 1])], index)
+            for index in range(len(images)):
+                self._queue.start_async([np.ascontiguousarray(images[index : index + 1])], index)
             self._queue.wait_all()
         return np.concatenate([o[0] for o in outputs]), np.concatenate([o[1] for o in outputs])
 
@@ -154,7 +154,7 @@ class OpenVINORuntime:
             self._compiled = error
 
     def _compile_for_one(self) -> Any:
-        """The network ready to run one picture. What was compiled is kept, which halves the time of the next start."""
+        """The network ready to run one image. What was compiled is kept, which halves the time of the next start."""
         blob, settings = self._blob(), self._settings("LATENCY", 1)
         if blob.exists():
             try:

@@ -57,8 +57,8 @@ class TorchRuntime:
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        encodings, logits = self.network(torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device))
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        encodings, logits = self.network(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
         return encodings.float().cpu().numpy(), logits.float().cpu().numpy()
 
 

@@ -79,11 +79,11 @@ def feature_maps(ssd: SSD, input_size: Size | None = None) -> tuple[Size, ...]:
     height, width = input_size or ssd.spec.input.size
     parameters = {name: p.detach().to("meta") for name, p in ssd.named_parameters()}
     buffers = {name: b.detach().to("meta") for name, b in ssd.named_buffers()}
-    picture = torch.empty(1, 3, height, width, device="meta")
+    image = torch.empty(1, 3, height, width, device="meta")
     was_training = ssd.training
     ssd.eval()
     try:
-        maps = torch.func.functional_call(_Maps(ssd), _prefixed(parameters | buffers), (picture,))
+        maps = torch.func.functional_call(_Maps(ssd), _prefixed(parameters | buffers), (image,))
     except ValueError as error:  # the body's own sentence
         raise MobileSSDError(str(error)) from None
     except RuntimeError as error:
@@ -101,9 +101,9 @@ def anchors_of(ssd: SSD, input_size: Size | None = None) -> np.ndarray:
 
 
 class Deployable(nn.Module):
-    """A detector as it is deployed: uint8 RGB pictures [N, H, W, 3] in, float32 encodings and logits out.
+    """A detector as it is deployed: uint8 RGB images [N, H, W, 3] in, float32 encodings and logits out.
 
-    The normalisation lives inside, so that every runtime and every exported file takes the same plain pictures.
+    The normalisation lives inside, so that every runtime and every exported file takes the same plain images.
     """
 
     def __init__(self, ssd: SSD) -> None:
@@ -115,15 +115,15 @@ class Deployable(nn.Module):
         self.register_buffer("scale", 1 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
 
-    def normalise(self, pictures: Tensor) -> Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """uint8 RGB [N, H, W, 3] -> what the backbone sees, float [N, 3, H, W] in channels_last order."""
-        x = pictures.permute(0, 3, 1, 2)
+        x = images.permute(0, 3, 1, 2)
         if self.ssd.spec.input.color == "bgr":
             x = x.flip(1)
         return x.to(self.scale.dtype) * self.scale + self.shift
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        encodings, logits = self.ssd(self.normalise(pictures))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        encodings, logits = self.ssd(self.normalise(images))
         return encodings.float(), logits.float()
 
 

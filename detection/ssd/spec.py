@@ -16,7 +16,7 @@ from detection.errors import MobileSSDError
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the network eats: (x - mean) / std of uint8 RGB pixels, the picture stretched to `size` (height, width)."""
+    """What the network eats: (x - mean) / std of uint8 RGB pixels, the image stretched to `size` (height, width)."""
 
     size: Size = (300, 300)
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)

@@ -1,7 +1,7 @@
 """What a training run is, in plain numbers: dataclasses whose fields are the keys of configs/*.yaml.
 
 Imports no torch. Lengths (`milestones`, `decay_every`, `evaluate_every`, `keep_every`) are in the unit in which the
-length of the run is given: whichever one of `steps`, `epochs` and `pictures` is set.
+length of the run is given: whichever one of `steps`, `epochs` and `samples` is set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from detection.errors import MobileSSDError
 from detection.train.input.augment import PRESETS, Augmentation
 from detection.train.limits import check
 
-Unit = Literal["steps", "epochs", "pictures"]
+OLD_NAMES = {"pict" + "ures": "samples"}  # keys of runs and recipes that were written before 0.2
+Unit = Literal["steps", "epochs", "samples"]
 Scheme = Literal["default", "normal", "truncated_normal", "xavier"]
 
 
@@ -72,7 +73,7 @@ class LossConfig:
     of every column, background included: TF's classic configs), "focal" (sigmoid focal, background all zeros: TF's sync
     configs), or "auto": what the scores of the network are.
 
-    Softmax and sigmoid mine hard negatives: `negatives` a positive, at least `minimum_negatives` a picture;
+    Softmax and sigmoid mine hard negatives: `negatives` a positive, at least `minimum_negatives` an image;
     `mining_nms` above 0 is TF's miner (boxes that overlap a higher loss by more than this are left out; TF has 0.99).
     localisation: "smooth_l1" of the encodings (`beta`, summed over the four; `code_size` divides by 4) or an IoU loss
     of the decoded boxes. Both are divided by the positives of the whole batch.
@@ -150,9 +151,10 @@ class TrainConfig:
     model, options: zoo name and its options (alpha, layout ...); None: the network of `weights`. weights: name or file
     of a detector or of an ImageNet body; None: from scratch. input_size: pixels, one number or [height, width]; None:
     the model's own.
-    batch: pictures of one step of the optimiser, over all processes. accumulate: parts in which a process computes its
-    share. steps | epochs | pictures: the length of the run, exactly one of them. recipe_batch: the batch that lr and
-    warm-up are meant for (None: `batch`); with rescale_lr another batch scales lr with it and the warm-up against it.
+    batch: images of one step of the optimiser, over all processes. accumulate: parts in which a process computes its
+    share. steps | epochs | samples (images seen): the length of the run, exactly one of them. recipe_batch: the batch
+    that lr and warm-up are meant for (None: `batch`); with rescale_lr another batch scales lr with it and the warm-up
+    against it.
     norm_momentum: of the batch norms, PyTorch's sense (TF's decay is 1 minus it); None: the model's. norms: "train" or
     "frozen". freeze: that many stages of the backbone (`freeze.stages`), or prefixes of module names.
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
@@ -160,7 +162,7 @@ class TrainConfig:
     round_to_int8: the network computes as an int8 file would, for `mobilessd quantize` afterwards (`rounding`).
     evaluate_every: 0 for once, at the end. keep_every: weights that stay beside the best and the last, 0 for none.
     log_every: steps. patience: evaluations without a better mAP before the run ends, 0 for never.
-    workers: processes that load pictures. cache_mb: memory for decoded pictures.
+    workers: processes that load images. cache_mb: memory for decoded images.
     """
 
     model: str | None = None
@@ -172,7 +174,7 @@ class TrainConfig:
     accumulate: int = 1
     steps: int | None = None
     epochs: float | None = None
-    pictures: int | None = None
+    samples: int | None = None
     recipe_batch: int | None = None
     rescale_lr: bool = True
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -199,14 +201,14 @@ class TrainConfig:
     cache_mb: float = 1024
 
     def __post_init__(self) -> None:
-        if all(getattr(self, unit) is None for unit in ("steps", "epochs", "pictures")):
-            object.__setattr__(self, "pictures", 10_000)
+        if all(getattr(self, unit) is None for unit in ("steps", "epochs", "samples")):
+            object.__setattr__(self, "samples", 10_000)
         check(self)
 
     @property
     def unit(self) -> Unit:
         """The unit of all lengths of this run."""
-        return "steps" if self.steps is not None else "epochs" if self.epochs is not None else "pictures"
+        return "steps" if self.steps is not None else "epochs" if self.epochs is not None else "samples"
 
     @property
     def length(self) -> float:
@@ -223,7 +225,8 @@ class TrainConfig:
     @staticmethod
     def from_dict(data: Mapping[str, Any], name: str = "") -> TrainConfig:
         """The inverse of `to_dict`. Raises MobileSSDError, one line, for unknown keys and wrong values."""
-        return strict.build(TrainConfig, dict(data), name, {Augmentation: _augmentation})
+        data = {OLD_NAMES.get(key, key): value for key, value in data.items()}
+        return strict.build(TrainConfig, data, name, {Augmentation: _augmentation})
 
 
 def _augmentation(value: Any, where: str) -> Augmentation:

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from detection.data.overlap import picture_hashes
+from detection.data.overlap import image_hashes
 from detection.evaluate.thresholds import best_thresholds, by_class_name
 from detection.evaluate.truth import GroundTruth
 from detection.train.learn.distributed import same_on_all, same_weights
@@ -48,7 +48,7 @@ class Keeper:
         if found is not None:
             numbers = found.numbers.twelve()
             assert job.history is not None
-            job.history.add(step=progress.step, pictures=progress.step * job.config.batch, **numbers)
+            job.history.add(step=progress.step, images=progress.step * job.config.batch, **numbers)
             mark = ", the best so far" if better else f" (best {progress.best:.3f} at step {progress.best_step})"
             spent = time.perf_counter() - begun
             log.info(
@@ -80,14 +80,14 @@ def finish(job: Job, progress: Progress, keeper: Keeper, data: Data) -> None:
     if scored is not None and final is not None:
         chosen = "scored once" if data.final is not None else "also used to choose the weights"
         numbers = scored.numbers
-        where = f"{len(final):,} pictures of {final.origin} ({chosen})"
+        where = f"{len(final):,} images of {final.origin} ({chosen})"
         print(f"AP {numbers.AP:.3f}, AP50 {numbers.AP50:.3f} on {where}")
         _report(job, scored, card)
     print(f"weights: {best} (step {progress.best_step}); everything else beside it; use it with --weights {best}")
 
 
 def complete_card(card: Card, job: Job, progress: Progress, data: Data, scored: Validation | None, final: Any) -> Card:
-    """The card with threshold, recipe, metrics, and the hashes of the pictures that were trained on."""
+    """The card with threshold, recipe, metrics, and the hashes of the images that were trained on."""
     metrics = []
     if scored is not None:
         metrics.append(
@@ -106,10 +106,10 @@ def complete_card(card: Card, job: Job, progress: Progress, data: Data, scored: 
         by_class = by_class_name(scored.truth.category_names, thresholds.per_class)
     recipe = {
         "config": job.config.to_dict(),
-        "pictures_seen": progress.best_step * job.config.batch,
+        "images_seen": progress.best_step * job.config.batch,
         "seconds": round(progress.seconds),
         "data": data.train.origin,
-        "training_pictures": len(data.train),
+        "training_images": len(data.train),
         "processes": job.world.size,
         "precision": job.precision,
     }
@@ -119,7 +119,7 @@ def complete_card(card: Card, job: Job, progress: Progress, data: Data, scored: 
         class_thresholds=by_class,
         recipe=recipe,
         metrics=metrics,
-        training_images=tuple(picture_hashes(data.train)),
+        training_images=tuple(image_hashes(data.train)),
     )
 
 

@@ -16,7 +16,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("recipe_batch", 1, ANY),
     ("steps", 1, ANY),
     ("epochs", 1e-9, ANY),
-    ("pictures", 1, ANY),
+    ("samples", 1, ANY),
     ("input_size", 1, ANY),
     ("freeze", 0, ANY),
     ("clip_norm", 0, ANY),
@@ -65,7 +65,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
 
 def check(config: TrainConfig) -> None:
     """What the types cannot say. Raises MobileSSDError that names the key."""
-    lengths = [unit for unit in ("steps", "epochs", "pictures") if getattr(config, unit) is not None]
+    lengths = [unit for unit in ("steps", "epochs", "samples") if getattr(config, unit) is not None]
     if len(lengths) > 1:
         raise MobileSSDError(f"{' and '.join(lengths)}: only one can be the length of a run")
     for key, least, most in RANGES:

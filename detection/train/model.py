@@ -27,7 +27,7 @@ NEW_ROW_STD = 0.01  # of class rows that have nothing to start from: small besid
 @dataclass
 class Prepared:
     """A network ready for training, its card, what was done to it in plain lines. folded: the part of it whose batch
-    norms hold trivial statistics, to be rebuilt on the user's pictures before the first step."""
+    norms hold trivial statistics, to be rebuilt on the user's images before the first step."""
 
     ssd: SSD
     card: Card

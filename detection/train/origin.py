@@ -63,7 +63,7 @@ def origin_of(request: Request, fingerprint: str, card: Card) -> dict[str, Any]:
 
 
 def fingerprint_of(*parts: DetectionData | None) -> str:
-    """Changes with any picture, class or box that a run learns from or chooses its weights by. Not with the folder."""
+    """Changes with any image, class or box that a run learns from or chooses its weights by. Not with the folder."""
     digest = hashlib.sha256()
     for part in filter(None, parts):
         digest.update(json.dumps(part.class_names).encode())

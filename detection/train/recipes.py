@@ -31,14 +31,14 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     own = TrainConfig.from_dict(data, str(path))
     if data.get("recipe_batch") is None:
         data["recipe_batch"] = own.batch
-    lengths = {key: overrides[key] for key in ("steps", "epochs", "pictures") if overrides.get(key) is not None}
+    lengths = {key: overrides[key] for key in ("steps", "epochs", "samples") if overrides.get(key) is not None}
     ratio = _positive(overrides.get("batch"), own.batch) / own.batch
     if lengths:
         unit, length = next(iter(lengths.items()))
-        data = {key: value for key, value in data.items() if key not in ("steps", "epochs", "pictures")}
+        data = {key: value for key, value in data.items() if key not in ("steps", "epochs", "samples")}
         length = _positive(length, own.length)
         _stretch(data, own, length / own.length)
-        seen = {"steps": own.batch * ratio, "pictures": 1.0, "epochs": 1.0}  # pictures in one; of epochs nobody knows
+        seen = {"steps": own.batch * ratio, "samples": 1.0, "epochs": 1.0}  # images in one; of epochs nobody knows
         if unit == own.unit or "epochs" not in (unit, own.unit):
             longer = length * seen[unit] / (own.length * (own.batch if own.unit == "steps" else 1.0))
             if longer < 1:

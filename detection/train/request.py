@@ -1,4 +1,4 @@
-"""What a person asks of a training, and the data that it means: which pictures teach, which choose, which score.
+"""What a person asks of a training, and the data that it means: which images teach, which choose, which score.
 
 Imports floors 1 to 3 and numpy.
 """
@@ -28,11 +28,11 @@ class Request:
 
     data: a path that `open_data` knows ("" for a resumed run: the one it began with, as for
     all that says what the data are). val: a split or path; None: found by looking.
-    extra: further data sets or folders of pictures to train on; classes that they do not annotate are unknown there.
+    extra: further data sets or folders of images to train on; classes that they do not annotate are unknown there.
     soft: COCO files of a teacher (`mobilessd teach`): boxes of score `keep_soft` (None: 0.5) and more are targets where
     nothing is annotated, down to `ignore_soft` (None: 0.25) regions of which nothing is known.
-    select: the share of the training pictures that chooses the best weights; None: the validation data do where there
-    are any, else 0.15. select_ids: a file with the ids of the pictures that choose, in the place of a share.
+    select: the share of the training images that chooses the best weights; None: the validation data do where there
+    are any, else 0.15. select_ids: a file with the ids of the images that choose, in the place of a share.
     time_budget: seconds. class_map: data's class -> weights' class. unknown: classes that the data do not annotate."""
 
     data: str
@@ -81,7 +81,7 @@ def open_parts(request: Request) -> Data:
     data, val = report.data, report.val
     shared = {name for how in ("same file", "same content") for name in report.shared.get(how, ())}
     if val is not None and len(shared) >= len(val):
-        raise BadDataError(f"{request.data}: every validation picture is in training; give another set with --val")
+        raise BadDataError(f"{request.data}: every validation image is in training; give another set with --val")
     rest, held = _hold_back(data, request, val is not None)
     rest = with_extras(rest, request)
     if held is None and request.select is None and request.select_ids is None:
@@ -90,13 +90,13 @@ def open_parts(request: Request) -> Data:
 
 
 def _hold_back(data: DetectionData, request: Request, has_val: bool) -> tuple[DetectionData, DetectionData | None]:
-    """(the rest, the pictures that choose the best weights), before anything is mixed in."""
+    """(the rest, the images that choose the best weights), before anything is mixed in."""
     if request.select_ids is not None:
         named = read_ids(request.select_ids)
         chosen = np.array([str(identity) in named for identity in data.image_ids])
         if not chosen.any() or chosen.all():
             raise BadDataError(
-                f"{request.select_ids}: names {'all' if chosen.any() else 'none'} of the {len(data)} pictures"
+                f"{request.select_ids}: names {'all' if chosen.any() else 'none'} of the {len(data)} images"
             )
         return data.subset(~chosen), data.subset(chosen)
     if request.select is None and has_val:
@@ -105,12 +105,12 @@ def _hold_back(data: DetectionData, request: Request, has_val: bool) -> tuple[De
     if share == 0:
         return data, None
     if len(data) * share < 1:
-        raise BadDataError(f"{data.origin}: {len(data)} pictures are too few to keep {share:.0%} back; use --select 0")
+        raise BadDataError(f"{data.origin}: {len(data)} images are too few to keep {share:.0%} back; use --select 0")
     return data.split(share, request.config.seed)
 
 
 def with_extras(data: DetectionData, request: Request) -> DetectionData:
-    """The training pictures with further data sets, folders of pictures without labels, and a teacher's boxes."""
+    """The training images with further data sets, folders of images without labels, and a teacher's boxes."""
     parts = [data]
     for path in request.extra:
         try:

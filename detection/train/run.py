@@ -56,7 +56,7 @@ def train(request: Request) -> Path:
         fingerprint = fingerprint_of(data.train, data.select)
         if state is not None and fingerprint != state.meta["origin"]["data"]:
             raise BadDataError(
-                f"{folder}: this run began with other pictures or boxes than {request.data} gives now, so it cannot go "
+                f"{folder}: this run began with other images or boxes than {request.data} gives now, so it cannot go "
                 "on as it was; give it the same data and options, or begin another one from its weights with --weights"
             )
         prepared = (
@@ -152,12 +152,12 @@ def loader_for(
 
 
 def _check_norms(config: TrainConfig, ssd: SSD, here: World) -> None:
-    """A batch norm in training needs more than one value a channel: a last map of one cell has one a picture."""
-    pictures = config.batch // config.accumulate // here.size
+    """A batch norm in training needs more than one value a channel: a last map of one cell has one an image."""
+    images = config.batch // config.accumulate // here.size
     normed = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in ssd.modules())
-    if pictures == 1 and normed and config.norms == "train":
+    if images == 1 and normed and config.norms == "train":
         raise MobileSSDError(
-            "one picture at a time is too few for batch norms; give a larger --batch, or keep them with --set norms=frozen"
+            "one image at a time is too few for batch norms; give a larger --batch, or keep them with --set norms=frozen"
         )
 
 
@@ -167,15 +167,15 @@ def _workers(device: str, here: World) -> int:
     return max(1, min(8, cores - 1)) if device != "cpu" else 1
 
 
-def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, pictures: int = 256) -> None:
-    """Of the body, or of the whole network, on pictures of the training data as they are."""
+def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, images: int = 256) -> None:
+    """Of the body, or of the whole network, on images of the training data as they are."""
     from detection.weights.batch_norms import rebuild_batch_norms
 
-    pictures = min(pictures, len(loader.data))
-    log.info("the weights had their batch norms folded: rebuilding them on %d of your pictures", pictures)
+    images = min(images, len(loader.data))
+    log.info("the weights had their batch norms folded: rebuilding them on %d of your images", images)
     deployable = Deployable(ssd).to(device)
     plain = replace(loader.source.augmentation, crop="none", mosaic=0.0, mixup=0.0, photometric="none", expand=0.0)
-    steps = max(2, -(-pictures // loader.batch_size))
+    steps = max(2, -(-images // loader.batch_size))
     batches = loader.augmented_by(plain).batches(0, steps)
     rebuild_batch_norms(part, (deployable.normalise(batch.images.to(device)) for batch in batches))
 
@@ -194,7 +194,7 @@ def _folder(request: Request, here: World) -> Path:
 
 def _say(request: Request, data: Data, prepared: Prepared, device: str, here: World) -> None:
     print(data.report.text())
-    parts = f"training on {len(data.train):,} pictures"
+    parts = f"training on {len(data.train):,} images"
     if data.select is not None:
         parts += f", best weights chosen on {len(data.select):,}"
     if data.final is not None:

@@ -21,7 +21,7 @@ from detection.ssd.network import SSD
 from detection.train.learn.distributed import World, gather
 from detection.weights.card import Card
 
-# The protocol of record: every anchor decoded, floor 0.01, class-wise NMS at 0.6, 100 boxes a picture.
+# The protocol of record: every anchor decoded, floor 0.01, class-wise NMS at 0.6, 100 boxes an image.
 PROTOCOL: dict[str, Any] = {"score": 0.01, "iou": 0.6, "max_detections": 100}
 
 
@@ -58,7 +58,7 @@ def truth_of(data: DetectionData) -> GroundTruth:
 def validate(
     ssd: SSD, card: Card, truth: GroundTruth, device: str, world: World, workers: int = 2
 ) -> Validation | None:
-    """The twelve numbers of a network on `truth`. Each process takes its share of the pictures; the first one gets the
+    """The twelve numbers of a network on `truth`. Each process takes its share of the images; the first one gets the
     numbers of all of them, the same as alone; the others get None."""
     detector = Detector.of(card, TorchRuntime.of(ssd, device), **PROTOCOL)
     share = np.arange(world.rank, len(truth.image_ids), world.size)

@@ -23,8 +23,8 @@ def rebuild_batch_norms(ssd: nn.Module, batches: Iterable[Tensor]) -> int:
     [N, 3, H, W]), and the scale and shift under which the outputs in evaluation mode stay what they were.
 
     With old (gamma, beta, mean, var) and measured (m, v): gamma' = gamma sqrt(v + eps) / sqrt(var + eps) and
-    beta' = beta + gamma (m - mean) / sqrt(var + eps). Nothing upstream changes, so one pass over the pictures serves
-    all layers. Returns the number of pictures seen; raises MobileSSDError without any.
+    beta' = beta + gamma (m - mean) / sqrt(var + eps). Nothing upstream changes, so one pass over the images serves
+    all layers. Returns the number of images seen; raises MobileSSDError without any.
     """
     norms = [m for m in ssd.modules() if isinstance(m, nn.BatchNorm2d)]
     sums = {id(norm): _Sums() for norm in norms}
@@ -40,7 +40,7 @@ def rebuild_batch_norms(ssd: nn.Module, batches: Iterable[Tensor]) -> int:
             handle.remove()
         ssd.train(was_training)
     if not seen:
-        raise MobileSSDError("batch norms cannot be rebuilt without pictures")
+        raise MobileSSDError("batch norms cannot be rebuilt without images")
     for norm in norms:
         found = sums[id(norm)]
         if found.count:

@@ -9,7 +9,7 @@ from typing import Any
 
 from detection.errors import BadWeightsError
 
-MARK = 12  # hexadecimal digits of a hash: of a hundred thousand pictures no two are likely to share them
+MARK = 12  # hexadecimal digits of a hash: of a hundred thousand images no two are likely to share them
 FORMAT = 1  # raised when a reader of today could misread a card of tomorrow
 
 
@@ -23,7 +23,7 @@ class Card:
     score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes, by name.
     folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
     training. metrics: a list of {split, protocol, images, AP, ...}.
-    training_images: the first twelve digits of the SHA-256 of each picture's file (longer ones are cut); in the file
+    training_images: the first twelve digits of the SHA-256 of each image's file (longer ones are cut); in the file
     they are one text, six bytes each in base64. precision: how the file holds its weights: float32, float16 or int8.
     """
 

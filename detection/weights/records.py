@@ -33,7 +33,7 @@ class Record:
     cuts them as it likes. torchvision publishes only the first eight digits of its hashes. size 0: not known.
     manifest_sha256: of model.json in the npm package.
     options: what `spec_for(architecture, **options)` needs to give the same network.
-    metrics: as in the card, each with its split, its protocol and the number of pictures.
+    metrics: as in the card, each with its split, its protocol and the number of images.
     """
 
     name: str

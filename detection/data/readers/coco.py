@@ -15,16 +15,16 @@ import numpy as np
 
 from detection.data.dataset import CROWD, IGNORE, UNKNOWN_LABEL, DetectionData, build
 from detection.data.faults import Faults
-from detection.data.image_files import PictureFinder
+from detection.data.image_files import ImageFinder
 from detection.data.readers.json_stream import stream
 from detection.errors import BadDataError
 
 
 def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None = None) -> DetectionData:
-    """A COCO annotations file with the folder of its pictures (default: found by `image_folders`).
+    """A COCO annotations file with the folder of its images (default: found by `image_folders`).
 
     Classes are ordered by their official id, which stays in `category_ids`. Boxes [x, y, w, h] become xyxy. Crowd boxes
-    keep their flag. Raises BadDataError where the file is no COCO annotations file or lists no pictures.
+    keep their flag. Raises BadDataError where the file is no COCO annotations file or lists no images.
     """
     annotations = Path(annotations)
     folders = [Path(images)] if images is not None else image_folders(annotations)
@@ -37,12 +37,12 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
         elif key == "categories" and isinstance(value, dict) and "id" in value:
             table.categories[value["id"]] = value
     if not table.names:
-        raise BadDataError(f'{annotations}: lists no pictures (no "images"); is it a results file, or another format?')
+        raise BadDataError(f'{annotations}: lists no images (no "images"); is it a results file, or another format?')
     return table.finish(folders)
 
 
 def image_folders(annotations: Path) -> list[Path]:
-    """Where the pictures of an annotations file may lie, likeliest first.
+    """Where the images of an annotations file may lie, likeliest first.
 
     For `annotations/instances_val2017.json`: `val2017/` beside `annotations/`, `images/val2017/`, `images/`. For
     `instances.json`: `images/` beside it, a folder of the file's own name, its own folder (Roboflow).
@@ -101,7 +101,7 @@ class _Columns:
             number, name = int(image["id"]), str(image.get("file_name") or os.path.basename(image["coco_url"]))
             size = int(image.get("height") or 0), int(image.get("width") or 0)
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise BadDataError(f"{self.path}: a picture without id or file_name: {str(image)[:80]}") from None
+            raise BadDataError(f"{self.path}: an image without id or file_name: {str(image)[:80]}") from None
         self.image_ids.append(number)
         self.names.append(name)
         self.sizes.extend(size)
@@ -128,15 +128,15 @@ class _Columns:
         order = np.argsort(ids, kind="stable")
         if (np.diff(ids[order]) == 0).any():
             twice = ids[order][1:][np.diff(ids[order]) == 0][0]
-            raise BadDataError(f"{self.path}: two pictures have the id {twice}")
+            raise BadDataError(f"{self.path}: two images have the id {twice}")
         owner_ids = np.array(self.owner_ids, np.int64)
         position = np.minimum(np.searchsorted(ids, owner_ids, sorter=order), len(ids) - 1)
         owners = order[position]
         listed = ids[owners] == owner_ids
         boxes = np.array(self.boxes).reshape(-1, 4)
         lost = np.flatnonzero(~listed)
-        self.faults.add_all("no picture", len(lost), (f"{self.path}: image_id {owner_ids[i]}" for i in lost))
-        finder = PictureFinder(*folders)
+        self.faults.add_all("no image", len(lost), (f"{self.path}: image_id {owner_ids[i]}" for i in lost))
+        finder = ImageFinder(*folders)
         paths = [finder.find(name) for name in self.names]
         return build(
             [str(category.get("name", number)) for number, category in categories.items()],

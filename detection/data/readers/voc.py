@@ -19,7 +19,7 @@ import numpy as np
 
 from detection.data.dataset import DIFFICULT, DetectionData, build
 from detection.data.faults import Faults
-from detection.data.image_files import PictureFinder, is_picture
+from detection.data.image_files import ImageFinder, is_image
 from detection.errors import BadDataError
 
 SPLITS = ("train", "val", "trainval", "test")
@@ -29,8 +29,8 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 def read_voc(folder: str | os.PathLike, split: str | None = None, one_based: bool | None = None) -> DetectionData:
     """A VOC folder (the one that holds `Annotations`).
 
-    split: a list of ImageSets/Main; None means every annotated picture. A picture of the list without an XML file is a
-    picture without objects. Classes are all names that occur in any XML of the folder, sorted (VOC's own order), so
+    split: a list of ImageSets/Main; None means every annotated image. An image of the list without an XML file is an
+    image without objects. Classes are all names that occur in any XML of the folder, sorted (VOC's own order), so
     that every split of a folder has the same ones. `difficult` boxes keep their flag. Raises BadDataError.
     """
     folder = Path(folder)
@@ -41,7 +41,7 @@ def read_voc(folder: str | os.PathLike, split: str | None = None, one_based: boo
     chosen = annotated if split is None else read_image_set(folder, split)
     if not chosen:
         raise BadDataError(
-            f"{folder}: no pictures" + (f" in ImageSets/Main/{split}.txt" if split else " in Annotations/")
+            f"{folder}: no images" + (f" in ImageSets/Main/{split}.txt" if split else " in Annotations/")
         )
     wanted, columns = set(chosen), _Columns(one_based)
     for stem in annotated:
@@ -60,7 +60,7 @@ def available_splits(folder: Path) -> list[str]:
 
 
 def read_image_set(folder: Path, split: str) -> list[str]:
-    """Stems of the pictures in ImageSets/Main/{split}.txt. In a per-class list (`cat_train`), those not marked -1."""
+    """Stems of the images in ImageSets/Main/{split}.txt. In a per-class list (`cat_train`), those not marked -1."""
     file = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not file.is_file():
         raise BadDataError(
@@ -73,7 +73,7 @@ def read_image_set(folder: Path, split: str) -> list[str]:
         if tail in ("1", "0", "-1") and head.strip():
             name, mark = head.strip(), tail
         if name and mark != "-1":
-            stems.append(os.path.splitext(name)[0] if is_picture(name) else name)
+            stems.append(os.path.splitext(name)[0] if is_image(name) else name)
     return list(dict.fromkeys(stems))
 
 
@@ -132,8 +132,8 @@ class _Columns:
 
     def finish(self, folder: Path, chosen: list[str], split: str | None) -> DetectionData:
         class_names = sorted(self.all_names)
-        finder = PictureFinder(*(folder / name for name in ("JPEGImages", "images", "Images", "Annotations")))
-        paths = [self._picture(finder, stem) for stem in chosen]
+        finder = ImageFinder(*(folder / name for name in ("JPEGImages", "images", "Images", "Annotations")))
+        paths = [self._image(finder, stem) for stem in chosen]
         spans = [self.rows.get(stem, (0, 0)) for stem in chosen]
         order = np.concatenate([np.arange(first, last) for first, last in spans] or [np.zeros(0, np.int64)])
         number = {name: i for i, name in enumerate(class_names)}
@@ -150,8 +150,8 @@ class _Columns:
             faults=self.faults,
         )
 
-    def _picture(self, finder: PictureFinder, stem: str) -> Path:
-        """By the name of the XML file; where there is no such picture, by the <filename> written in it."""
+    def _image(self, finder: ImageFinder, stem: str) -> Path:
+        """By the name of the XML file; where there is no such image, by the <filename> written in it."""
         found = finder.find(f"{stem}.jpg")
         if not found.exists() and (written := self.files.get(stem)):
             other = finder.find(written)

@@ -1,8 +1,8 @@
-"""YOLO folders: a data.yaml that names pictures and classes, and one .txt of boxes beside each picture's folder.
+"""YOLO folders: a data.yaml that names images and classes, and one .txt of boxes beside each image's folder.
 
-A line of a .txt is `class cx cy w h` in fractions of the picture; with a sixth number, the score of a soft label; with
+A line of a .txt is `class cx cy w h` in fractions of the image; with a sixth number, the score of a soft label; with
 more, the outline of an object (`class x1 y1 x2 y2 x3 y3 ...`), whose box is taken. The .txt of `.../images/a/b.jpg` is
-`.../labels/a/b.txt`; where there is no folder `images` in the path, it lies beside the picture.
+`.../labels/a/b.txt`; where there is no folder `images` in the path, it lies beside the image.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 
 from detection.data.dataset import UNKNOWN_LABEL, DetectionData, build
 from detection.data.faults import Faults
-from detection.data.image_files import find_pictures, is_picture, read_header
-from detection.errors import BadDataError, BadPictureError
+from detection.data.image_files import find_images, is_image, read_header
+from detection.errors import BadDataError, BadImageError
 
 
 def read_yolo(path: str | os.PathLike, split: str | None = None) -> DetectionData:
     """A data.yaml (its `train`, `val` or `test`, default all of them together), or a folder with a classes.txt.
 
-    Sizes come from the heads of the picture files, as the boxes are fractions. A picture without a .txt is a picture
+    Sizes come from the heads of the image files, as the boxes are fractions. An image without a .txt is an image
     without objects. Raises BadDataError.
     """
     path = Path(path)
@@ -34,16 +34,16 @@ def read_yolo(path: str | os.PathLike, split: str | None = None) -> DetectionDat
         names, splits = class_names_of(config, path), splits_of(config)
         if split is not None and split not in splits:
             raise BadDataError(f"{path}: no split {split!r}; it has {', '.join(splits) or 'none'}")
-        pictures = [p for name in ([split] if split else splits) for p in _pictures_of(config, name, path)]
+        images = [p for name in ([split] if split else splits) for p in _images_of(config, name, path)]
     else:
         names = [line.strip() for line in (path / "classes.txt").read_text("utf-8-sig").splitlines() if line.strip()]
-        pictures = find_pictures(path / "images" if (path / "images").is_dir() else path)
+        images = find_images(path / "images" if (path / "images").is_dir() else path)
     if not names:
         raise BadDataError(f"{path}: names no classes")
-    if not pictures:
-        raise BadDataError(f"{path}: no pictures" + (f" in its split {split!r}" if split else ""))
+    if not images:
+        raise BadDataError(f"{path}: no images" + (f" in its split {split!r}" if split else ""))
     origin = f"{path} ({split})" if split else str(path)
-    return _read_pictures(list(dict.fromkeys(pictures)), names, origin)
+    return _read_images(list(dict.fromkeys(images)), names, origin)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -77,9 +77,9 @@ def splits_of(config: dict[str, Any]) -> list[str]:
     return [name for name in ("train", "val", "valid", "test") if config.get(name)]
 
 
-def label_path(picture: str | os.PathLike) -> str:
-    """The .txt file of a picture."""
-    parts = list(Path(picture).parts)
+def label_path(image: str | os.PathLike) -> str:
+    """The .txt file of an image."""
+    parts = list(Path(image).parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i].lower() == "images":
             parts[i] = "labels"
@@ -87,10 +87,10 @@ def label_path(picture: str | os.PathLike) -> str:
     return os.path.splitext(os.path.join(*parts))[0] + ".txt"
 
 
-def _pictures_of(config: dict[str, Any], split: str, path: Path) -> list[Path]:
+def _images_of(config: dict[str, Any], split: str, path: Path) -> list[Path]:
     entries = config[split] if isinstance(config[split], list) else [config[split]]
     root = path.parent / str(config.get("path") or "")
-    pictures: list[Path] = []
+    images: list[Path] = []
     for entry in map(str, entries):
         # Roboflow writes ../train/images, meant from a folder that only its own notebooks have
         candidates = [root / entry, path.parent / entry, path.parent / entry.lstrip("./")]
@@ -99,23 +99,23 @@ def _pictures_of(config: dict[str, Any], split: str, path: Path) -> list[Path]:
             raise BadDataError(
                 f"{path}: its {split}: {entry} does not exist (looked at {candidates[0]} and beside the file)"
             )
-        pictures += _listed_in(found) if found.is_file() else find_pictures(found)
-    return pictures
+        images += _listed_in(found) if found.is_file() else find_images(found)
+    return images
 
 
 def _listed_in(file: Path) -> list[Path]:
     lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
     paths = [Path(line) if os.path.isabs(line) else file.parent / line for line in lines]
-    return [path for path in paths if is_picture(path.name)]
+    return [path for path in paths if is_image(path.name)]
 
 
-def _read_pictures(pictures: list[Path], names: list[str], origin: str) -> DetectionData:
+def _read_images(images: list[Path], names: list[str], origin: str) -> DetectionData:
     faults = Faults()
     owners, labels, boxes, scores = array("q"), array("q"), array("d"), array("f")
-    with ThreadPoolExecutor(8) as pool:  # a picture's head is a wait for the disk, not work
-        sizes = np.array(list(pool.map(_size_or_zero, pictures, chunksize=64)), np.int32)
-    for index, picture in enumerate(pictures):
-        text = label_path(picture)
+    with ThreadPoolExecutor(8) as pool:  # an image's head is a wait for the disk, not work
+        sizes = np.array(list(pool.map(_size_or_zero, images, chunksize=64)), np.int32)
+    for index, image in enumerate(images):
+        text = label_path(image)
         try:
             with open(text, encoding="utf-8-sig", errors="replace") as file:
                 lines: Iterable[str] = file.readlines()
@@ -139,7 +139,7 @@ def _read_pictures(pictures: list[Path], names: list[str], origin: str) -> Detec
             boxes.extend(value * side for value, side in zip(corners, scale))
     return build(
         names,
-        pictures,
+        images,
         np.array(owners),
         np.array(boxes).reshape(-1, 4),
         np.array(labels),
@@ -172,6 +172,6 @@ def _parse(line: str) -> tuple[int, tuple[float, float, float, float], float] | 
 def _size_or_zero(path: Path) -> tuple[int, int]:
     try:
         header = read_header(path)
-    except (BadPictureError, OSError):
+    except (BadImageError, OSError):
         return 0, 0
     return header.height, header.width

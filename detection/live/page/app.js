@@ -58,7 +58,7 @@ function arrange() {
   const shown = inView();
   const stage = $("stage");
   stage.classList.toggle("many", shown.length > 1);
-  // As many columns as make the pictures largest, whatever the window's shape.
+  // As many columns as make the images largest, whatever the window's shape.
   const [width, height] = [stage.clientWidth, window.innerHeight - stage.offsetTop - 20];
   const ratio = Math.max(...shown.map((tile) => tile.ratio || 4 / 3), 0.5);
   let best = [1, 0];

@@ -1,4 +1,4 @@
-// Boxes, names and scores over a picture. Plain canvas; sizes are in CSS pixels, so lines are as thin on every screen.
+// Boxes, names and scores over an image. Plain canvas; sizes are in CSS pixels, so lines are as thin on every screen.
 
 import { state } from "./state.js";
 

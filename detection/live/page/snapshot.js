@@ -1,9 +1,9 @@
-// Downloads the frame that is shown, as it came from the camera, and its boxes as a COCO data set of one picture.
+// Downloads the frame that is shown, as it came from the camera, and its boxes as a COCO data set of one image.
 
 import { notice, state } from "./state.js";
 
 export async function saveSnapshot(tile) {
-  if (!tile.image) return notice("There is no picture yet");
+  if (!tile.image) return notice("There is no image yet");
   const blob = tile.blob || (await asJpeg(tile.image));
   const now = new Date();
   const name = `${tile.key || "camera"}-${stamp(now)}`;
@@ -13,7 +13,7 @@ export async function saveSnapshot(tile) {
   notice(`Saved ${name}.jpg and .json`);
 }
 
-/** A COCO data set: the picture, its boxes [x, y, width, height] in its own pixels, and all classes. */
+/** A COCO data set: the image, its boxes [x, y, width, height] in its own pixels, and all classes. */
 export function coco(tile, file, now) {
   const { width, height } = tile.image;
   const [sx, sy] = [width / tile.packet.size[1], height / tile.packet.size[0]];

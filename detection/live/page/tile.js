@@ -1,4 +1,4 @@
-// One picture in the page: its frame, its boxes, its buttons. Knows nothing of where frames come from.
+// One image in the page: its frame, its boxes, its buttons. Knows nothing of where frames come from.
 
 import { drawBoxes, drawGates } from "./draw.js";
 import { saveSnapshot } from "./snapshot.js";
@@ -103,7 +103,7 @@ export class Tile {
     const words = this.paused ? null : trouble(how, stale);
     veil.hidden = !words;
     if (words) {
-      const old = age === null || age === undefined ? "" : `This picture is ${ago(age)} old`;
+      const old = age === null || age === undefined ? "" : `This image is ${ago(age)} old`;
       veil.querySelector("strong").textContent = words;
       veil.querySelector("span").textContent = [old, message].filter(Boolean).join(" · ");
     }
@@ -113,8 +113,8 @@ export class Tile {
 function trouble(how, stale) {
   if (how === "gone") return "The server does not answer";
   if (how === "failed") return "Stopped";
-  if (how === "lost") return "No picture, trying again";
-  if (stale) return "No new picture";
+  if (how === "lost") return "No image, trying again";
+  if (stale) return "No new image";
   return how === "opening" ? "Opening" : null;
 }
 

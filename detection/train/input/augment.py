@@ -1,7 +1,7 @@
-"""From a decoded picture to a training sample of the network's size. numpy and OpenCV only (albumentations on demand).
+"""From a decoded image to a training sample of the network's size. numpy and OpenCV only (albumentations on demand).
 
 All randomness comes from the generator that is passed in. Crop before resize, and colour after it, on the small
-picture: that is what makes the whole a millisecond or two.
+image: that is what makes the whole a millisecond or two.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from detection.train.input.crops import CROPS
 from detection.train.input.photometric import DISTORTIONS, corrupt
 from detection.train.input.sample import FILL, Sample, cut, flip
 
-Partner = Callable[[np.random.Generator], Sample]  # another picture of the data set, chosen by the generator
+Partner = Callable[[np.random.Generator], Sample]  # another image of the data set, chosen by the generator
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a picture, in this order: mosaic or (expand, crop, stretch, flip), mixup, colour, corrupt.
+    """What is done to an image, in this order: mosaic or (expand, crop, stretch, flip), mixup, colour, corrupt.
 
     crop: "tf", "liu", "torchvision", "mmdet" or "none" (`crops`); allow_empty: windows without objects, as the
     originals. expand: probability of zooming out by U(1, expand_max) (Liu's expand, torchvision's RandomZoomOut),
     filled with `fill`. flip: probability. photometric: "liu", "mmdet", "torchvision" or "none" (`photometric`). mosaic:
-    probability of four pictures around a random point. mixup: probability of a blend with another picture (arXiv
+    probability of four images around a random point. mixup: probability of a blend with another image (arXiv
     1902.04103), its share drawn from Beta(mixup_alpha, mixup_alpha). corrupt: probability of blur, noise or
     compression. min_side: boxes with a side below this many pixels of the input at the end are dropped.
     """
@@ -72,9 +72,9 @@ def augment(
     input_size: tuple[int, int],
     partner: Partner | None = None,
 ) -> Sample:
-    """A training sample of `input_size` (height, width) from a whole picture; boxes in pixels of the input.
+    """A training sample of `input_size` (height, width) from a whole image; boxes in pixels of the input.
 
-    `partner` gives the other pictures of mosaic and mixup; without it both are left out. The same generator state gives
+    `partner` gives the other images of mosaic and mixup; without it both are left out. The same generator state gives
     the same sample.
     """
     if partner and rng.random() < config.mosaic:
@@ -94,7 +94,7 @@ def augment(
 
 
 def place(sample: Sample, config: Augmentation, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-    """Expand, crop, stretch and flip of one picture; only numbers until the one resize at the end."""
+    """Expand, crop, stretch and flip of one image; only numbers until the one resize at the end."""
     height, width = sample.size
     left = top = 0
     if rng.random() < config.expand:
@@ -116,9 +116,9 @@ def place(sample: Sample, config: Augmentation, rng: np.random.Generator, size: 
 
 
 def mixup(sample: Sample, other: Sample, share: float) -> Sample:
-    """`share` of one picture and 1 - share of another of the same size, with the boxes of both (arXiv 1902.04103).
+    """`share` of one image and 1 - share of another of the same size, with the boxes of both (arXiv 1902.04103).
 
-    Each box's score is multiplied by the share of its picture: the paper weighs the loss of its boxes so.
+    Each box's score is multiplied by the share of its image: the paper weighs the loss of its boxes so.
     """
     image = cv2.addWeighted(sample.image, share, other.image, 1 - share, 0)
     scores = np.concatenate([sample.scores * np.float32(share), other.scores * np.float32(1 - share)])
@@ -126,7 +126,7 @@ def mixup(sample: Sample, other: Sample, share: float) -> Sample:
 
 
 def mosaic(samples: list[Sample], config: Augmentation, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
-    """Four pictures, each cropped and flipped by itself, around a point in the middle 40 % of the input (YOLOv4)."""
+    """Four images, each cropped and flipped by itself, around a point in the middle 40 % of the input (YOLOv4)."""
     height, width = size
     cy, cx = (int(side * rng.uniform(0.3, 0.7)) for side in size)
     corners = [(0, 0, cy, cx), (0, cx, cy, width), (cy, 0, height, cx), (cy, cx, height, width)]

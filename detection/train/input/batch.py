@@ -13,12 +13,12 @@ from detection.train.input.sample import Sample
 
 @dataclass(frozen=True)
 class Batch:
-    """N training pictures; M is the most boxes of any of them (at least 1).
+    """N training images; M is the most boxes of any of them (at least 1).
 
     images uint8 RGB [N, h, w, 3]; boxes float32 [N, M, 4] xyxy in fractions of the input; labels int64 [N, M], -1 in
     the padding and for ignore regions, so that `labels >= 0` are the targets; scores float32 [N, M]; ignore bool [N,
-    M]; unknown bool [N, C]: classes that must not count as background in that picture; image_ids, indices int64 [N]:
-    the data set's id and the position in the data. problems: lines about pictures that had to be replaced.
+    M]; unknown bool [N, C]: classes that must not count as background in that image; image_ids, indices int64 [N]:
+    the data set's id and the position in the data. problems: lines about images that had to be replaced.
     """
 
     images: Any
@@ -47,7 +47,7 @@ class Batch:
 
 
 def collate(samples: list[Sample], input_size: tuple[int, int], classes: int) -> Batch:
-    """Samples of the input's size -> one batch of numpy arrays, boxes in fractions, padded to the fullest picture."""
+    """Samples of the input's size -> one batch of numpy arrays, boxes in fractions, padded to the fullest image."""
     height, width = input_size
     number, most = len(samples), max(1, max(len(sample.labels) for sample in samples))
     boxes, labels = np.zeros((number, most, 4), np.float32), np.full((number, most), -1, np.int64)

@@ -1,4 +1,4 @@
-"""Decoded pictures kept in memory that all worker processes share. numpy and OpenCV only."""
+"""Decoded images kept in memory that all worker processes share. numpy and OpenCV only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 
 
-class PictureCache:
-    """Room for as many pictures as fit into a budget, each scaled down to a longer side of `max_side`.
+class ImageCache:
+    """Room for as many images as fit into a budget, each scaled down to a longer side of `max_side`.
 
-    Where each picture goes is planned from the sizes beforehand, so that nothing is ever evicted, and which pictures
+    Where each image goes is planned from the sizes beforehand, so that nothing is ever evicted, and which images
     are kept depends on nothing but the data. The memory is one anonymous shared mapping: forked workers fill it
     together (a process that is started anew instead of forked gets an empty one of its own share of the budget).
     """
 
     def __init__(self, sizes: np.ndarray, budget_mb: float, max_side: int, sharers: int = 1):
-        """sizes int32 [P, 2] (height, width); pictures of unknown size (0, 0) are not kept."""
+        """sizes int32 [P, 2] (height, width); images of unknown size (0, 0) are not kept."""
         self.sizes, self.budget, self.max_side, self.sharers = sizes, int(budget_mb * 2**20), max_side, max(sharers, 1)
         scale = np.minimum(1.0, max_side / np.maximum(sizes.max(1), 1))
         self.shapes = np.maximum(np.rint(sizes * scale[:, None]), 1).astype(np.int64)
@@ -37,11 +37,11 @@ class PictureCache:
 
     @property
     def planned(self) -> int:
-        """How many pictures there is room for."""
+        """How many images there is room for."""
         return int((self.offsets >= 0).sum())
 
     def get(self, index: int) -> np.ndarray | None:
-        """The picture uint8 [h, w, 3], or None if it is not kept (yet). Not to be written to."""
+        """The image uint8 [h, w, 3], or None if it is not kept (yet). Not to be written to."""
         if self.offsets[index] < 0:
             return None
         with self.lock:  # orders the flag after the pixels on every processor
@@ -52,7 +52,7 @@ class PictureCache:
         return view
 
     def put(self, index: int, image: np.ndarray) -> np.ndarray:
-        """Scales a freshly decoded picture down, keeps it if there is room, and returns it.
+        """Scales a freshly decoded image down, keeps it if there is room, and returns it.
 
         The size returned is the same whether or not it is kept: a run does not depend on who decoded what first.
         """

@@ -1,11 +1,11 @@
-"""The random crops of the SSD family, as numbers: boxes and a picture's size go in, a window comes out. numpy only.
+"""The random crops of the SSD family, as numbers: boxes and an image's size go in, a window comes out. numpy only.
 
 Four rules, and they differ in what they ask of a window (`t` is an option drawn from a list):
 - TensorFlow's `ssd_random_crop`: covers a share >= t of at least one object; keeps boxes covered >= t.
 - Liu's (Caffe): overlap (IoU) >= t with at least one object; keeps boxes whose centre is inside.
 - torchvision's `RandomIoUCrop`: overlap >= t with a box whose centre is inside; keeps by centre.
 - mmdet's `MinIoURandomCrop`: overlap >= t with every object; keeps by centre.
-TensorFlow's windows are the smallest and tightest: a tenth of the picture, and coverage of a small object is easily
+TensorFlow's windows are the smallest and tightest: a tenth of the image, and coverage of a small object is easily
 had.
 
 The tries of a rule are drawn together and the first that fits is taken, which is the same distribution as one by one.
@@ -47,11 +47,11 @@ def tf_crop(
 ) -> Crop | None:
     """TensorFlow's `ssd_random_crop` (object_detection/core/preprocessor.py, sample_distorted_bounding_box_op.cc).
 
-    One of seven options t; 15 % of the time the picture as it is; else up to 100 windows of aspect U(.5, 2) and, at
-    that aspect, height uniform between those of 10 % and 100 % of the area. A picture without objects is treated as one
-    object. boxes float32 [n, 4] in pixels; size (height, width). None: leave the picture as it is.
+    One of seven options t; 15 % of the time the image as it is; else up to 100 windows of aspect U(.5, 2) and, at
+    that aspect, height uniform between those of 10 % and 100 % of the area. An image without objects is treated as one
+    object. boxes float32 [n, 4] in pixels; size (height, width). None: leave the image as it is.
 
-    With t = 0 TensorFlow's window may hold no object at all; unless `allow_empty`, the picture is then left as it is.
+    With t = 0 TensorFlow's window may hold no object at all; unless `allow_empty`, the image is then left as it is.
     """
     height, width = size
     option = float(rng.choice((0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)))
@@ -94,8 +94,8 @@ def liu_crop(
 ) -> Crop | None:
     """Liu et al. 2016, section 2.2, as in Caffe (sampler.cpp, ssd_coco.py): seven samplers run, one result chosen.
 
-    The whole picture; a window of overlap >= .1, .3, .5, .7, .9 with at least one object; a window at all (up to 50
-    tries each). Scale U(.3, 1), aspect U(.5, 2) cut to [scale^2, 1/scale^2], in fractions of the picture. Arguments as
+    The whole image; a window of overlap >= .1, .3, .5, .7, .9 with at least one object; a window at all (up to 50
+    tries each). Scale U(.3, 1), aspect U(.5, 2) cut to [scale^2, 1/scale^2], in fractions of the image. Arguments as
     `tf_crop`.
 
     Caffe may choose a window with no object's centre inside; unless `allow_empty`, such windows are no candidates.
@@ -112,7 +112,7 @@ def liu_crop(
     right, bottom = left + np.maximum(np.floor(w * width), 1), top + np.maximum(np.floor(h * height), 1)
     windows = np.stack([left, top, right, bottom], -1).astype(np.float32)
     fits = iou_matrix(windows.reshape(-1, 4), boxes).max(1).reshape(shape) >= least[:, None]
-    candidates: list[Crop | None] = [None]  # the whole picture
+    candidates: list[Crop | None] = [None]  # the whole image
     for found, row in zip(fits, windows):
         if found.any():
             crop = Crop(_whole(row[found.argmax()]))
@@ -146,7 +146,7 @@ def mmdet_crop(
 ) -> Crop | None:
     """mmdet's MinIoURandomCrop: as torchvision's, 50 tries, but the overlap with every box must reach t.
 
-    A picture without boxes is cropped freely. Arguments as `tf_crop`; never empty where there are boxes.
+    An image without boxes is cropped freely. Arguments as `tf_crop`; never empty where there are boxes.
     """
     while (option := float(rng.choice((1.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)))) < 1:
         windows = _side_windows(size, rng, tries=50)
@@ -163,7 +163,7 @@ CROPS: dict[str, CropRule] = {"tf": tf_crop, "liu": liu_crop, "torchvision": tor
 
 
 def _side_windows(size: tuple[int, int], rng: np.random.Generator, tries: int) -> np.ndarray:
-    """Windows [k <= tries, 4] in whole pixels whose sides are U(.3, 1) of the picture's and whose aspect is .5..2."""
+    """Windows [k <= tries, 4] in whole pixels whose sides are U(.3, 1) of the image's and whose aspect is .5..2."""
     height, width = size
     w, h = np.floor(width * rng.uniform(0.3, 1, tries)), np.floor(height * rng.uniform(0.3, 1, tries))
     left, top = np.floor((width - w) * rng.random(tries)), np.floor((height - h) * rng.random(tries))

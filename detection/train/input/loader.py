@@ -1,6 +1,6 @@
 """Batches for training: the same ones for the same seed, whatever the number of workers, from any step on.
 
-A step of the stream is a pure function of (data, seed, step): picture `step * batch + j` of an endless order, in which
+A step of the stream is a pure function of (data, seed, step): image `step * batch + j` of an endless order, in which
 each epoch is a permutation, augmented by a generator seeded with that position. Nothing is carried from one step to the
 next, so a run resumes in mid-epoch to the bit. torch is imported inside the functions.
 """
@@ -22,25 +22,25 @@ import cv2
 import numpy as np
 
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, DetectionData
-from detection.data.image_files import load_picture
+from detection.data.image_files import load_image
 from detection.data.repair import clean_boxes
-from detection.errors import BadDataError, BadPictureError, MobileSSDError
+from detection.errors import BadDataError, BadImageError, MobileSSDError
 from detection.train.input.augment import Augmentation, augment
 from detection.train.input.batch import Batch, collate
-from detection.train.input.cache import PictureCache
+from detection.train.input.cache import ImageCache
 from detection.train.input.sample import Sample, make_sample
 
 log = logging.getLogger("mobilessd.data")
-TRIES = 20  # unreadable pictures in a row before training gives up
+TRIES = 20  # unreadable images in a row before training gives up
 
 
 class TrainLoader:
     """An endless, deterministic stream of training batches.
 
-    data: boxes are cleaned here (`clean_boxes`); clean the pictures beforehand. batch_size: of all ranks together; rank
+    data: boxes are cleaned here (`clean_boxes`); clean the images beforehand. batch_size: of all ranks together; rank
     r of `world` gets its r-th part of each global batch. workers: processes; 0 works in this one. cache_mb: memory for
-    decoded pictures (`PictureCache`). max_side: large JPEGs are decoded at a fraction of their size as long as the
-    longer side stays above this, and cached pictures are scaled down to it. crowd, difficult: what becomes of such
+    decoded images (`ImageCache`). max_side: large JPEGs are decoded at a fraction of their size as long as the
+    longer side stays above this, and cached images are scaled down to it. crowd, difficult: what becomes of such
     boxes: "drop" (torchvision, Caffe), "ignore" (a region of which nothing is known) or "train" (TensorFlow).
     """
 
@@ -63,14 +63,14 @@ class TrainLoader:
         pin_memory: bool = False,
     ):
         if not len(data):
-            raise BadDataError(f"{data.origin}: no pictures to train on")
+            raise BadDataError(f"{data.origin}: no images to train on")
         if batch_size % world:
             raise BadDataError(f"a batch of {batch_size} cannot be shared equally by {world} processes")
         self.data = _with_policy(clean_boxes(data), crowd=crowd, difficult=difficult)
         self.batch_size, self.rank, self.world, self.workers = batch_size, rank, world, workers
         self.prefetch, self.pin_memory = prefetch, pin_memory
         max_side = max(max_side, *input_size)
-        cache = PictureCache(self.data.sizes, cache_mb, max_side, workers) if cache_mb > 0 else None
+        cache = ImageCache(self.data.sizes, cache_mb, max_side, workers) if cache_mb > 0 else None
         self.source = _Source(self.data, input_size, augmentation, seed, cache, max_side, batch_size, rank, world)
         self._warned: set[str] = set()
         self._loader: Any = None
@@ -97,7 +97,7 @@ class TrainLoader:
         return other
 
     def names(self, batch: Batch) -> list[str]:
-        """The files of a batch's pictures."""
+        """The files of a batch's images."""
         return [self.data.path(int(i)) for i in batch.indices]
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class TrainLoader:
         for problem in batch.problems:
             if problem not in self._warned:
                 self._warned.add(problem)
-                log.warning("%s; another picture takes its place", problem)
+                log.warning("%s; another image takes its place", problem)
         if isinstance(batch.images, np.ndarray):
             batch = batch.map(torch.from_numpy)
         return batch.pin_memory() if self.pin_memory and not batch.images.is_pinned() else batch
@@ -175,7 +175,7 @@ class _Source:
     input_size: tuple[int, int]
     augmentation: Augmentation
     seed: int
-    cache: PictureCache | None
+    cache: ImageCache | None
     max_side: int
     batch_size: int
     rank: int
@@ -200,21 +200,21 @@ class _Source:
         return batch
 
     def sample(self, position: int, problems: list[str]) -> Sample:
-        """The sample at a position of the endless order. A picture that cannot be read is replaced by another one."""
-        index = self.picture_at(position)
+        """The sample at a position of the endless order. An image that cannot be read is replaced by another one."""
+        index = self.image_at(position)
         for attempt in range(TRIES):
             rng = np.random.default_rng((self.seed, 1, position, attempt))
             try:
                 return augment(
                     self.load(index), self.augmentation, rng, self.input_size, lambda r: self._partner(r, problems)
                 )
-            except BadPictureError as error:
+            except BadImageError as error:
                 problems.append(str(error))
                 index = int(rng.integers(len(self.data)))
-        raise BadDataError(f"{TRIES} pictures in a row cannot be read, the last of them: {problems[-1]}")
+        raise BadDataError(f"{TRIES} images in a row cannot be read, the last of them: {problems[-1]}")
 
-    def picture_at(self, position: int) -> int:
-        """The picture at a position: each epoch is a permutation of its own."""
+    def image_at(self, position: int) -> int:
+        """The image at a position: each epoch is a permutation of its own."""
         epoch, place = divmod(position, len(self.data))
         if epoch != self._epoch or self._order is None:
             self._order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.data))
@@ -222,26 +222,26 @@ class _Source:
         return int(self._order[place])
 
     def load(self, index: int) -> Sample:
-        """Picture `index` as it is, decoded, with its boxes in the decoded picture's pixels. Raises BadPictureError."""
-        picture = self.data.picture(index)
+        """Image `index` as it is, decoded, with its boxes in the decoded image's pixels. Raises BadImageError."""
+        entry = self.data.image(index)
         image = self.cache.get(index) if self.cache else None
         if image is None:
-            image = load_picture(picture.path, self.max_side)
+            image = load_image(entry.path, self.max_side)
             if self.cache:
                 image = self.cache.put(index, image)
-        boxes = picture.boxes
-        if all(picture.size) and image.shape[:2] != picture.size:
-            scale = np.array(image.shape[:2], np.float32) / np.array(picture.size, np.float32)
+        boxes = entry.boxes
+        if all(entry.size) and image.shape[:2] != entry.size:
+            scale = np.array(image.shape[:2], np.float32) / np.array(entry.size, np.float32)
             boxes = boxes * scale[[1, 0, 1, 0]]
-        ignore = picture.flags != 0
+        ignore = entry.flags != 0
         return make_sample(
             image,
             boxes,
-            np.where(ignore, -1, picture.labels),
-            picture.scores,
+            np.where(ignore, -1, entry.labels),
+            entry.scores,
             ignore,
-            unknown=picture.unknown,
-            image_id=picture.image_id,
+            unknown=entry.unknown,
+            image_id=entry.image_id,
             index=index,
         )
 
@@ -249,9 +249,9 @@ class _Source:
         for _ in range(TRIES):
             try:
                 return self.load(int(rng.integers(len(self.data))))
-            except BadPictureError as error:
+            except BadImageError as error:
                 problems.append(str(error))
-        raise BadDataError(f"{TRIES} pictures in a row cannot be read, the last of them: {problems[-1]}")
+        raise BadDataError(f"{TRIES} images in a row cannot be read, the last of them: {problems[-1]}")
 
 
 def _with_policy(data: DetectionData, **policies: str) -> DetectionData:

@@ -1,7 +1,7 @@
-"""Changes of colour on uint8 RGB pictures, by the numbers of Liu (Caffe), mmdet and torchvision. numpy and OpenCV only.
+"""Changes of colour on uint8 RGB images, by the numbers of Liu (Caffe), mmdet and torchvision. numpy and OpenCV only.
 
 Plain lookup tables rather than albumentations' transforms: the numbers are the same (the tests compare), at a fraction
-of the time; the whole of it must fit into a millisecond a picture. They run after the resize, on the small picture,
+of the time; the whole of it must fit into a millisecond an image. They run after the resize, on the small image,
 where the papers distort the large one first: pointwise maps and a bilinear resize all but commute.
 
 `corruptions` is albumentations' part: blur, noise, compression, which no SSD paper has but webcams do.
@@ -84,7 +84,7 @@ def shift_hsv(image: np.ndarray, hue: float, saturation: float) -> np.ndarray:
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """torchvision's contrast: away from (or towards) the mean of the grey picture."""
+    """torchvision's contrast: away from (or towards) the mean of the grey image."""
     mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
     return _mapped(image, _LEVELS * factor + mean * (1 - factor))
 

@@ -1,6 +1,6 @@
-"""A picture on its way into a batch, and the two steps that every augmentation ends with: a window of it, stretched.
+"""An image on its way into a batch, and the two steps that every augmentation ends with: a window of it, stretched.
 
-numpy and OpenCV only. Boxes are float32 xyxy in pixels of the sample's own picture.
+numpy and OpenCV only. Boxes are float32 xyxy in pixels of the sample's own image.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ FILL = (123, 117, 104)  # the ImageNet mean, RGB: what Caffe and torchvision fil
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its boxes.
+    """One image with its boxes.
 
     image uint8 RGB [H, W, 3]; boxes float32 [n, 4]; labels int64 [n]; scores float32 [n] (1, or less for soft labels
     and mixup); ignore bool [n]: regions of which nothing is known, no targets; unknown bool [C] or None: classes that
-    are not annotated in this picture; index: its number in the data set.
+    are not annotated in this image; index: its number in the data set.
     """
 
     image: np.ndarray
@@ -36,11 +36,11 @@ class Sample:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the picture."""
+        """(height, width) of the image."""
         return self.image.shape[0], self.image.shape[1]
 
     def select(self, kept: np.ndarray) -> Sample:
-        """The same picture with the boxes of this mask or these indices."""
+        """The same image with the boxes of this mask or these indices."""
         return replace(
             self, boxes=self.boxes[kept], labels=self.labels[kept], scores=self.scores[kept], ignore=self.ignore[kept]
         )
@@ -54,7 +54,7 @@ def make_sample(
     ignore: np.ndarray | None = None,
     **rest: object,
 ) -> Sample:
-    """A sample from a picture and boxes [n, 4] in its pixels, with everything else filled in."""
+    """A sample from an image and boxes [n, 4] in its pixels, with everything else filled in."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     return Sample(
         image=image,
@@ -77,7 +77,7 @@ def flip(sample: Sample) -> Sample:
 def cut(sample: Sample, window: tuple[float, float, float, float], size: tuple[int, int], fill=FILL) -> Sample:
     """The part of a sample in `window` (xyxy in its pixels), stretched to `size` (height, width).
 
-    The window may reach beyond the picture; what lies outside is filled. Boxes go along and are clipped to the window;
+    The window may reach beyond the image; what lies outside is filled. Boxes go along and are clipped to the window;
     which of them stay is for the caller to say beforehand.
     """
     height, width = size
@@ -96,7 +96,7 @@ def _stretched(image: np.ndarray, window: tuple[float, float, float, float], siz
     inside = x1 >= 0 and y1 >= 0 and x2 <= image.shape[1] and y2 <= image.shape[0]
     if inside and all(float(side).is_integer() for side in window):
         return stretch(image[int(y1) : int(y2), int(x1) : int(x2)], size)
-    # One warp in the place of a canvas of up to 16 pictures; the same bilinear rule, with pixel centres at .5.
+    # One warp in the place of a canvas of up to 16 images; the same bilinear rule, with pixel centres at .5.
     height, width = size
     step_x, step_y = (x2 - x1) / width, (y2 - y1) / height
     matrix = np.array([[step_x, 0, x1 + step_x / 2 - 0.5], [0, step_y, y1 + step_y / 2 - 0.5]])

@@ -78,7 +78,7 @@ def any_of(flag: bool, device: str) -> bool:
 
 @torch.no_grad()
 def same_weights(module: nn.Module) -> None:
-    """The first process's parameters and buffers, on every process: their batch norms have seen different pictures."""
+    """The first process's parameters and buffers, on every process: their batch norms have seen different images."""
     if dist.is_initialized():
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)

@@ -71,7 +71,7 @@ class Plan:
     """Numbers fixed before the first step and kept in the checkpoint, so that a resumed run follows the same course.
 
     steps: optimiser steps in all. evaluate_every, save_every, keep_every: steps between evaluations, states, weights
-    that stay (0: none). batch: pictures a step, all processes and accumulation together. compiled: whether the network
+    that stay (0: none). batch: images a step, all processes and accumulation together. compiled: whether the network
     runs compiled.
     """
 
@@ -99,7 +99,7 @@ class Progress:
 
 
 class NonFiniteLoss(MobileSSDError):
-    """The loss is no number any more; the message names the pictures and the checkpoint from before."""
+    """The loss is no number any more; the message names the images and the checkpoint from before."""
 
 
 def fit(job: Job, plan: Plan, progress: Progress, evaluate: Callable[[Job, Progress], None]) -> None:
@@ -242,14 +242,14 @@ def load(job: Job, state: Any) -> tuple[Plan, Progress]:
 
 
 def non_finite(job: Job, progress: Progress, batches: list[Batch], losses: dict[str, float]) -> NonFiniteLoss:
-    pictures = [
+    images = [
         f"{name} (id {int(number)})"
         for batch in batches
         for name, number in zip(job.loader.names(batch), batch.image_ids)
     ]
-    shown = ", ".join(pictures[:8]) + (", ..." if len(pictures) > 8 else "")
+    shown = ", ".join(images[:8]) + (", ..." if len(images) > 8 else "")
     parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-    return NonFiniteLoss(f"the loss is not finite at step {progress.step} ({parts}); pictures: {shown}; {way_out(job)}")
+    return NonFiniteLoss(f"the loss is not finite at step {progress.step} ({parts}); images: {shown}; {way_out(job)}")
 
 
 def way_out(job: Job) -> str:

@@ -165,10 +165,10 @@ def box_loss(
 
 @torch.no_grad()
 def hardest(loss: Tensor, negative: Tensor, positives: Tensor, ratio: float = 3.0, minimum: int = 0) -> Tensor:
-    """Hard-negative mining of each picture: bool [N, A], the negatives with the highest loss.
+    """Hard-negative mining of each image: bool [N, A], the negatives with the highest loss.
 
-    loss [N, A]; negative bool [N, A]: those that may be chosen; positives [N]. A picture gives `ratio` a positive, at
-    least `minimum` (TF's V2 configs 3; Liu, torchvision, TF's V1 configs 0: a picture without objects teaches nothing).
+    loss [N, A]; negative bool [N, A]: those that may be chosen; positives [N]. An image gives `ratio` a positive, at
+    least `minimum` (TF's V2 configs 3; Liu, torchvision, TF's V1 configs 0: an image without objects teaches nothing).
     Ranked by the classification loss itself, which for a background anchor of a softmax is -log p_background: the rule
     of Caffe (MAX_NEGATIVE), torchvision and TensorFlow. Equal losses: the lower anchor first.
     """
@@ -185,15 +185,15 @@ def survivors(
 ) -> Tensor:
     """What TF's HardExampleMiner lets through: bool [N, A], after non-maximum suppression of the decoded boxes by loss.
 
-    A box that overlaps one of a higher loss in the same picture by more than `iou` is left out, a positive too (it is
-    still counted in the normaliser, as in TensorFlow). TF's further limit of 3000 boxes a picture is left out: it is
+    A box that overlaps one of a higher loss in the same image by more than `iou` is left out, a positive too (it is
+    still counted in the normaliser, as in TensorFlow). TF's further limit of 3000 boxes an image is left out: it is
     above the number of anchors of its networks, and far above what mining chooses in others.
     """
     boxes = coder.decode(encodings, anchors.expand_as(encodings))
-    picture, anchor = kept.nonzero(as_tuple=True)
-    chosen = ops.batched_nms(boxes[picture, anchor], loss[picture, anchor], picture, iou)
+    image, anchor = kept.nonzero(as_tuple=True)
+    chosen = ops.batched_nms(boxes[image, anchor], loss[image, anchor], image, iou)
     result = torch.zeros_like(kept)
-    result[picture[chosen], anchor[chosen]] = True
+    result[image[chosen], anchor[chosen]] = True
     return result
 
 

@@ -16,7 +16,7 @@ log = logging.getLogger("mobilessd.train")
 
 
 class Meter:
-    """Loss parts averaged over a log interval, pictures a second, the share of time spent waiting for data."""
+    """Loss parts averaged over a log interval, images a second, the share of time spent waiting for data."""
 
     def __init__(self, job: Job, total: int, batch: int) -> None:
         from tqdm import tqdm
@@ -46,11 +46,11 @@ class Meter:
         text = f"loss {means['loss']:.3f} (" + ", ".join(
             f"{name[:4]} {value:.3f}" for name, value in means.items() if name not in ("loss", "positives")
         )
-        text += f"), {speed:.1f} pictures/s, {waited:.0%} waiting for data, {left / 60:.0f} min left"
+        text += f"), {speed:.1f} images/s, {waited:.0%} waiting for data, {left / 60:.0f} min left"
         if self.job.world.first and self.job.history:
-            pictures = progress.step * self.batch
-            row = {"pictures_per_second": speed, "data_wait": waited, "lr": rate, "seconds": progress.seconds}
-            self.job.history.add(step=progress.step, pictures=pictures, **means, **row)
+            images = progress.step * self.batch
+            row = {"images_per_second": speed, "data_wait": waited, "lr": rate, "seconds": progress.seconds}
+            self.job.history.add(step=progress.step, images=images, **means, **row)
             if self.bar.disable:
                 log.info("step %d of %d: %s", progress.step, self.total, text)
             else:

@@ -16,12 +16,12 @@ from detection.train.learn.schedule import resolve
 from detection.train.learn.speed import try_compile
 
 log = logging.getLogger("mobilessd.train")
-EVALUATE_SECONDS = 0.08  # of a picture in an evaluation on a CPU, taken off a time budget
+EVALUATE_SECONDS = 0.08  # of an image in an evaluation on a CPU, taken off a time budget
 MOST_EVALUATIONS = 20
 SAVE_EVERY = 300  # steps; also at every evaluation
 
 
-def make_plan(job: Job, time_budget: float | None, select_pictures: int) -> Plan:
+def make_plan(job: Job, time_budget: float | None, select_images: int) -> Plan:
     """Steps from the config, or from the time that a person has: throughput is measured once, on real batches, turned
     into a fixed number of steps, and kept in the checkpoint, so that seed and resume hold."""
     config, begun = job.config, time.perf_counter()
@@ -35,13 +35,13 @@ def make_plan(job: Job, time_budget: float | None, select_pictures: int) -> Plan
     if time_budget is not None:
         left = time_budget - (time.perf_counter() - begun)
         evaluations = 5
-        left -= evaluations * select_pictures * EVALUATE_SECONDS
+        left -= evaluations * select_images * EVALUATE_SECONDS
         steps = int(left / seconds)
         if steps < 1:
             raise MobileSSDError(
                 f"a time budget of {time_budget / 60:.1f} minutes is too short: one step takes {seconds:.1f} s"
             )
-        log.info("time budget: %.2f s a step, so %d steps, %d pictures", seconds, steps, steps * batch)
+        log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * batch)
     every = max(1, steps // 5) if time_budget is not None else evaluations_apart(config, steps, guess)
     keep = max(1, in_steps(config, config.keep_every, guess)) if config.keep_every else 0
     return Plan(steps, every, min(SAVE_EVERY, every), batch, compiled, keep)
@@ -69,7 +69,7 @@ def _trial(job: Job, steps: int, time_budget: float | None) -> tuple[bool, float
     if time_budget is not None:
         steps = 10**9 if time_budget > 1200 else 1  # compiling pays from some twenty minutes on
 
-    # without the compiler half a batch says as much, in half the memory (a few pictures are too few for batch norms)
+    # without the compiler half a batch says as much, in half the memory (a few images are too few for batch norms)
     parts = 2 if min(map(len, first)) >= 8 else 1
     half = [batch.map(lambda part: part[: len(part) // parts]) for batch in first]
 

@@ -31,10 +31,10 @@ class Rounded(nn.Module):
             if isinstance(layer, ConvNormAct):
                 layer.register_forward_hook(_round_output)
 
-    def forward(self, pictures: Tensor) -> Any:
+    def forward(self, images: Tensor) -> Any:
         parameters = dict(self.network.named_parameters())
         rounded = {name: round_kernel(parameters[name]) for name in self._kernels}
-        return functional_call(self.network, rounded, (pictures,))
+        return functional_call(self.network, rounded, (images,))
 
 
 def round_kernel(weight: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The learning rate of each step, as pure functions. Standard library only, and detection.train.config.
 
-`resolve` turns a config's lengths (steps, epochs or pictures, meant for the recipe's batch) into steps of the run at
+`resolve` turns a config's lengths (steps, epochs or images, meant for the recipe's batch) into steps of the run at
 hand; `learning_rate` knows nothing but those numbers.
 """
 
@@ -32,16 +32,16 @@ class Schedule:
     hold: float = 0.0
 
 
-def resolve(config: TrainConfig, pictures: int, total: int | None = None) -> Schedule:
-    """The schedule of a run on a data set of `pictures` pictures.
+def resolve(config: TrainConfig, images: int, total: int | None = None) -> Schedule:
+    """The schedule of a run on a data set of `images` images.
 
     With `rescale_lr`, a batch other than the recipe's scales the rates in proportion (Goyal et al. 2017) and the
-    warm-up inversely, so that it sees as many pictures. total: steps of a run that another length was chosen for (a
+    warm-up inversely, so that it sees as many images. total: steps of a run that another length was chosen for (a
     time budget): milestones and decays move along, the warm-up shrinks with a shorter run and does not grow.
     """
     ratio = config.batch / (config.recipe_batch or config.batch) if config.rescale_lr else 1.0
-    epoch = pictures / config.batch
-    step = {"steps": 1.0, "epochs": epoch, "pictures": 1 / config.batch}[config.unit]
+    epoch = images / config.batch
+    step = {"steps": 1.0, "epochs": epoch, "samples": 1 / config.batch}[config.unit]
     planned = max(1, math.ceil(config.length * step - 1e-6))
     steps = planned if total is None else total
     stretch = steps / planned

@@ -21,13 +21,13 @@ CPU_PART, GPU_PART = 1 << 18, 1 << 26
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch of N pictures teaches A anchors.
+    """What a batch of N images teaches A anchors.
 
-    matched int64 [N, A]: position of the matched box in its picture, -1 none; classes int64 [N, A]: 0..C-1, -1 none;
+    matched int64 [N, A]: position of the matched box in its image, -1 none; classes int64 [N, A]: 0..C-1, -1 none;
     scores float32 [N, A]: the score of the matched box, what the class column should say (0 none); boxes float32
     [N, A, 4]: the matched box, xyxy in fractions, and encodings float32 [N, A, 4] its code (both 0 where none);
     positive bool [N, A]; ignore bool [N, A]: neither positive nor negative; unknown bool [N, C] or None: classes that
-    are not annotated in that picture, whose columns get no loss as negatives.
+    are not annotated in that image, whose columns get no loss as negatives.
     """
 
     matched: Tensor
@@ -72,7 +72,7 @@ def build_targets(
     if rule not in RULES:
         raise MobileSSDError(f"matcher {rule!r} is none of {', '.join(RULES)}")
     number, width = labels.shape
-    if width == 0:  # no picture has a box: one of padding keeps the shapes
+    if width == 0:  # no image has a box: one of padding keeps the shapes
         boxes, labels = boxes.new_zeros(number, 1, 4), labels.new_full((number, 1), -1)
         scores, ignore = scores.new_zeros(number, 1), ignore.new_zeros(number, 1)
     on_cpu = boxes.device.type == "cpu"
@@ -111,7 +111,7 @@ def build_targets(
 def _match_part(
     boxes: Tensor, valid: Tensor, regions: Tensor, corners: Tensor, rule: str, threshold: float, cover: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Matches [n, A] and the anchors [n, A] inside ignore regions, of some pictures."""
+    """Matches [n, A] and the anchors [n, A] inside ignore regions, of some images."""
     shared = _intersections(boxes, corners)
     anchor_areas = area(corners)
     if cover is None:
@@ -169,13 +169,13 @@ def match_liu(iou: Tensor, valid: Tensor, threshold: float = 0.5) -> Tensor:
             2, claim[:, None].expand(-1, iou.shape[1], -1)
         )  # [N, M, M]: all boxes at the claimed anchors
         mutual = (rivals.max(1).indices == positions) & (value > 0)
-        picture, box = mutual.nonzero(as_tuple=True)
-        if not len(picture):
+        image, box = mutual.nonzero(as_tuple=True)
+        if not len(image):
             break
-        anchor = claim[picture, box]
-        matched[picture, anchor] = box
-        left[picture, box] = -1.0
-        left[picture, :, anchor] = -1.0
+        anchor = claim[image, box]
+        matched[image, anchor] = box
+        left[image, box] = -1.0
+        left[image, :, anchor] = -1.0
     return torch.where(matched >= 0, matched, _per_anchor(iou, threshold))
 
 

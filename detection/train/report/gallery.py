@@ -1,4 +1,4 @@
-"""Pictures with their truth and what was found in them, side by side or judged box by box. OpenCV and numpy only."""
+"""Images with their truth and what was found in them, side by side or judged box by box. OpenCV and numpy only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAPER = (236, 239, 243)
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture uint8 RGB [H, W, 3], scaled to be shown, and in its pixels (`xyxy`) what it holds and what was found.
+    """One image uint8 RGB [H, W, 3], scaled to be shown, and in its pixels (`xyxy`) what it holds and what was found.
     objects: indices into the GroundTruth.  shown: indices into outcomes.shown, best score first."""
 
     image: np.ndarray
@@ -41,7 +41,7 @@ class Scene:
 
 
 def scene(image: np.ndarray, room: tuple[int, int], truth: GroundTruth, outcomes: Outcomes, index: int) -> Scene:
-    """Picture `index` of `truth`, shrunk where it is larger than `room` = (height, width) in pixels."""
+    """Image `index` of `truth`, shrunk where it is larger than `room` = (height, width) in pixels."""
     height, width = image.shape[:2]
     scale = min(1.0, room[0] / height, room[1] / width)
     if scale < 1:
@@ -55,7 +55,7 @@ def scene(image: np.ndarray, room: tuple[int, int], truth: GroundTruth, outcomes
 
 
 def pair(scene: Scene, truth: GroundTruth, outcomes: Outcomes) -> np.ndarray:
-    """The picture twice: with the truth on the left, with the detections on the right; a colour for each class."""
+    """The image twice: with the truth on the left, with the detections on the right; a colour for each class."""
     names = truth.category_names
     small_first = np.argsort((scene.object_boxes[:, 2:] - scene.object_boxes[:, :2]).prod(1), kind="stable")
     categories = truth.category[scene.objects[small_first]]
@@ -78,7 +78,7 @@ def pair(scene: Scene, truth: GroundTruth, outcomes: Outcomes) -> np.ndarray:
 
 
 def judged(scene: Scene, truth: GroundTruth, outcomes: Outcomes, words: bool = True) -> np.ndarray:
-    """The picture once, each box in the colour of its verdict: right, wrong, missed; objects that were found in thin
+    """The image once, each box in the colour of its verdict: right, wrong, missed; objects that were found in thin
     dashes. words: the labels also say that something was missed, and why it is wrong; else only the names."""
     names, found = truth.category_names, outcomes.shown[scene.shown]
     crowd, missed = truth.crowd[scene.objects], ~outcomes.found[scene.objects]
@@ -123,14 +123,14 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int, heading: str) -> np
     return sheet
 
 
-def write_picture(path: Path, image: np.ndarray, quality: int = 88) -> None:
+def write_image(path: Path, image: np.ndarray, quality: int = 88) -> None:
     """Writes uint8 RGB as the kind of file that the name's ending says, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(_encode(image, path.suffix, quality))
 
 
 def data_uri(image: np.ndarray, quality: int = 80) -> str:
-    """The picture uint8 RGB as a JPEG inside a `data:` address, for a page that must stand alone."""
+    """The image uint8 RGB as a JPEG inside a `data:` address, for a page that must stand alone."""
     return "data:image/jpeg;base64," + base64.b64encode(_encode(image, ".jpg", quality)).decode()
 
 

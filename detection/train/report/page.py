@@ -33,7 +33,7 @@ TILES = (
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the page. source: a `data:` address, "" where there is none. link: the file behind it, if any."""
+    """An image of the page. source: a `data:` address, "" where there is none. link: the file behind it, if any."""
 
     name: str
     text: str
@@ -63,7 +63,7 @@ def summary(numbers: CocoNumbers, thresholds: Thresholds, objects: int, protocol
     tiles.append((show(best.f1), f"best F1, at score {show(best.score)}", False))
     tiles.append((f"{best.precision:.0%}" if math.isfinite(best.precision) else "-", "precision there", False))
     tiles.append((f"{best.recall:.0%}" if math.isfinite(best.recall) else "-", "recall there", False))
-    tiles.append((f"{numbers.images:,}", "pictures", False))
+    tiles.append((f"{numbers.images:,}", "images", False))
     tiles.append((f"{objects:,}", "objects", False))
     return (
         '<div class="tiles">'
@@ -148,10 +148,10 @@ def mix_up_table(rows: Sequence[tuple[str, str, int, int]]) -> str:
     return f'<div class="card"><h3>Most frequent mix-ups</h3>{_table(head, lines, "")}</div>'
 
 
-def gallery(pictures: Sequence[Shown], kind: str = "") -> str:
-    """Pictures in a grid, each with its name and a line of text."""
+def gallery(images: Sequence[Shown], kind: str = "") -> str:
+    """Images in a grid, each with its name and a line of text."""
     cards = []
-    for one in pictures:
+    for one in images:
         image = f'<img src="{one.source}" alt="{escape(one.name)}" loading="lazy">' if one.source else ""
         if image:
             image = f'<a href="{quote(one.link)}">{image}</a>' if one.link else f"<a>{image}</a>"
@@ -182,7 +182,7 @@ def card_facts(card: Card) -> dict[str, Any]:
         "name": card.name,
         "input": f"{width} x {height} pixels",
         "classes": f"{len(names)}: {', '.join(names[:30])}{' ...' if len(names) > 30 else ''}",
-        "trained on": f"{len(card.training_images):,} pictures" if card.training_images else "",
+        "trained on": f"{len(card.training_images):,} images" if card.training_images else "",
         "source": card.source,
         "licence": card.licence,
         "attribution": card.attribution,

@@ -17,16 +17,16 @@ MOST_IN_CONFUSION = 20  # classes that one can read in a matrix
 
 
 def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Loss, learning rate and mAP against the pictures seen; those for which `history` has values.
+    """Loss, learning rate and mAP against the images seen; those for which `history` has values.
 
-    history: a dict for each line of the log, with some of: pictures (seen so far), step, loss and its parts (LOSSES),
+    history: a dict for each line of the log, with some of: images (seen so far), step, loss and its parts (LOSSES),
     lr, and for evaluations AP, AP50, AP75. Values that are missing or not finite are left out.
     """
     charts = []
     if any(len(_series(history, key)[0]) for key in LOSSES):
         charts.append(Chart("loss", "Loss", "Faint: as logged. Bold: smoothed.", lambda f: _draw_loss(f, history)))
     if len(_series(history, "AP")[0]):
-        note = "On the pictures that chose the best weights, at each evaluation. The dot is the best."
+        note = "On the images that chose the best weights, at each evaluation. The dot is the best."
         charts.append(Chart("map", "mAP", note, lambda f: _draw_map(f, history)))
     if len(_series(history, "lr")[0]):
         charts.append(Chart("learning_rate", "Learning rate", "", lambda f: _draw_rate(f, history)))
@@ -47,7 +47,7 @@ def precision_recall_chart(curves: np.ndarray, names: Sequence[str]) -> Chart:
 
 def threshold_chart(curve: ThresholdCurve, threshold: float) -> Chart:
     """Precision, recall and F1 against the score threshold; `threshold`, if not nan, is marked."""
-    note = "IoU 0.5, all classes together. A line marks the threshold of the pictures below."
+    note = "IoU 0.5, all classes together. A line marks the threshold of the images below."
     return Chart("thresholds", "Choice of threshold", note, lambda f: _draw_threshold(f, curve, threshold))
 
 
@@ -192,7 +192,7 @@ def _most_confused(matrix: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray
 
 
 def _finish(axes: Any, history: Sequence[Mapping[str, Any]], legend: bool = True) -> None:
-    axes.set_xlabel("pictures seen" if any("pictures" in row for row in history) else "step")
+    axes.set_xlabel("images seen" if any("images" in row for row in history) else "step")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
     axes.set_xlim(left=0)
     if legend:
@@ -212,9 +212,9 @@ def _legend(axes: Any) -> None:
 
 
 def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(pictures seen [n], value [n]) of the rows that have a finite number under `key`."""
+    """(images seen [n], value [n]) of the rows that have a finite number under `key`."""
     points = [
-        (row.get("pictures", row.get("step", index)), row[key])
+        (row.get("images", row.get("step", index)), row[key])
         for index, row in enumerate(history)
         if isinstance(row.get(key), (int, float)) and math.isfinite(row[key])
     ]

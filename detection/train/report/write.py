@@ -1,9 +1,9 @@
-"""What a person looks at after a training or an evaluation: plots, pictures, and one page that shows them.
+"""What a person looks at after a training or an evaluation: plots, images, and one page that shows them.
 
     plots/*.png      loss, mAP, learning rate; precision-recall, thresholds, confusion; predictions beside truth
-    worst/NN.jpg     the pictures with the lowest F1, each box with its verdict
+    worst/NN.jpg     the images with the lowest F1, each box with its verdict
     numbers.json, per_class.csv
-    report.html      all of it; small pictures and plots stand inside it, so that it can also be sent alone
+    report.html      all of it; small images and plots stand inside it, so that it can also be sent alone
 
 Imports numpy and OpenCV; matplotlib only to draw; never torch.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from detection.errors import BadPictureError, MissingPackageError
+from detection.errors import BadImageError, MissingPackageError
 from detection.evaluate import report as tables
 from detection.evaluate.coco import CocoNumbers, evaluate
 from detection.evaluate.curves import against_threshold, precision_recall
@@ -30,7 +30,7 @@ from detection.evaluate.outcomes import Outcomes, confusion_matrix, mix_ups, out
 from detection.evaluate.report import Protocol
 from detection.evaluate.results import Results
 from detection.evaluate.thresholds import best_thresholds
-from detection.evaluate.truth import GroundTruth, picture_path
+from detection.evaluate.truth import GroundTruth, image_path
 from detection.files import write_text
 from detection.images.decode import read_image
 from detection.train.report import gallery, page, plots
@@ -39,14 +39,14 @@ from detection.weights.card import Card
 
 DEFAULT_THRESHOLD = 0.3  # where nothing was found rightly, so that there is no best one
 WORST, SAMPLE = 20, 16
-# (height, width) in pixels that a picture may have: as worst/NN.jpg, small in the page, in the sheet of predictions
+# (height, width) in pixels that an image may have: as worst/NN.jpg, small in the page, in the sheet of predictions
 FULL, THUMB, TILE = (960, 1280), (420, 560), (330, 440)
 
 
 @dataclass(frozen=True)
 class Report:
     """page: the report.html. numbers: those that it shows. notes: one line for each thing that could not be done (no
-    matplotlib, a picture that cannot be read); they stand in the page too."""
+    matplotlib, an image that cannot be read); they stand in the page too."""
 
     page: Path
     notes: tuple[str, ...]
@@ -68,7 +68,7 @@ def write_report(
 ) -> Report:
     """Writes the report of `results` on `truth` into `folder`, each file atomically; older ones are replaced.
 
-    images: the folder of the pictures, as for `evaluate.run.detect_all`; None: no pictures are shown.
+    images: the folder of the images, as for `evaluate.run.detect_all`; None: no images are shown.
     history: the rows of the log of a training, see `plots.history_charts`; empty for an evaluation.
     card, config (YAML text), title, protocol: what the page tells about the network and about how it was measured.
     numbers: those of `evaluate(truth, results)`, if at hand.
@@ -98,10 +98,10 @@ def write_report(
     ]
     accuracy = _draw(curves, folder, notes)
     confused = _draw([plots.confusion_chart(confusion, names)], folder, notes)
-    pictures = _Pictures(truth, outcomes, None if images is None else Path(images), notes)
-    sample, worst = _write_sample(folder, pictures), _write_worst(folder, pictures)
+    shown = _Images(truth, outcomes, None if images is None else Path(images), notes)
+    sample, worst = _write_sample(folder, shown), _write_worst(folder, shown)
     if images is None:
-        notes.append("the pictures are not at hand, so none are shown")
+        notes.append("the images are not at hand, so none are shown")
 
     mixed = [(names[is_], names[called], n, int(confusion[is_].sum())) for is_, called, n in mix_ups(confusion, 10)]
     at = f"score {threshold:.2f} or better, " + (
@@ -115,7 +115,7 @@ def write_report(
         ("Accuracy", page.charts(accuracy, "plots")),
         ("Classes", page.class_table(numbers, thresholds)),
         ("Errors", _stack(page.error_table(errors), page.charts(confused, "plots", page.mix_up_table(mixed)))),
-        ("Worst pictures", _worst_html(worst, outcomes, at)),
+        ("Worst images", _worst_html(worst, outcomes, at)),
         ("Predictions", _sample_html(sample, at)),
         (
             "Network",
@@ -123,26 +123,26 @@ def write_report(
         ),
         ("Files", page.file_table(_files(folder))),
     ]
-    subtitle = f"{protocol.split}: {numbers.images:,} pictures, {len(names):,} class{'es' * (len(names) != 1)}"
+    subtitle = f"{protocol.split}: {numbers.images:,} images, {len(names):,} class{'es' * (len(names) != 1)}"
     write_text(folder / "report.html", page.render(title, subtitle, sections))
     return Report(folder / "report.html", tuple(notes), numbers)
 
 
-class _Pictures:
-    """Reads pictures of the truth when they are to be shown; what cannot be read becomes a note."""
+class _Images:
+    """Reads images of the truth when they are to be shown; what cannot be read becomes a note."""
 
     def __init__(self, truth: GroundTruth, outcomes: Outcomes, folder: Path | None, notes: list[str]):
         self.truth, self.outcomes, self.folder, self.notes = truth, outcomes, folder, notes
         self.names = _display_names(truth)
 
     def scenes(self, index: int, *rooms: tuple[int, int]) -> list[gallery.Scene]:
-        """Picture `index` with its boxes, in each of these sizes; nothing without the file."""
+        """Image `index` with its boxes, in each of these sizes; nothing without the file."""
         name = self.truth.file_names[index]
         if self.folder is None or not name:
             return []
         try:
-            image = read_image(picture_path(self.folder, name))
-        except BadPictureError as error:
+            image = read_image(image_path(self.folder, name))
+        except BadImageError as error:
             if str(error) not in self.notes:
                 self.notes.append(str(error))
             return []
@@ -166,26 +166,26 @@ def _draw(charts: Sequence[Chart], folder: Path, notes: list[str]) -> list[tuple
     return drawn
 
 
-def _write_worst(folder: Path, pictures: _Pictures) -> list[page.Shown]:
+def _write_worst(folder: Path, images: _Images) -> list[page.Shown]:
     """worst/01.jpg ..., and the same small for the page. Those of an earlier report that had more are removed."""
     shown = []
-    chosen = pictures.outcomes.worst(WORST).tolist()
+    chosen = images.outcomes.worst(WORST).tolist()
     for rank, index in enumerate(chosen, 1):
         source = link = ""
-        if scenes := pictures.scenes(index, FULL, THUMB):
+        if scenes := images.scenes(index, FULL, THUMB):
             link = f"worst/{rank:02d}.jpg"
-            gallery.write_picture(folder / link, gallery.judged(scenes[0], pictures.truth, pictures.outcomes))
-            source = gallery.data_uri(gallery.judged(scenes[1], pictures.truth, pictures.outcomes, words=False))
-        shown.append(page.Shown(pictures.names[index], pictures.describe(index), source, link))
+            gallery.write_image(folder / link, gallery.judged(scenes[0], images.truth, images.outcomes))
+            source = gallery.data_uri(gallery.judged(scenes[1], images.truth, images.outcomes, words=False))
+        shown.append(page.Shown(images.names[index], images.describe(index), source, link))
     for rank in range(1, WORST + 1):
         if rank > len(shown) or not shown[rank - 1].link:
             (folder / f"worst/{rank:02d}.jpg").unlink(missing_ok=True)
     return shown
 
 
-def _write_sample(folder: Path, pictures: _Pictures) -> list[page.Shown]:
-    """plots/predictions.png: truth beside predictions of pictures spread over those that have anything in them."""
-    truth, outcomes = pictures.truth, pictures.outcomes
+def _write_sample(folder: Path, images: _Images) -> list[page.Shown]:
+    """plots/predictions.png: truth beside predictions of images spread over those that have anything in them."""
+    truth, outcomes = images.truth, images.outcomes
     something = np.flatnonzero(
         np.bincount(truth.image, minlength=len(truth.image_ids)) + outcomes.hits + outcomes.alarms
     )
@@ -194,14 +194,14 @@ def _write_sample(folder: Path, pictures: _Pictures) -> list[page.Shown]:
     )
     shown, tiles = [], []
     for index in chosen:
-        for scene in pictures.scenes(int(index), TILE):
+        for scene in images.scenes(int(index), TILE):
             tiles.append(gallery.pair(scene, truth, outcomes))
             source = gallery.data_uri(tiles[-1])
-            shown.append(page.Shown(pictures.names[index], pictures.describe(index), source, "plots/predictions.png"))
+            shown.append(page.Shown(images.names[index], images.describe(index), source, "plots/predictions.png"))
     sheet = folder / "plots" / "predictions.png"
     if tiles:
         heading = f"left: truth   right: found, score {outcomes.threshold:.2f} or better"
-        gallery.write_picture(sheet, gallery.contact_sheet(tiles, 2, heading))
+        gallery.write_image(sheet, gallery.contact_sheet(tiles, 2, heading))
     else:
         sheet.unlink(missing_ok=True)
     return shown
@@ -234,13 +234,13 @@ def _training_facts(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         last |= {key: value for key, value in row.items() if value is not None}
     scored = [row for row in history if isinstance(row.get("AP"), (int, float)) and math.isfinite(row["AP"])]
     best = max(scored, key=lambda row: row["AP"], default=None)
-    speeds = [row["pictures_per_second"] for row in history if row.get("pictures_per_second")]
+    speeds = [row["images_per_second"] for row in history if row.get("images_per_second")]
     return {
-        "pictures seen": f"{last['pictures']:,}" if "pictures" in last else "",
+        "images seen": f"{last['images']:,}" if "images" in last else "",
         "steps": f"{last['step']:,}" if "step" in last else "",
-        "best": f"AP {best['AP']:.3f} after {best.get('pictures', best.get('step', 0)):,}" if best else "",
+        "best": f"AP {best['AP']:.3f} after {best.get('images', best.get('step', 0)):,}" if best else "",
         "time": _duration(last["seconds"]) if "seconds" in last else "",
-        "speed": f"{np.median(speeds):.1f} pictures/s (median)" if speeds else "",
+        "speed": f"{np.median(speeds):.1f} images/s (median)" if speeds else "",
     }
 
 
@@ -251,7 +251,7 @@ def _duration(seconds: float) -> str:
 
 def _display_names(truth: GroundTruth) -> list[str]:
     """File names without the folders that all share; the id where there is no name."""
-    names = [name or f"picture {identity}" for name, identity in zip(truth.file_names, truth.image_ids)]
+    names = [name or f"image {identity}" for name, identity in zip(truth.file_names, truth.image_ids)]
     folders = {os.path.dirname(name) for name in names}
     if not all(map(os.path.isabs, names)):
         return names

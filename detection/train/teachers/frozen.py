@@ -1,4 +1,4 @@
-"""The teacher of a distillation: a frozen network that sees the student's pictures, its columns in the student's order.
+"""The teacher of a distillation: a frozen network that sees the student's images, its columns in the student's order.
 
 Imports torch, floors 0 to 3, and the runtimes, which on a CPU compute it sooner than torch.
 """
@@ -58,7 +58,7 @@ class Taught:
 
 @dataclass(frozen=True)
 class Teacher:
-    """network: uint8 pictures [N, H, W, 3] in, encodings and logits out, as the student's. columns: the teacher's column
+    """network: uint8 images [N, H, W, 3] in, encodings and logits out, as the student's. columns: the teacher's column
     of each of the student's. background: whether its background column is comparable with the student's. scores,
     student_scores: "sigmoid" or "softmax"."""
 
@@ -144,8 +144,8 @@ def _by_runtime(weights: Weights) -> Network | None:
         return None
     runtime = open_runtime(weights, name, "cpu", "float32", torch.get_num_threads())
 
-    def run(pictures: Tensor) -> tuple[Tensor, Tensor]:
-        encodings, logits = runtime(pictures.numpy())
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        encodings, logits = runtime(images.numpy())
         return torch.from_numpy(encodings), torch.from_numpy(logits)
 
     return run

@@ -62,8 +62,8 @@ def deim(run: Callable[..., Any], size: int) -> Teacher:
     `scores`, without NMS."""
     unit = np.ones((1, 2), np.int64)
 
-    def teacher(picture: np.ndarray) -> np.ndarray:
-        small = cv2.resize(picture, (size, size)).transpose(2, 0, 1)[None].astype(np.float32) / 255
+    def teacher(image: np.ndarray) -> np.ndarray:
+        small = cv2.resize(image, (size, size)).transpose(2, 0, 1)[None].astype(np.float32) / 255
         found = run(small, unit)
         labels, boxes, scores = (found[name][0] for name in ("labels", "boxes", "scores"))
         return np.column_stack([labels, scores, boxes])[scores > FLOOR]
@@ -77,8 +77,8 @@ def picodet(run: Callable[..., Any], size: int) -> Teacher:
     2020). Input BGR, normalised, stretched."""
     centres = np.concatenate([_centres(size, stride) for stride in PICODET_STRIDES])
 
-    def teacher(picture: np.ndarray) -> np.ndarray:
-        small = (cv2.resize(picture, (size, size))[..., ::-1] - PICODET_MEAN) / PICODET_STD
+    def teacher(image: np.ndarray) -> np.ndarray:
+        small = (cv2.resize(image, (size, size))[..., ::-1] - PICODET_MEAN) / PICODET_STD
         found = run(np.ascontiguousarray(small.transpose(2, 0, 1)[None]))
         levels = len(PICODET_STRIDES)
         scores = np.concatenate([found[i][0] for i in range(levels)])

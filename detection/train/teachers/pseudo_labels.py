@@ -1,4 +1,4 @@
-"""Soft labels: a stronger detector looks at pictures plain, mirrored and zoomed, and writes what it sees.
+"""Soft labels: a stronger detector looks at images plain, mirrored and zoomed, and writes what it sees.
 
 The outcome is COCO ground truth whose boxes carry a `score`; `detection.data.pseudo_labels.add_soft_labels` mixes it with real
 labels. Imports numpy, OpenCV, floors 1 and 4.
@@ -18,7 +18,7 @@ import numpy as np
 
 from detection.boxes.class_names import COCO_80
 from detection.boxes.geometry import iou_matrix
-from detection.errors import BadPictureError
+from detection.errors import BadImageError
 from detection.files import write_text
 from detection.images.decode import read_image
 
@@ -27,28 +27,28 @@ log = logging.getLogger("mobilessd.train")
 FAINT = 0.01  # what one view believes less than this is not looked at
 FLOOR = 0.05  # boxes below are noise, also when several views agree
 SAME = 0.55  # IoU from which two views mean one object
-ZOOM = 0.6  # side of a zoomed window; four of them cover the picture and overlap
+ZOOM = 0.6  # side of a zoomed window; four of them cover the image and overlap
 SAVE_EVERY = 200
 
-# RGB picture -> [n, 6]: label 0..C-1, score, xyxy in fractions of the picture
+# RGB image -> [n, 6]: label 0..C-1, score, xyxy in fractions of the image
 Teacher = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class View:
-    """A way of looking at a picture: its window `xyxy` in fractions, and whether it is mirrored."""
+    """A way of looking at an image: its window `xyxy` in fractions, and whether it is mirrored."""
 
     window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     mirrored: bool = False
 
-    def of(self, picture: np.ndarray) -> np.ndarray:
-        height, width = picture.shape[:2]
+    def of(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
         x1, y1, x2, y2 = (round(v) for v in np.multiply(self.window, [width, height, width, height]))
-        part = picture[y1:y2, x1:x2]
+        part = image[y1:y2, x1:x2]
         return np.ascontiguousarray(part[:, ::-1] if self.mirrored else part)
 
-    def to_picture(self, found: np.ndarray) -> np.ndarray:
-        """Rows of this view in fractions of the picture; boxes that an inner border of a zoom cuts are left out."""
+    def to_image(self, found: np.ndarray) -> np.ndarray:
+        """Rows of this view in fractions of the image; boxes that an inner border of a zoom cuts are left out."""
         boxes = found[:, 2:]
         if self.mirrored:
             boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
@@ -76,16 +76,16 @@ def views_named(names: Sequence[str]) -> list[View]:
     return [view for name in names for view in known[name]]
 
 
-def look(teachers: Sequence[Teacher], picture: np.ndarray, views: Sequence[View]) -> np.ndarray:
-    """What teachers see in a picture, all their views merged: [n, 6] as `Teacher`, best first."""
+def look(teachers: Sequence[Teacher], image: np.ndarray, views: Sequence[View]) -> np.ndarray:
+    """What teachers see in an image, all their views merged: [n, 6] as `Teacher`, best first."""
     return merge(
-        [view.to_picture(teacher(view.of(picture))) for view in views for teacher in teachers],
+        [view.to_image(teacher(view.of(image))) for view in views for teacher in teachers],
         [view for view in views for _ in teachers],
     )
 
 
 def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
-    """What was seen in several views of a picture, [n, 6] each as `Teacher` in fractions of the picture, as one.
+    """What was seen in several views of an image, [n, 6] each as `Teacher` in fractions of the image, as one.
 
     Boxes of one class that overlap become one, its place the mean weighted by score. Its score is the sum over the
     views divided by the views in which it lies whole: what one view of several believes is believed less.
@@ -112,15 +112,15 @@ def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
 
 def write_soft_labels(
     teachers: Sequence[Teacher],
-    pictures: Iterable[str | Path],
+    images: Iterable[str | Path],
     output: str | Path,
     views: Sequence[View],
     names: dict[int, str] = COCO_80,
     threads: int = 1,
 ) -> int:
-    """Looks at every picture and writes COCO ground truth with scores to `output`, atomically, every so often: a
-    stopped run goes on where it was. names: category id -> name, in the order of the teachers' labels. threads: pictures
-    looked at at once. Returns the number of new pictures."""
+    """Looks at every image and writes COCO ground truth with scores to `output`, atomically, every so often: a
+    stopped run goes on where it was. names: category id -> name, in the order of the teachers' labels. threads: images
+    looked at at once. Returns the number of new images."""
     output = Path(output)
     data: dict[str, Any] = {
         "images": [],
@@ -130,25 +130,25 @@ def write_soft_labels(
     if output.exists():
         data = json.loads(output.read_text(encoding="utf-8"))
     done, ids = {image["file_name"] for image in data["images"]}, list(names)
-    left = [path for path in map(str, pictures) if path not in done]
+    left = [path for path in map(str, images) if path not in done]
 
-    def seen(path: str) -> tuple[tuple[int, ...], np.ndarray] | BadPictureError:
+    def seen(path: str) -> tuple[tuple[int, ...], np.ndarray] | BadImageError:
         try:
-            picture = read_image(path)
-        except BadPictureError as error:
+            image = read_image(path)
+        except BadImageError as error:
             return error
-        return picture.shape[:2], look(teachers, picture, views)
+        return image.shape[:2], look(teachers, image, views)
 
     pool = ThreadPoolExecutor(threads)
     try:
         for number, (path, found) in enumerate(zip(left, pool.map(seen, left)), start=1):
-            if isinstance(found, BadPictureError):
+            if isinstance(found, BadImageError):
                 log.warning("%s; left out", found)
             else:
                 _add(data, path, *found, ids)
             if number % SAVE_EVERY == 0:
                 write_text(output, json.dumps(data))
-                log.info("%d of %d pictures", number, len(left))
+                log.info("%d of %d images", number, len(left))
     finally:  # after Ctrl-C too
         pool.shutdown(cancel_futures=True)
         write_text(output, json.dumps(data))
@@ -156,7 +156,7 @@ def write_soft_labels(
 
 
 def _add(data: dict[str, Any], path: str, size: tuple[int, ...], found: np.ndarray, ids: list[int]) -> None:
-    """A picture and its boxes, into COCO ground truth."""
+    """An image and its boxes, into COCO ground truth."""
     height, width = size
     image_id = len(data["images"]) + 1
     data["images"].append({"id": image_id, "file_name": path, "height": height, "width": width})

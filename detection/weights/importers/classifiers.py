@@ -52,7 +52,7 @@ def import_tflite_classifier(
 ) -> tuple[Classifier, tuple[str, ...], InputSpec]:
     """A `.tflite` ImageNet classifier (MobileNet V1 or V2, quantised or float) -> network, class names, input.
 
-    The network answers logits [N, K] to pictures normalised as the `InputSpec` says; TensorFlow's files have K = 1001,
+    The network answers logits [N, K] to images normalised as the `InputSpec` says; TensorFlow's files have K = 1001,
     column 0 "background". Names are those inside the file or in a labels file beside it, else empty. Batch norms are
     trivial: the file had folded them.
     rounded: the activations of a quantised file are rounded to its own grids, as its own runtime does (forward hooks,
@@ -111,7 +111,7 @@ def load_backbone(ssd: SSD, path: str | os.PathLike) -> BackboneReport:
     """Copies a published body's weights, by zoo name or path, into a detector's backbone; extras and heads keep theirs.
 
     A body trained with another normalisation than the detector's (`spec.input`) is converted: the first layer absorbs
-    the difference, exactly everywhere but at the picture's border, where zero padding now means another grey.
+    the difference, exactly everywhere but at the image's border, where zero padding now means another grey.
     Raises BadWeightsError, one line, where the body is another network or of another width.
     """
     body = read_body(path)
@@ -131,7 +131,7 @@ def load_backbone(ssd: SSD, path: str | os.PathLike) -> BackboneReport:
 
 @torch.no_grad()
 def _renormalise(body: nn.Module, theirs: InputSpec, ours: InputSpec) -> None:
-    """Changes the first layer of a body that expects `theirs`, so that it says the same of pictures normalised as ours.
+    """Changes the first layer of a body that expects `theirs`, so that it says the same of images normalised as ours.
 
     x_theirs = x_ours * s_o / s_t + (m_o - m_t) / s_t a channel: the factor goes into the weights, the constant into the
     running mean of the norm behind them, or into the bias.

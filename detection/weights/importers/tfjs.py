@@ -142,5 +142,5 @@ def _input_size(nodes: dict[str, Any], constants: dict[str, np.ndarray], path: P
     resize = next((node for node in nodes.values() if node["op"] == "ResizeBilinear"), None)
     size = constants.get(resize["input"][1]) if resize else None
     if size is None:
-        raise BadWeightsError(f"{path}: says nowhere what size it resizes pictures to")
+        raise BadWeightsError(f"{path}: says nowhere what size it resizes images to")
     return int(size[0]), int(size[1])
