@@ -23,7 +23,8 @@ from detection.export.write import Wish, export
 from detection.ssd.network import feature_maps
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
-from detection.weights.exported import add_tflite_card, is_exported, tflite_card
+from detection.weights.card_files import add_tflite_card, tflite_card
+from detection.weights.formats import card_of
 from detection.weights.importers.classifiers import read_body
 from detection.weights.resolve import Weights, open_weights
 
@@ -130,8 +131,8 @@ def test_without_the_converter_one_line_says_how_to_get_it(small, tmp_path, caps
 def test_a_card_in_the_zip_at_the_end_tells_our_files_from_published_ones(ours, tmp_path):
     published = tmp_path / "published.tflite"
     published.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(500))
-    assert tflite_card(published) is None and not is_exported(published)
-    assert is_exported(ours) and '"ours"' in tflite_card(ours)
+    assert tflite_card(published) is None and card_of(published) is None
+    assert card_of(ours) and '"ours"' in tflite_card(ours)
     assert ours.read_bytes().startswith(b"\x1c\x00\x00\x00TFL3")
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
     from detection.runtimes.litert import open_interpreter

@@ -18,7 +18,8 @@ from detection.runtimes import choose, open_runtime
 from detection.ssd.network import build, feature_maps
 from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
-from detection.weights.exported import card_of, onnx_metadata
+from detection.weights.card_files import onnx_metadata
+from detection.weights.formats import card_of
 from detection.weights.names import spec_for
 from detection.weights.resolve import open_weights
 
@@ -161,7 +162,7 @@ def test_the_card_of_an_onnx_file_is_read_without_any_library(small, tmp_path):
     file = exported_to_onnx(small, tmp_path / "small.onnx")
     assert card_of(file).class_names == ("a", "b", "c")
     code = (
-        "import sys; from pathlib import Path; from detection.weights.exported import card_of;"
+        "import sys; from pathlib import Path; from detection.weights.formats import card_of;"
         f"print(card_of(Path({str(file)!r})).name, {{'onnx', 'onnxruntime', 'torch'}} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "small set()\n"

@@ -200,10 +200,10 @@ def _weights_file(args: argparse.Namespace, path: str) -> Subject:
 
 def _tflite_classifier(args: argparse.Namespace, path: str) -> Subject | None:
     """An ImageNet classifier in a `.tflite`; None if it holds a detector, published or exported by us."""
-    from detection.weights.exported import is_exported
+    from detection.weights.formats import card_of
     from detection.weights.importers.flatbuffer import read_model
 
-    if is_exported(Path(path)) or read_model(path).post is not None:
+    if card_of(Path(path)) or read_model(path).post is not None:
         return None
     _need_torch()
     from detection.weights.importers.classifiers import import_tflite_classifier

@@ -22,7 +22,7 @@ from detection.ssd.heads import flatten
 from detection.ssd.network import SSD, Deployable
 from detection.ssd.pyramid import SharedHeads
 from detection.weights.card import Card
-from detection.weights.exported import add_tflite_card
+from detection.weights.card_files import add_tflite_card
 
 
 def write_tflite(ssd: SSD, path: Path, card: Card) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from detection.errors import MissingPackageError
 from detection.files import atomic_write
 from detection.weights.card import Card
-from detection.weights.exported import CARD
+from detection.weights.card_files import CARD
 
 VERSION = 1  # raised whenever the same network would become another graph
 OPSET = 17

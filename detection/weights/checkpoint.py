@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.files import atomic_write
 from detection.weights.card import Card
+from detection.weights.card_files import safetensors_card
 
 if TYPE_CHECKING:
     import torch
 
     from detection.ssd.network import SSD
-
-PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 @dataclass
@@ -70,24 +69,17 @@ def save_checkpoint(
 
 def read_card(path: str | os.PathLike) -> Card:
     """The card of a safetensors file, from its header alone."""
-    metadata = _open(path)[0]
-    if "card" not in metadata:
-        raise BadWeightsError(
-            f"{path}: a safetensors file without a mobilessd card; convert it first (mobilessd info says how)"
-        )
-    return Card.from_json(metadata["card"], str(path))
-
-
-def has_card(path: str | os.PathLike) -> bool:
-    """Whether a safetensors file is one of ours."""
-    return "card" in _open(path)[0]
+    text = safetensors_card(Path(path))
+    if text is None:
+        raise BadWeightsError(f"{path}: a safetensors file without a mobilessd card; name it to Detector to convert it")
+    return Card.from_json(text, str(path))
 
 
 def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """All tensors of a safetensors file, as float32 where they are floating-point."""
     from safetensors.torch import load_file
 
-    _open(path)
+    safetensors_card(Path(path))  # says clearly what is wrong with a damaged file
     return {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
 
 
@@ -135,27 +127,6 @@ def update_card(path: str | os.PathLike, **changes: Any) -> Card:
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, {"format": "mobilessd", "card": card.to_json()})
     return card
-
-
-def _open(path: str | os.PathLike) -> tuple[dict[str, str], list[str]]:
-    """Metadata and tensor names; one clear line for whatever is no safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-        if start.startswith(PICKLES):
-            raise BadWeightsError(
-                f"{path}: a pickle (torch.save), which can run code when it is opened, so it is refused; "
-                "load it yourself with torch.load(weights_only=True) and save its tensors with safetensors"
-            )
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, list(file.keys())
-    except OSError as error:
-        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except SafetensorError as error:
-        raise BadWeightsError(f"{path}: not a whole safetensors file ({error}); fetch or write it again") from None
 
 
 def _some(names: list[str], most: int = 3) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 from detection.errors import BadWeightsError, MissingPackageError
 from detection.files import home, sha256_of
 from detection.weights.card import Card
+from detection.weights.checkpoint import read_card
+from detection.weights.formats import Format, card_of, recognise
 
-EXPORTED = (".onnx", ".xml", ".tflite")
 CONVERTER = 1  # raised whenever an importer would convert the same file to something else
 
 
@@ -42,8 +43,16 @@ class Weights:
         return graph if self.path.parent == Path(__file__).parent and graph.exists() else None
 
     @property
+    def format(self) -> Format:
+        """Of `path`: safetensors, or one that a runtime runs as it is."""
+        format = recognise(self.path)
+        assert format is not None
+        return format
+
+    @property
     def exported(self) -> bool:
-        return self.path.suffix in EXPORTED
+        """Whether it runs as it is, and cannot become a network again."""
+        return self.format.runs
 
     @property
     def ready(self) -> Path | None:
@@ -58,15 +67,11 @@ def open_weights(name_or_path: str | os.PathLike | None) -> Weights:
 
     name_or_path = name_or_path or DEFAULT
     path = resolve(str(name_or_path))
-    from detection.weights.exported import card_of, is_exported
-
-    if is_exported(path):
-        return Weights(path, card_of(path), str(name_or_path))
-    from detection.weights.checkpoint import has_card, read_card
-
-    if path.suffix != ".safetensors" or not has_card(path):
+    card = card_of(path)
+    if card is None:
         path = converted(path)
-    return Weights(path, read_card(path), str(name_or_path))
+        card = read_card(path)
+    return Weights(path, card, str(name_or_path))
 
 
 def converted(path: Path) -> Path:
@@ -106,6 +111,8 @@ def importer_of(path: Path) -> Callable:
         from detection.weights.importers.table import import_state_dict
 
         return import_state_dict
+    if (format := recognise(path)) and format.runs:
+        raise BadWeightsError(f"{path}: carries no mobilessd card; export it with mobilessd export")
     raise BadWeightsError(
         f"{path}: not weights of a known kind (.safetensors, .tflite, TensorFlow.js model.json, .pth, .onnx, .xml)"
     )

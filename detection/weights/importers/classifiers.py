@@ -87,17 +87,16 @@ def import_tflite_classifier(
 def read_body(name_or_path: str | os.PathLike) -> BodyWeights:
     """The body of any weights known, by zoo name or path: an ImageNet classifier (.tflite; state dict of torchvision or
     qfgaohao in .safetensors or .pth), or any detector that `mobilessd` reads. Raises MobileSSDError otherwise."""
-    from detection.weights.checkpoint import has_card
-    from detection.weights.exported import is_exported
+    from detection.weights.formats import card_of
     from detection.weights.importers import qfgaohao, torchvision
     from detection.weights.importers.state_dicts import read_state_dict
     from detection.weights.names import load, resolve
 
     path = resolve(name_or_path)
-    if path.suffix == ".tflite" and not is_exported(path) and read_model(path).post is None:
+    if path.suffix == ".tflite" and not card_of(path) and read_model(path).post is None:
         network, _, contract = import_tflite_classifier(path, rounded=False)
         return BodyWeights(network.backbone, contract, "same", True)
-    if path.suffix in (".pth", ".pt") or (path.suffix == ".safetensors" and not has_card(path)):
+    if path.suffix in (".pth", ".pt") or (path.suffix == ".safetensors" and not card_of(path)):
         state = read_state_dict(path)
         if (found := torchvision.body_of(state, str(path))) is not None:
             return BodyWeights(found[0], IMAGENET, "symmetric", found[1])

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from backbones.blocks import ConvNormAct
 from detection.errors import BadWeightsError
-from detection.weights.checkpoint import PICKLES, load_tensors
+from detection.weights.card_files import PICKLES
+from detection.weights.checkpoint import load_tensors
 from detection.weights.importers.fill import fill_trivial_norm
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")  # where training scripts put the state dict

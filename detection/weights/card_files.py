@@ -1,33 +1,42 @@
-"""Reads the card out of an exported file. Standard library only: no runtime has to be there, or started, for it."""
+"""The card inside a weights file, by format: a safetensors file's metadata, ONNX's metadata_props, the rt_info of an
+OpenVINO .xml, the zip at the end of a TensorFlow Lite file. No runtime has to be there, or started, for it."""
 
 from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from detection.errors import BadWeightsError
-from detection.weights.card import Card
 
 CARD = "mobilessd_card"  # the key in ONNX's metadata_props
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def card_of(path: Path) -> Card:
-    """The card of an OpenVINO `.xml`, an `.onnx` or a `.tflite` file; raises BadWeightsError, one line, where there is none."""
-    if not path.is_file():
-        raise BadWeightsError(f"{path}: no such file")
-    if path.suffix == ".xml":
-        text = _openvino_card(path)
-    else:
-        text = tflite_card(path) if path.suffix == ".tflite" else onnx_metadata(path).get(CARD)
-    if not text:
-        raise BadWeightsError(f"{path}: carries no mobilessd card; export it with mobilessd export")
-    return Card.from_json(text, str(path))
+def safetensors_card(path: Path) -> str | None:
+    """Out of the metadata in the header; BadWeightsError, one line, for whatever is no whole safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+        if start.startswith(PICKLES):
+            raise BadWeightsError(
+                f"{path}: a pickle (torch.save), which can run code when it is opened, so it is refused; "
+                "load it yourself with torch.load(weights_only=True) and save its tensors with safetensors"
+            )
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("card")
+    except OSError as error:
+        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except SafetensorError as error:
+        raise BadWeightsError(f"{path}: not a whole safetensors file ({error}); fetch or write it again") from None
 
 
-def is_exported(path: Path) -> bool:
-    """Whether a file runs as it is: .onnx, .xml, and a .tflite that we wrote (others are weights to convert)."""
-    return path.suffix in (".onnx", ".xml") or (path.suffix == ".tflite" and tflite_card(path) is not None)
+def onnx_card(path: Path) -> str | None:
+    """Out of the metadata_props."""
+    return onnx_metadata(path).get(CARD)
 
 
 def tflite_card(path: Path) -> str | None:
@@ -49,7 +58,7 @@ def add_tflite_card(path: Path, text: str) -> None:
         archive.writestr(f"{CARD}.json", text)
 
 
-def _openvino_card(path: Path) -> str | None:
+def openvino_card(path: Path) -> str | None:
     """Out of the last lines, where OpenVINO writes what is said about the whole model: the rest may be long."""
     import xml.etree.ElementTree as ElementTree
 
@@ -92,7 +101,7 @@ def onnx_metadata(path: Path) -> dict[str, str]:
     return found
 
 
-def _fields(data: mmap.mmap, at: int, end: int):
+def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yields (field number, start, end) of each field of a protobuf message that lies at data[at:end]."""
     while at < end:
         tag, at = _varint(data, at)
