@@ -1,31 +1,23 @@
-"""Shards made in this process: images are fetched, decoded and stretched in threads ahead of the network, and its
-outputs finished in the same threads behind it, across the borders of shards.
+"""Shards made in this process, on the stream of `detection.stream`: images are read ahead across the borders of shards.
 
-The stages are the Detector's own (`prepare`, `runtime`, `finish`), so what stands in a shard is what it finds. A batch
-never crosses from one shard into the next: what a shard holds does not depend on where a run was stopped.
+A batch never crosses from one shard into the next: what a shard holds does not depend on where a run was stopped.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
-
-import numpy as np
 
 from detection.bulk.shards import Looked, Shard, encode
 from detection.detector import Detector
-from detection.errors import BadImageError
-from detection.images.addresses import fetch, is_address
-from detection.images.decode import decode_image, read_image
+from detection.images.addresses import is_address
+from detection.stream import Found, detect_stream
 
 TURN = 0.001  # seconds: a callback of the network that needs Python waits that long for a thread that computes in it
-FETCHING = 16  # images asked for at once where they come from an address: a store is slow to answer, not to send
 
 
 @dataclass(frozen=True)
@@ -55,23 +47,6 @@ class Finished:
     problems: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Images of one shard that the network sees at once; `last` of its shard or not."""
-
-    shard: Shard
-    names: tuple[str, ...]
-    last: bool
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    name: str
-    pixels: np.ndarray | None = None  # uint8 [1, h, w, 3], prepared
-    size: tuple[int, int] = (0, 0)
-    problem: str = ""
-
-
 def make_shards(
     task: Task, detector: Detector, shards: Iterable[Shard], seen: Callable[[int], Any] = lambda images: None
 ) -> Iterator[Finished]:
@@ -80,86 +55,32 @@ def make_shards(
     Raises MobileSSDError where a store cannot be reached; an image that cannot be read is no error, it is written down.
     """
     sys.setswitchinterval(TURN)
-    for shard, looked in _look(task, detector, shards, seen):
+    items = ((shard.index, name) for shard in shards for name in shard.names)
+    found = detect_stream(
+        detector,
+        items,
+        lambda item: _place(item[1], task.base),
+        batch=task.batch,
+        workers=task.cores,
+        group_of=lambda item: item[0],
+    )
+    for index, part in groupby(found, lambda one: one.item[0]):
+        looked = []
+        for one in part:
+            looked.append(_looked(one, task.base))
+            seen(1)
         problems = tuple((one.name, one.problem) for one in looked if one.problem)
         objects = sum(len(one.detections) for one in looked if one.detections is not None)
-        yield Finished(shard.index, encode(looked, task.kind), len(looked), objects, problems)
+        yield Finished(index, encode(looked, task.kind), len(looked), objects, problems)
 
 
-def _look(
-    task: Task, detector: Detector, shards: Iterable[Shard], seen: Callable[[int], Any]
-) -> Iterator[tuple[Shard, list[Looked]]]:
-    groups = _groups(shards, task.batch)
-    decoding = threading.BoundedSemaphore(task.cores)
-    # Threads beyond the cores only wait for a store. Whether there is one is seen as the names come.
-    pool = ThreadPoolExecutor(max(FETCHING, task.cores), "bulk")
-    waiting: deque[tuple[_Group, list[Future[_Loaded]]]] = deque()
-    finishing: deque[tuple[_Group, list[Future[Looked]]]] = deque()
-    looked: list[Looked] = []
-
-    def read_ahead() -> None:
-        while sum(len(group.names) for group, _ in waiting) < 2 * task.batch + FETCHING:
-            if (group := next(groups, None)) is None:
-                return
-            waiting.append((group, [pool.submit(_load, detector, name, task.base, decoding) for name in group.names]))
-
-    try:
-        read_ahead()
-        while waiting or finishing:
-            if waiting:
-                group, reading = waiting.popleft()
-                loaded = [future.result() for future in reading]
-                read_ahead()
-                finishing.append((group, _run(detector, loaded, pool)))
-            while finishing and (not waiting or len(finishing) > 1):  # the raw outputs are large: two batches of them
-                group, ending = finishing.popleft()
-                looked += [future.result() for future in ending]
-                seen(len(group.names))
-                if group.last:
-                    yield group.shard, looked
-                    looked = []
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _place(name: str, base: str) -> str:
+    return name if is_address(name) else os.path.join(base, name)
 
 
-def _groups(shards: Iterable[Shard], batch: int) -> Iterator[_Group]:
-    for shard in shards:
-        for i in range(0, len(shard.names), batch):
-            yield _Group(shard, shard.names[i : i + batch], i + batch >= len(shard.names))
-
-
-def _run(detector: Detector, loaded: list[_Loaded], pool: ThreadPoolExecutor) -> list[Future[Looked]]:
-    """The network over those of a group that could be read; their post-processing is left to the pool."""
-    pixels = [one.pixels for one in loaded if one.pixels is not None]
-    raw = zip(*detector.runtime(np.concatenate(pixels))) if pixels else iter(())
-    return [
-        pool.submit(_bad, one) if one.pixels is None else pool.submit(_finish, detector, one, *next(raw))
-        for one in loaded
-    ]
-
-
-def _load(detector: Detector, name: str, base: str, decoding: threading.BoundedSemaphore) -> _Loaded:
-    path = name if is_address(name) else os.path.join(base, name)
-    try:
-        if is_address(name):
-            data = fetch(name)
-            with decoding:
-                return _prepared(detector, name, decode_image(data, name))
-        with decoding:
-            return _prepared(detector, name, read_image(path))
-    except BadImageError as error:
-        shown = path if path.isprintable() else ascii(path)
-        return _Loaded(name, problem=str(error).removeprefix(f"{shown}: "))
-
-
-def _prepared(detector: Detector, name: str, image: np.ndarray) -> _Loaded:
-    height, width = image.shape[:2]
-    return _Loaded(name, detector.prepare([image]), (height, width))
-
-
-def _finish(detector: Detector, one: _Loaded, encodings: np.ndarray, logits: np.ndarray) -> Looked:
-    return Looked(one.name, detector.finish(encodings, logits, one.size))
-
-
-def _bad(one: _Loaded) -> Looked:
-    return Looked(one.name, None, one.problem)
+def _looked(one: Found[tuple[int, str]], base: str) -> Looked:
+    """The row of an image. What is wrong with it is said without its name, which stands in the row already."""
+    name = one.item[1]
+    path = _place(name, base)
+    shown = path if path.isprintable() else ascii(path)
+    return Looked(name, one.detections, str(one.error).removeprefix(f"{shown}: ") if one.error else "")

@@ -1,0 +1,189 @@
+"""Images through the network in bulk: an iterator of images in, an iterator of what was found in them out.
+
+`detect_stream` decodes ahead of the network in threads and post-processes behind it in others. It is made of the
+Detector's own stages (`prepare`, `runtime`, `finish`): what is measured, listed or drawn is what the Detector finds, to
+the last bit. Evaluation, `mobilessd detect`, bulk detection and the benchmark all run on it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from detection.boxes.detections import Detections
+from detection.detector import Detector
+from detection.errors import BadImageError
+from detection.images.addresses import fetch, is_address
+
+FETCHING = 16  # images asked for at once where they come from an address: a store is slow to answer, not to send
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """One image, looked at.
+
+    item: what went in. detections: what was found, or None where the image could not be read; `error` then says why.
+    size: (height, width) of the image, (0, 0) where it could not be read. image: its pixels, uint8 RGB [H, W, 3], if
+    they were to be kept. network_seconds: its share of the time that its batch spent in the network.
+    """
+
+    item: T
+    detections: Detections | None = None
+    error: BadImageError | None = None
+    size: tuple[int, int] = (0, 0)
+    image: np.ndarray | None = None
+    network_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Loaded(Generic[T]):
+    """An image on its way. pixels: uint8 [1, h, w, 3], as the network takes it; raw: its encodings and logits."""
+
+    found: Found[T]
+    pixels: np.ndarray | None = None
+    raw: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def detect_stream(
+    detector: Detector,
+    items: Iterable[T],
+    image_of: Callable[[T], Any] = lambda item: item,
+    *,
+    batch: int = 16,
+    workers: int | None = None,
+    group_of: Callable[[T], Any] | None = None,
+    keep_image: bool = False,
+) -> Generator[Found[T], None, None]:
+    """Detects in every image of `items`; yields one `Found` for each item, in the order of the items.
+
+    image_of: what of an item is the image: a path, an address (s3://...), or uint8 RGB [H, W, 3]. It is called in the
+    reading threads, so it may itself read or compute, and may raise BadImageError.
+    batch: images that the network sees at once. workers: images decoded at once (default: one for each core);
+    addresses are fetched by more threads. group_of: a batch never holds items of two neighbouring groups, so that what
+    is found in a group does not depend on where the stream began. keep_image: give the decoded image back, for drawing.
+
+    An image that cannot be read is an item with `error`. Any other exception (a store that does not answer, a bug) is
+    raised where its item would have come, after all batches before it. No more than about four batches of images are
+    in memory. `items` is read in the thread that iterates. Whoever stops early closes the iterator, or drops it; its
+    threads end with it.
+    """
+    workers = workers or os.cpu_count() or 1
+    decoding = threading.BoundedSemaphore(workers)  # threads beyond the workers only wait for a store
+
+    def load(item: T) -> _Loaded[T]:
+        try:
+            with decoding:
+                image = _pixels(image_of(item))
+                if not isinstance(image, str):
+                    return prepared(item, image)
+            data = fetch(image)
+            with decoding:
+                return prepared(item, _decoded(data, image))
+        except BadImageError as error:
+            return _Loaded(Found(item, error=error))
+
+    def prepared(item: T, image: np.ndarray) -> _Loaded[T]:
+        height, width = image.shape[:2]
+        found = Found(item, size=(height, width), image=image if keep_image else None)
+        return _Loaded(found, detector.prepare([image]))
+
+    def finish(one: _Loaded[T]) -> Found[T]:
+        if one.raw is None:
+            return one.found
+        return replace(one.found, detections=detector.finish(*one.raw, one.found.size))
+
+    threads = max(FETCHING, workers)
+    with closing(in_order(load, items, threads, 2 * batch + (workers if keep_image else threads))) as loaded:
+        ran = (one for group in _batches(loaded, batch, group_of) for one in _run(detector, group))
+        with closing(in_order(finish, ran, workers, batch)) as finished:  # raw outputs are large: two batches of them
+            yield from finished
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], threads: int, ahead: int | None = None
+) -> Generator[R, None, None]:
+    """`work` on every item, in threads; yields the results in the order of the items.
+
+    At most `ahead` items (default: twice the threads) are begun beyond the one whose result comes next. What `work`
+    raises is raised where its result would have come; what `items` raises, after the results of the items before.
+    Threads start when there is work for them, and end with the iterator.
+    """
+    ahead = 2 * threads if ahead is None else ahead
+    source, waiting = iter(items), deque[Future[R]]()
+    failure: Exception | None = None
+    more = True
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=getattr(work, "__name__", "work"))
+    try:
+        while more or waiting:
+            while more and len(waiting) <= ahead:
+                try:
+                    waiting.append(pool.submit(work, next(source)))
+                except StopIteration:
+                    more = False
+                except Exception as error:
+                    more, failure = False, error
+            if waiting:
+                yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if failure is not None:
+        raise failure
+
+
+def _batches(
+    loaded: Iterable[_Loaded[T]], size: int, group_of: Callable[[T], Any] | None
+) -> Iterator[list[_Loaded[T]]]:
+    """Neighbours of one group, at most `size` at once. Unreadable ones count: a batch depends on the items alone."""
+    batch: list[_Loaded[T]] = []
+    group: Any = None
+    for one in loaded:
+        before, group = group, group_of(one.found.item) if group_of else None
+        if batch and group != before:
+            yield batch
+            batch = []
+        batch.append(one)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _run(detector: Detector, batch: list[_Loaded[T]]) -> Iterator[_Loaded[T]]:
+    """The network over those of a batch that could be read; all of the batch come back."""
+    pixels = [one.pixels for one in batch if one.pixels is not None]
+    start = time.perf_counter()
+    raw = zip(*detector.runtime(np.concatenate(pixels))) if pixels else iter(())
+    share = (time.perf_counter() - start) / max(len(pixels), 1)
+    for one in batch:
+        if one.pixels is None:
+            yield one
+        else:
+            yield _Loaded(replace(one.found, network_seconds=share), raw=next(raw))
+
+
+def _pixels(image: Any) -> np.ndarray | str:
+    """uint8 RGB [H, W, 3] of a path or an array; an address as it is."""
+    if isinstance(image, np.ndarray) or (isinstance(image, str) and is_address(image)):
+        return image
+    from detection.images.decode import read_image  # OpenCV is imported while the network compiles
+
+    return read_image(image)
+
+
+def _decoded(data: bytes, name: str) -> np.ndarray:
+    from detection.images.decode import decode_image
+
+    return decode_image(data, name)
