@@ -4,12 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import train_runs as runs
 
 from detection.boxes.class_names import COCO_80, VOC_20
+from detection.data.coverage import coverage
+from detection.data.dataset import build as build_data
 from detection.errors import MobileSSDError
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import anchors_of, build, feature_maps
 from detection.train.model import class_sources, from_scratch, from_weights
+from detection.train.run import network_for
 from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
 from detection.weights.names import spec_for
@@ -206,3 +210,47 @@ def test_folded_norms_are_rebuilt_before_the_first_step(shared, tmp_path, monkey
     after.load_state_dict(state)
     for mine, other in zip(raw(before), raw(after)):
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=2e-3)
+
+
+class TestAspectRatios:
+    RATIOS = (1.0, 2.0, 0.5, 3.0, 0.3333, 6.0)
+
+    def test_the_anchors_that_stay_predict_what_they_did_and_new_ones_begin_as_the_nearest(self, tmp_path):
+        ssd = spoiled(spec_for("ssdlite_mobilenet_v2", **OPTIONS).with_classes(len(NAMES)))
+        path = tmp_path / "four.safetensors"
+        save_checkpoint(path, ssd, Card(ssd.spec.to_dict(), NAMES, (1, 67, 72, 18), feature_maps(ssd)))
+        new = from_weights(str(path), NAMES, (1, 67, 72, 18), aspect_ratios=self.RATIOS)
+        assert new.ssd.spec.anchors.per_cell(6, (96, 96)) == (3, 7, 7, 7, 7, 7)
+        assert "anchors of a cell, map by map: (3, 7, 7, 7, 7, 7)" in new.said
+        old_anchors, anchors = anchors_of(ssd), anchors_of(new.ssd)
+        (old_codes, old_logits), (codes, logits) = raw(ssd), raw(new.ssd)
+        place = {tuple(anchor): i for i, anchor in enumerate(old_anchors.round(5).tolist())}
+        same = [(i, place[tuple(a)]) for i, a in enumerate(anchors.round(5).tolist()) if tuple(a) in place]
+        assert len(same) == len(old_anchors) and len(anchors) > len(same)
+        here, there = map(list, zip(*same))
+        assert_equal(codes[:, here], old_codes[:, there])
+        assert_equal(logits[:, here], old_logits[:, there])
+        first = 6 * 6 * 3  # of the second map's first cell, whose ratio 6 begins as ratio 3
+        assert_equal(logits[:, first + 5], logits[:, first + 3])
+
+    def test_only_what_weights_can_change_is_taken(self):
+        config = runs.config(model=None, weights="any", options={"alpha": 0.5})
+        with pytest.raises(MobileSSDError, match="options.alpha: weights have a network of their own"):
+            network_for(config, None, {})
+        with pytest.raises(MobileSSDError, match="a list of different numbers from 0.05 to 20, not 'wide'"):
+            spec_for("ssdlite_mobilenet_v2", aspect_ratios="wide")
+        with pytest.raises(MobileSSDError, match="goes with the anchors of tensorflow and torchvision, not of caffe"):
+            spec_for("ssd_mobilenet_v1", layout="caffe", aspect_ratios=(1, 2))
+
+    def test_the_advice_of_the_check_names_an_option_that_helps(self):
+        """Banners of one by eight: what `data check` says of them is what training takes."""
+        boxes = [[30, y, 270, y + 30] for y in range(0, 260, 20)]
+        data = build_data(["banner"], ["1.jpg"], [0] * len(boxes), boxes, [0] * len(boxes), sizes=[[300, 300]])
+        plain, wide = (spec_for("ssdlite_mobilenet_v2", **more) for more in ({}, {"aspect_ratios": self.RATIOS}))
+        before, after = (coverage(data, anchors_of(build(spec)), (300, 300)) for spec in (plain, wide))
+        assert "train --set options.aspect_ratios=[" in " ".join(before.advice)
+        assert after.total.reached > before.total.reached
+
+    def test_torchvisions_anchors_have_the_flip_of_each(self):
+        spec = spec_for("ssdlite_mobilenet_v3_large", layout="torchvision", aspect_ratios=(1, 2, 0.5, 5))
+        assert spec.anchors.options["ratios"] == ((2.0, 5.0),) * 6

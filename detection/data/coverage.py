@@ -138,7 +138,10 @@ def _advice(total: Row, side: np.ndarray, missed: np.ndarray, missed_by_size: np
         text.append("many lie between the anchors' centres: a larger input, or a tap at stride 8, lays them denser")
     shape = missed_by_size & ~small
     if shape.sum() > 0.3 * missed.sum():
-        text.append("many have a shape that no anchor has (long and thin): add aspect ratios 3 and 1/3, or wider ones")
+        text.append(
+            "many have a shape that no anchor has (long and thin): further aspect ratios (width by height) would reach "
+            "them, as in train --set options.aspect_ratios=[1,2,0.5,3,0.333,5,0.2]"
+        )
     return text
 
 

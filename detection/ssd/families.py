@@ -63,6 +63,8 @@ class Options:
     num_classes: object classes.  min_depth: the least channels of a layer; None: the layout's own.  extras: "plain" or
     "separable".  stride8: a further tap, for small objects.  taps: the body's maps by name, in the place of the usual.
     anchor_base: the input size whose anchors, as many pixels large, are taken; None: they grow and shrink with the input.
+    aspect_ratios: width by height of the anchors, for long or thin objects, as in (1, 2, 0.5, 4, 0.25); None: the
+    layout's own. A square of an in-between size comes beside them. Of the layouts tensorflow and torchvision.
     """
 
     alpha: float = 1.0
@@ -74,6 +76,7 @@ class Options:
     stride8: bool = False
     taps: Sequence[str] | None = None
     anchor_base: int | Size | None = None
+    aspect_ratios: Sequence[float] | None = None
 
 
 def ssd_mobilenet_v1(head_kernel: int | None = None, **common: Any) -> SSDSpec:
@@ -185,6 +188,8 @@ def _mobilenet(body: str, options: Options, heads: HeadSpec, usual_extras: str, 
     mb1 = layout == "qfgaohao" and body == "mobilenet_v1"
     size = size_of(options.input_size, 320 if layout in ("torchvision", "mmdet") else 300)
     anchors = _anchors(layout, len(taps) + 4)
+    if options.aspect_ratios is not None:
+        anchors = with_aspect_ratios(anchors, options.aspect_ratios, len(taps) + 4)
     if options.anchor_base is not None:
         anchors = replace(anchors, base=size_of(options.anchor_base, 300))
     spec = _common(layout, size, options.num_classes)
@@ -253,3 +258,23 @@ def _anchors(layout: str, maps: int) -> AnchorSpec:
         sizes = {"min_sizes": (60, 105, 150, 195, 240, 285), "max_sizes": (None, 150, 195, 240, 285, 300)}
         return AnchorSpec("caffe", sizes | {"ratios": ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2, 3))})
     return AnchorSpec(layout)
+
+
+def with_aspect_ratios(anchors: AnchorSpec, asked: Sequence[float], maps: int) -> AnchorSpec:
+    """The anchors with these ratios (width by height) on every one of `maps` maps but TensorFlow's first, which keeps
+    its own three. torchvision's layout has the flip of each ratio, whether it is named or not. Raises MobileSSDError,
+    one line, for other layouts and for what is no list of ratios."""
+    if anchors.layout not in ("tensorflow", "torchvision"):
+        raise MobileSSDError(
+            f"aspect_ratios goes with the anchors of tensorflow and torchvision, not of {anchors.layout}"
+        )
+    try:
+        ratios = tuple(float(ratio) for ratio in asked)
+    except (TypeError, ValueError):
+        ratios = ()
+    if not ratios or not all(0.05 <= ratio <= 20 for ratio in ratios) or len(set(ratios)) < len(ratios):
+        raise MobileSSDError(f"aspect_ratios: a list of different numbers from 0.05 to 20, not {asked!r}")
+    if anchors.layout == "tensorflow":
+        return replace(anchors, options=anchors.options | {"aspect_ratios": ratios})
+    wide = sorted({round(max(ratio, 1 / ratio), 2) for ratio in ratios} - {1.0})
+    return replace(anchors, options=anchors.options | {"ratios": (tuple(wide),) * maps})

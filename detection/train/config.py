@@ -148,9 +148,9 @@ class EMAConfig:
 class TrainConfig:
     """One run. The defaults are configs/finetune.yaml: a small data set, from COCO weights, on a laptop.
 
-    model, options: zoo name and its options (alpha, layout ...); None: the network of `weights`. weights: name or file
-    of a detector or of an ImageNet body; None: from scratch. input_size: pixels, one number or [height, width]; None:
-    the model's own.
+    model, options: zoo name and its options (alpha, layout ...); None: the network of `weights`, whose one option is
+    aspect_ratios. weights: name or file of a detector or of an ImageNet body; None: from scratch. input_size: pixels,
+    one number or [height, width]; None: the model's own.
     batch: images of one step of the optimiser, over all processes. accumulate: parts in which a process computes its
     share. steps | epochs | samples (images seen): the length of the run, exactly one of them. recipe_batch: the batch
     that lr and warm-up are meant for (None: `batch`); with rescale_lr another batch scales lr with it and the warm-up

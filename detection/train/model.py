@@ -5,14 +5,16 @@ Imports floors 0 to 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from detection.boxes.class_names import canonical
 from detection.errors import MobileSSDError
+from detection.ssd.families import with_aspect_ratios
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import SSDSpec
@@ -42,12 +44,14 @@ def from_weights(
     input_size: tuple[int, int] | None = None,
     class_map: dict[str, str] | None = None,
     class_bias: float | None = None,
+    aspect_ratios: Sequence[float] | None = None,
 ) -> Prepared:
     """Weights of any kind, fitted to the classes of a data set.
 
     A class of the data takes the rows of the weights' class of the same name (VOC's and COCO's spellings are one;
     class_map names others: data's name -> weights' name); the rest start anew. At a smaller input than the weights' own
     the anchors keep their pixels: a network knows sizes in pixels, and else every box would begin too small.
+    aspect_ratios: other anchors (`families.with_aspect_ratios`); each begins with the rows of the nearest old one.
     """
     from detection.weights.resolve import open_weights
 
@@ -57,6 +61,9 @@ def from_weights(
     ssd, card = load_checkpoint(weights.path)
     old_names, base = card.class_names, ssd.spec.anchors.base
     spec = ssd.spec if input_size is None else ssd.spec.resized(input_size)
+    if aspect_ratios is not None:
+        maps = len(feature_maps(ssd))
+        spec = replace(spec, anchors=with_aspect_ratios(spec.anchors, aspect_ratios, maps))
     sources = class_sources(class_names, old_names, class_map or {})
     same = list(sources) == list(range(len(old_names))) and len(class_names) == len(old_names)
     if not same or spec != ssd.spec:
@@ -64,6 +71,8 @@ def from_weights(
     said = [f"weights: {path} ({ssd.spec.backbone}, {spec.input.size[1]}x{spec.input.size[0]} pixels)"]
     if spec.anchors.base != base and spec.anchors.base is not None:
         said.append("the anchors keep the pixels that they have at {1}x{0}".format(*spec.anchors.base))
+    if aspect_ratios is not None:
+        said.append(f"anchors of a cell, map by map: {spec.anchors.per_cell(maps, spec.input.size)}")
     if not same:
         said.append(_class_line(class_names, old_names, sources))
     folded = ssd if card.folded_norms else None
@@ -113,18 +122,42 @@ def transfer(ssd: SSD, spec: SSDSpec, sources: list[int | None], class_bias: flo
     """A network of `spec` with everything that `ssd` has, class rows rearranged: row i continues row sources[i].
 
     New rows start small, with the mean bias of the old classes (or `class_bias`): they begin as rare as classes are.
+    Where the anchors have other shapes, each takes the rows of the old anchor that is nearest to it.
     """
     new = build(spec)
-    state = {k: v for k, v in ssd.state_dict().items() if not _is_class_row(ssd, k)}
+    state = {k: v for k, v in ssd.state_dict().items() if not _is_row(ssd, k)}
     report = load_into(new, state)
     if report.mismatched or report.unexpected:
         raise MobileSSDError(f"the weights do not fit the network: {report}")
-    for old_head, new_head in zip(ssd.heads, new.heads, strict=True):
+    for old_head, new_head, nearest in zip(ssd.heads, new.heads, _nearest_anchors(ssd, spec), strict=True):
         old, fresh = last_convolution(old_head.score), last_convolution(new_head.score)
-        fresh.weight.copy_(_rows(old.weight, old_head.columns, sources, fill="small"))
+        columns = old_head.columns
+        fresh.weight.copy_(_rows(_of_anchors(old.weight, columns, nearest), columns, sources, fill="small"))
         assert old.bias is not None and fresh.bias is not None
-        fresh.bias.copy_(_rows(old.bias, old_head.columns, sources, fill="mean" if class_bias is None else class_bias))
+        fill = "mean" if class_bias is None else class_bias
+        fresh.bias.copy_(_rows(_of_anchors(old.bias, columns, nearest), columns, sources, fill=fill))
+        old, fresh = last_convolution(old_head.box), last_convolution(new_head.box)
+        fresh.weight.copy_(_of_anchors(old.weight, 4, nearest))
+        assert old.bias is not None and fresh.bias is not None
+        fresh.bias.copy_(_of_anchors(old.bias, 4, nearest))
     return new
+
+
+def _nearest_anchors(ssd: SSD, spec: SSDSpec) -> list[list[int]]:
+    """For each head and each anchor of a cell of `spec` the old anchor that it continues. A pyramid has one head for all
+    maps, whose cells are of one kind."""
+    maps, size = len(list(ssd.heads)), spec.input.size
+    wanted = spec.anchors.cells(maps, size)
+    if spec.anchors.options == ssd.spec.anchors.options:
+        return [list(range(len(cell.sizes))) for cell in wanted]
+    known = replace(ssd.spec.anchors, base=spec.anchors.base).cells(maps, size)
+    logs = [(np.log(new.sizes)[:, None], np.log(old.sizes)[None]) for new, old in zip(wanted, known)]
+    return [np.square(new - old).sum(-1).argmin(1).tolist() for new, old in logs]
+
+
+def _of_anchors(old: Tensor, numbers: int, anchors: list[int]) -> Tensor:
+    """[a * numbers, ...] -> [len(anchors) * numbers, ...]: the rows of these anchors."""
+    return old.reshape(-1, numbers, *old.shape[1:])[anchors].reshape(-1, *old.shape[1:])
 
 
 def _rows(old: Tensor, columns: int, sources: list[int | None], fill: str | float) -> Tensor:
@@ -142,9 +175,10 @@ def _rows(old: Tensor, columns: int, sources: list[int | None], fill: str | floa
     return new.reshape(-1, *old.shape[1:])
 
 
-def _is_class_row(ssd: SSD, name: str) -> bool:
+def _is_row(ssd: SSD, name: str) -> bool:
+    """Whether the weight belongs to a layer whose rows are those of anchors: boxes and class scores."""
     modules: dict[int, str] = {id(m): n for n, m in ssd.named_modules()}
-    rows = {modules[id(last_convolution(head.score))] for head in ssd.heads}  # type: ignore[union-attr]
+    rows = {modules[id(last_convolution(b))] for head in ssd.heads for b in (head.box, head.score)}  # type: ignore[union-attr]
     return name.rpartition(".")[0] in rows
 
 

@@ -119,8 +119,16 @@ def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, s
             raise MobileSSDError(
                 "neither weights nor a model to train; give --weights NAME_OR_FILE or a config with a model"
             )
+        if fixed := sorted(config.options.keys() - {"aspect_ratios"}):
+            raise MobileSSDError(
+                f"options.{fixed[0]}: weights have a network of their own, of which only aspect_ratios can change; "
+                "name another one with --model"
+            )
         pixels = (size, size) if isinstance(size, int) else size
-        prepared = from_weights(config.weights, data.class_names, data.category_ids, pixels, class_map)
+        ratios = config.options.get("aspect_ratios")
+        prepared = from_weights(
+            config.weights, data.class_names, data.category_ids, pixels, class_map, aspect_ratios=ratios
+        )
     else:
         from detection.weights.names import spec_for
 

@@ -38,7 +38,7 @@ def list_architectures() -> tuple[str, ...]:
 
 def spec_for(name: str, **options: Any) -> SSDSpec:
     """The network of a detector by name. Options: alpha, input_size, num_classes (objects, without background),
-    min_depth, layout, extras, stride8, taps, anchor_base and a few of single families: `detection.ssd.families`.
+    min_depth, layout, extras, stride8, taps, anchor_base, aspect_ratios and a few of single families: `detection.ssd.families`.
 
     A name with a recipe (`ssd_mobilenet_v1_075.coco`) is the network of those weights; options given win.
     Raises MobileSSDError, one line with the nearest right words, for an unknown name or option, or a wrong value.
