@@ -122,7 +122,7 @@ def in_order(
     """
     ahead = 2 * threads if ahead is None else ahead
     source, waiting = iter(items), deque[Future[R]]()
-    failure: Exception | None = None
+    failure: BaseException | None = None
     more = True
     pool = ThreadPoolExecutor(threads, thread_name_prefix=getattr(work, "__name__", "work"))
     try:
@@ -132,7 +132,7 @@ def in_order(
                     waiting.append(pool.submit(work, next(source)))
                 except StopIteration:
                     more = False
-                except Exception as error:
+                except BaseException as error:  # Ctrl-C too: what is found by then is kept
                     more, failure = False, error
             if waiting:
                 yield waiting.popleft().result()

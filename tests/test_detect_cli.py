@@ -15,6 +15,7 @@ import pytest
 
 from detection.boxes.detections import Detections
 from detection.cli.main import main
+from detection.images.preprocess import stretch
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("person", "dog")
@@ -23,11 +24,20 @@ NAMES = ("person", "dog")
 class FakeDetector:
     """Finds a dog that covers the middle of every image, sure of itself as far as the image is bright."""
 
-    def __call__(self, image):
-        height, width = image.shape[:2]
+    def __init__(self):
+        self.batches = []
+
+    def prepare(self, images):
+        return np.stack([stretch(image, (8, 8)) for image in images])
+
+    def runtime(self, batch):
+        self.batches.append(len(batch))
+        return np.zeros((len(batch), 1, 4), np.float32), batch.mean((1, 2, 3), np.float32)[:, None] / 255
+
+    def finish(self, encodings, logits, image_size):
+        height, width = image_size
         box = np.array([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], np.float32)
-        score = np.array([image.mean() / 255], np.float32)
-        return Detections(box, score, np.array([1]), NAMES, (height, width), (1, 18))
+        return Detections(box, logits, np.array([1]), NAMES, (height, width), (1, 18))
 
     def __str__(self):
         return "fake weights with no runtime on cpu, float32, 1 thread"
@@ -36,10 +46,11 @@ class FakeDetector:
 @pytest.fixture
 def detect(monkeypatch, capsys, tmp_path):
     """Runs `mobilessd detect ARGS` with the fake detector in a folder of its own; gives (exit code, stdout, stderr)."""
-    monkeypatch.setattr("detection.cli.detect.open_detector", lambda args, **_: FakeDetector())
+    monkeypatch.setattr("detection.cli.detect.open_detector", lambda args, **_: run.detector)
     monkeypatch.chdir(tmp_path)
 
     def run(*args):
+        run.detector = FakeDetector()
         code = main(["detect", *map(str, args)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
@@ -149,6 +160,32 @@ def test_subfolders_keep_their_place_and_a_second_run_its_names(detect):
         assert drawn() == ["a.jpg", "c.jpg", "sub/a.jpg", "sub/b.webp"]
 
 
+@pytest.mark.parametrize("draw, most", [([], 4), (["--no-draw"], 16)])
+def test_many_images_go_through_the_network_in_batches_and_come_out_in_order(detect, draw, most):
+    for i in range(33):
+        save(f"in/{i:02d}.png", 6 * i)
+    save_video("in/17a.mp4", 5)
+    Path("in/20.png").write_text("no image")
+    code, out, err = detect("in", *draw, "--csv", "boxes.csv")
+    assert code == 0 and err == "warning: in/20.png: is no image but a text file\n"
+    names = [Path(f"in/{i:02d}.png").name for i in range(33) if i != 20]
+    lines = [line.partition(":")[0] for line in out.splitlines()[1:-1]]
+    assert lines == [f"in/{name}" for name in sorted([*names, "17a.mp4"])]
+    assert max(detect.detector.batches) == most and sum(detect.detector.batches) == 32 + 5
+    rows = list(csv.DictReader(Path("boxes.csv").read_text().splitlines()))
+    images = {Path(row["file"]).name: float(row["score"]) for row in rows if not row["frame"]}
+    assert images == pytest.approx({name: 6 * int(name[:2]) / 255 for name in names}, abs=1e-4)
+    if not draw:
+        assert drawn() == sorted([*names, "17a.mp4"])
+
+
+def test_a_few_images_go_one_by_one_as_a_single_one_does(detect):
+    for i in range(5):
+        save(f"in/{i}.png")
+    detect("in", "--no-draw")
+    assert detect.detector.batches == [1] * 5
+
+
 # ---------------------------------------------------------------- what is wrong
 
 
@@ -203,23 +240,21 @@ def test_nothing_is_left_half_written(detect, monkeypatch):
 
 def test_a_bug_keeps_its_traceback(detect, monkeypatch):
     save("a.jpg")
-    monkeypatch.setattr(FakeDetector, "__call__", lambda *_: 1 / 0)
+    monkeypatch.setattr(FakeDetector, "runtime", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         detect("a.jpg")
 
 
 def test_an_interrupt_keeps_what_was_done(detect, monkeypatch):
     for i in range(3):
-        save(f"in/{i}.jpg")
-    seen = []
+        save(f"in/{i}.jpg", i)
 
-    def stop_at_second(self, image, plain=FakeDetector.__call__):
-        seen.append(1)
-        if len(seen) == 2:
+    def stop_at_second(self, batch, plain=FakeDetector.runtime):
+        if batch.max() == 1:
             raise KeyboardInterrupt
-        return plain(self, image)
+        return plain(self, batch)
 
-    monkeypatch.setattr(FakeDetector, "__call__", stop_at_second)
+    monkeypatch.setattr(FakeDetector, "runtime", stop_at_second)
     code, _, err = detect("in", "--json", "boxes.json")
     assert code == 130 and "1 of 3 sources done" in err
     assert len(json.loads(Path("boxes.json").read_text())) == 1

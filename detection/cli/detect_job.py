@@ -1,0 +1,144 @@
+"""The run of `mobilessd detect` over its sources: images in batches, videos frame by frame, drawn as they are found."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from detection.boxes.detections import Detections
+from detection.cli.common import in_words, progress
+from detection.cli.detect_outputs import Findings, OutputNames, image_suffix, save_image
+from detection.detector import Detector
+from detection.errors import BadImageError
+from detection.images.sources import Frame, Source, Video, find_sources
+from detection.live.recorder import Recorder
+from detection.stream import Found, detect_stream, in_order
+
+__all__ = ["Findings", "Job", "OutputNames", "find_sources"]
+
+BATCH = 16  # images at once; fewer images than that go one by one, as a runtime gets ready for batches anew
+BATCH_DRAWN = 4  # where decoded images are kept until they are drawn: photographs are large
+DRAWING = 2  # threads that draw and save
+
+Outcome = tuple[Source, "str | BadImageError"]  # what was found in it in words, or why it cannot be read
+
+
+class Job:
+    """One run over all sources, and its tally. names: of the drawn files; None draws nothing."""
+
+    def __init__(
+        self, detector: Detector, names: OutputNames | None, findings: Findings, sources: list[Source]
+    ) -> None:
+        self.detector = detector
+        self.names = names
+        self.findings = findings
+        self.sources = sources
+        self.few = sum(not source.video for source in sources) < BATCH
+        self.done = self.images = self.frames = self.boxes = self.bad = self.bad_named = 0
+
+    def run(self) -> None:
+        """Raises BadImageError where the only source cannot be read; of several, that one is left out and counted."""
+        with progress(len(self.sources), " sources") as bar:
+            for video, part in groupby(self.sources, lambda source: source.video):
+                for source, words in self._videos(part) if video else self._images(part):
+                    if isinstance(words, BadImageError):
+                        self._left_out(source, words, bar)
+                    else:
+                        self.done += 1
+                        bar.write(f"{source.path}: {words}", file=sys.stdout)
+                    bar.update()
+
+    def _images(self, sources: Iterable[Source]) -> Iterator[Outcome]:
+        """Each image with what was found in it, in words, when it is drawn; or with what is wrong with it."""
+        draw = self.names is not None
+        batch = 1 if self.few else BATCH_DRAWN if draw else BATCH
+        found = detect_stream(self.detector, sources, lambda source: source.path, batch=batch, keep_image=draw)
+        with closing(found), closing(in_order(_draw, self._to_draw(found), DRAWING, BATCH_DRAWN)) as drawn:
+            for one in drawn:
+                if one.error is not None:
+                    yield one.item, one.error
+                    continue
+                assert one.detections is not None
+                self.findings.add(one.item, one.detections)
+                self.images += 1
+                self.boxes += len(one.detections)
+                yield one.item, in_words(one.detections)
+
+    def _to_draw(self, found: Iterable[Found[Source]]) -> Iterator[tuple[Found[Source], Path | None]]:
+        """Each image with the path of its drawing, if there is to be one. Names are given in the order of the images."""
+        for one in found:
+            path = None
+            if self.names and one.image is not None:
+                path = self.names.path_for(one.item, image_suffix(one.item.path, one.image))
+            yield one, path
+
+    def _videos(self, sources: Iterable[Source]) -> Iterator[Outcome]:
+        for source in sources:
+            try:
+                yield source, self._video(source)
+            except BadImageError as error:
+                yield source, error
+
+    def _video(self, source: Source) -> str:
+        """Detects in every frame of a video and writes the drawn one; returns what was seen in how many frames."""
+        seen: Counter[str] = Counter()
+        count = 0
+        with Video(source.path) as video, progress(video.count or None, " frames") as bar:
+            recorder = Recorder(self.names.path_for(source, ".mp4"), video.fps) if self.names else None
+            try:
+                for frame, detections in self._frames(video):
+                    self.findings.add(source, detections, frame.index, frame.time)
+                    self.boxes += len(detections)
+                    self.frames += 1
+                    count += 1
+                    seen.update(set(detections.names))
+                    if recorder:
+                        recorder.write(detections.draw(frame.image))
+                    bar.update()
+            finally:
+                if recorder:
+                    recorder.close()
+        words = ", ".join(f"{name} in {frames}" for name, frames in seen.most_common(10)) or "nothing"
+        return f"{count} frames: {words}"
+
+    def _frames(self, video: Video) -> Iterator[tuple[Frame, Detections]]:
+        frames = detect_stream(self.detector, video, lambda frame: frame.image, batch=BATCH_DRAWN, keep_image=True)
+        with closing(frames):
+            for one in frames:
+                assert one.detections is not None  # a frame is an array already: there is nothing to go wrong
+                yield one.item, one.detections
+
+    def _left_out(self, source: Source, error: BadImageError, bar: Any) -> None:
+        if len(self.sources) == 1:  # its error is the error of the run
+            raise error
+        self.bad += 1
+        self.bad_named += source.named
+        self.findings.skip()
+        bar.write(f"warning: {error}", file=sys.stderr)
+
+    def sum_up(self) -> str:
+        """`12 images, 240 frames, 87 objects, 1 left out`."""
+        parts = [(self.images, "image"), (self.frames, "frame"), (self.boxes, "object")]
+        words = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in parts if n or what == "object"]
+        return ", ".join(words + ([f"{self.bad} that could not be read left out"] if self.bad else []))
+
+    def exit_code(self) -> int:
+        """0, or 2 where a file that was named itself could not be read, or none could; says so on stderr."""
+        if self.bad == len(self.sources):
+            print(f"error: none of the {self.bad} files could be read", file=sys.stderr)
+            return 2
+        if self.bad_named:
+            print(f"error: {self.bad_named} of the files named could not be read", file=sys.stderr)
+        return 2 if self.bad_named else 0
+
+
+def _draw(one: tuple[Found[Source], Path | None]) -> Found[Source]:
+    found, path = one
+    if path is not None and found.detections is not None and found.image is not None:
+        save_image(found.detections.draw(found.image), path)
+    return found
