@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from detection.boxes.anchors import anchors_for
+from detection.boxes.class_names import ClassNames
 from detection.boxes.detections import Detections
 from detection.boxes.postprocess import PostSettings, postprocess
 from detection.errors import BadImageError, MobileSSDError
@@ -66,7 +67,7 @@ class Detector:
         self.anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size) if own is None else own
         self._coder = spec.coder
         classes, score = rules.pop("classes", None), rules.pop("score", None)
-        ids = None if classes is None else tuple(self._class_id(name) for name in classes)
+        ids = None if classes is None else tuple(ClassNames(card.class_names).choose(classes, source))
         score, by_class = _thresholds(card, score)
         self.settings = PostSettings(score=score, classes=ids, activation=spec.scores, class_scores=by_class, **rules)
 
@@ -125,20 +126,6 @@ class Detector:
             what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
             raise BadImageError(f"an image is a path or a uint8 array [height, width, 3], not {what}")
         return image[..., ::-1] if color == "bgr" else image
-
-    def _class_id(self, name: str) -> int:
-        from detection.boxes.class_names import canonical
-
-        known = {canonical(known): i for i, known in enumerate(self.card.class_names)}
-        if canonical(name) not in known:
-            import difflib
-
-            near = difflib.get_close_matches(canonical(name), known, 3)
-            hint = (
-                f"; nearest: {', '.join(near)}" if near else f"; it knows {', '.join(self.card.class_names[:8])}, ..."
-            )
-            raise MobileSSDError(f"{self.source} has no class {name!r}{hint}")
-        return known[canonical(name)]
 
 
 def _thresholds(card: Card, score: float | str | None) -> tuple[float, tuple[float, ...] | None]:

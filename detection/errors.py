@@ -1,5 +1,9 @@
 """The errors that people see: one clear line that names the file and the way out, no traceback, exit code 2."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class MobileSSDError(Exception):
     """Something a person can put right. Its message is one line: what is wrong, with which file, and what to do."""
@@ -19,3 +23,12 @@ class BadDataError(MobileSSDError):
 
 class MissingPackageError(MobileSSDError):
     """An optional library that is not installed; the message holds the command that installs it."""
+
+
+def nearest(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Those of the known words that are most like `word`, the best first, whatever their case; at most `most`, and none
+    that is less alike than `cutoff` (0 to 1, `difflib`'s ratio)."""
+    import difflib  # only where something went wrong
+
+    by_lower = {other.lower(): other for other in known}
+    return [by_lower[found] for found in difflib.get_close_matches(word.lower(), by_lower, most, cutoff)]

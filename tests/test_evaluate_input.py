@@ -114,7 +114,7 @@ def test_missing_files_and_folders(tmp_path, capsys):
         (["--annotations", truth, "--results", truth, "--weights", "w"], "either --weights or --results"),
         (["--annotations", truth, "--weights", "a.tflite", "--store-threshold"], "--weights FILE.safetensors"),
         (["--annotations", truth, "--weights", "a.safetensors", "--store-threshold"], "a.safetensors: no such file"),
-        (["--annotations", truth, "--self-test", "--classes", "dog"], "no category dog; it has cat"),
+        (["--annotations", truth, "--self-test", "--classes", "dog"], "no class 'dog'; the classes are cat"),
         (["--annotations", truth, "--self-test", "--engine", "slow"], "invalid choice"),
         (["--results", truth], "required: --annotations"),
     ):

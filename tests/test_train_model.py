@@ -94,8 +94,12 @@ class TestClassRows:
             path, ("goalkeeper", "table"), (1, 2), class_map={"goalkeeper": "person", "table": "diningtable"}
         )
         assert_equal(raw(ssd)[1][..., [0, 1, 2]], raw(new.ssd)[1])
-        with pytest.raises(MobileSSDError, match="--class-map: the weights have no class 'unicorn'; they have person"):
+        with pytest.raises(
+            MobileSSDError, match="--class-map: the weights: no class 'unicorn'; the classes are person"
+        ):
             from_weights(path, ("horse",), (1,), class_map={"horse": "unicorn"})
+        with pytest.raises(MobileSSDError, match="--class-map: the data: no class 'hrose'; nearest: horse"):
+            from_weights(path, ("horse",), (1,), class_map={"hrose": "person"})
 
     def test_another_input_size_keeps_every_weight(self, weights):
         path, ssd = weights
@@ -151,6 +155,12 @@ def test_the_names_of_voc_and_coco_are_one():
         names.index("traffic light"),
         names.index("hot dog"),
     ]
+
+
+def test_names_are_matched_as_eval_matches_them():
+    """Training once knew "trafficlight" and "hot.dog" as new classes, which eval counted as the weights' own."""
+    assert class_sources(["trafficlight", "Hot.Dog"], ("hot dog", "traffic light"), {}) == [1, 0]
+    assert class_sources(["thing", "Thing"], ("Thing", "thing"), {}) == [1, 0]  # once both the last of the two
 
 
 def test_a_published_file_keeps_its_function_for_the_classes_of_voc(shared, tmp_path):

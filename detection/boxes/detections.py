@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from detection.boxes.class_names import ClassNames
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -53,8 +55,8 @@ class Detections:
         return self[self.scores >= score]
 
     def of_classes(self, names: list[str]) -> Detections:
-        """Those of the named classes."""
-        return self[np.isin(self.class_ids, [self.class_names.index(name) for name in names])]
+        """Those of the named classes. Raises MobileSSDError for a name that is none of `class_names`."""
+        return self[np.isin(self.class_ids, ClassNames(self.class_names).choose(names, "detections"))]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, ready for JSON: image_size, and a list of {name, class_id, score, box}."""

@@ -8,17 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from detection.boxes.class_names import ClassNames
 from detection.cli.common import add_detector_arguments, describe_runtime, open_detector, positive_int
 from detection.data.image_ids import read_ids
 from detection.errors import BadDataError, MobileSSDError
 from detection.evaluate import report
-from detection.evaluate.categories import match_categories, normalised
+from detection.evaluate.categories import match_categories
 from detection.evaluate.coco import ENGINES, CocoNumbers, choose_engine, evaluate
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     whole = read_truth(args.annotations)
     chosen = None if args.image_ids is None else read_image_ids(args.image_ids, whole)
-    categories = None if args.classes is None else _category_indices(args.classes, whole)
+    categories = None if args.classes is None else ClassNames(whole.category_names).choose(args.classes, whole.path)
     truth = whole.select(chosen, categories)
 
     seconds: float | None = None
@@ -217,14 +217,6 @@ def _check(args: argparse.Namespace) -> None:
             raise MobileSSDError(f"{args.weights}: no such file, so no threshold can be stored in it")
     elif args.results and args.weights:
         raise MobileSSDError("give either --weights or --results (both only with --store-threshold)")
-
-
-def _category_indices(names: Sequence[str], truth: GroundTruth) -> list[int]:
-    """--classes person,dog as categories of the data."""
-    known = {normalised(name): index for index, name in enumerate(truth.category_names)}
-    if unknown := ", ".join(name for name in names if normalised(name) not in known):
-        raise MobileSSDError(f"{truth.path}: no category {unknown}; it has {', '.join(truth.category_names)}")
-    return [known[normalised(name)] for name in names]
 
 
 def _judge_self_test(truth: GroundTruth, numbers: CocoNumbers) -> None:

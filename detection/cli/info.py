@@ -7,7 +7,6 @@ multiply-adds by part, by kind of layer and layer by layer. `--list` shows all n
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import textwrap
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from detection.cli.common import input_size, positive_int, width
 from detection.cli.info_text import format_listing, format_report
-from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError
+from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError, nearest
 
 if TYPE_CHECKING:
     from detection.ssd.spec import SSDSpec
@@ -112,7 +111,7 @@ def find(args: argparse.Namespace) -> Subject:
     if args.model in _bodies():
         return _classifier(args, args.model)
     names = [row["name"] for row in listing()]
-    near = difflib.get_close_matches(args.model, names, n=3, cutoff=0.5)
+    near = nearest(args.model, names, 3, 0.5)
     hint = f"nearest: {', '.join(near)}" if near else "`mobilessd info --list` shows all names"
     raise BadWeightsError(f"{args.model}: no such file, and no model of that name; {hint}")
 

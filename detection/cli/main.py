@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import os
@@ -19,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("detection.cli.detect", "find objects in images, folders and videos"),
@@ -102,8 +101,8 @@ def _dispatch(argv: list[str]) -> int:
     if name not in commands:
         if name in COMMANDS:
             raise UsageError(f"the command {name!r} is not part of this installation")
-        nearest = difflib.get_close_matches(name, commands, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"commands: {', '.join(commands)}"
+        near = nearest(name, commands, 3, 0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"commands: {', '.join(commands)}"
         raise UsageError(f"unknown command {name!r}: {hint}")
     module = importlib.import_module(COMMANDS[name][0])
     parser = Parser(

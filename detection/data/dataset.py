@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detection.boxes.class_names import canonical
+from detection.boxes.class_names import meaning as canonical
 from detection.data.faults import Faults
 from detection.errors import BadDataError
 

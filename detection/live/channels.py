@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detection.boxes.class_names import ClassNames
 from detection.errors import MobileSSDError
 from detection.live.capture import Capture
 from detection.live.clips import Clips
@@ -159,16 +160,11 @@ def _watch(channel: Channel, outlets: Outlets, score: float, say: Say) -> Watch:
 
 def _known(wanted: Sequence[str], class_names: Sequence[str], gates: Sequence[str]) -> list[str]:
     """The names of --on as the detector writes them. Raises MobileSSDError for one that is neither class nor gate."""
-    from detection.boxes.class_names import canonical
-
-    known: dict[str, str] = {canonical(name): name for name in class_names}
+    known = ClassNames(class_names)
     found: list[str] = []
     for name in wanted:
-        if name not in gates and canonical(name) not in known:
-            import difflib
-
-            near = difflib.get_close_matches(canonical(name), known, 3)
-            hint = f"nearest: {', '.join(near)}" if near else f"it knows {', '.join(list(class_names)[:8])}, ..."
-            raise MobileSSDError(f"--on {name!r} is neither a class of the detector nor a line or zone; {hint}")
-        found.append(name if name in gates else known[canonical(name)])
+        classes = [class_names[index] for index in known.find(name)]
+        if name not in gates and not classes:
+            raise MobileSSDError(f"--on {name!r} is neither a class nor a line or zone; {known.hint(name)}")
+        found += [name] if name in gates else classes
     return found

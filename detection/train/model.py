@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detection.boxes.class_names import canonical
+from detection.boxes.class_names import ClassNames, match
 from detection.errors import MobileSSDError
 from detection.ssd.families import with_aspect_ratios
 from detection.ssd.heads import last_convolution
@@ -58,6 +58,7 @@ def from_weights(
     weights = open_weights(path)
     if weights.exported:
         raise MobileSSDError(f"{path}: an exported file cannot be trained; name the .safetensors it was made from")
+    ClassNames(class_names).choose(class_map or {}, "--class-map: the data")
     ssd, card = load_checkpoint(weights.path)
     old_names, base = card.class_names, ssd.spec.anchors.base
     spec = ssd.spec if input_size is None else ssd.spec.resized(input_size)
@@ -107,14 +108,13 @@ def class_sources(
     class_names: Iterable[str], old_names: tuple[str, ...], class_map: dict[str, str]
 ) -> list[int | None]:
     """For each class of the data, the class of the weights that it continues, or None."""
-    known = {canonical(name): i for i, name in enumerate(old_names)}
-    names = [canonical(class_map.get(name, name)) for name in class_names]
-    for wanted in class_map.values():
-        if canonical(wanted) not in known:
-            raise MobileSSDError(
-                f"--class-map: the weights have no class {wanted!r}; they have {', '.join(old_names[:8])}, ..."
-            )
-    return [known.get(name) for name in names]
+    own = ClassNames(class_names)
+    wanted = list(own.names)
+    ClassNames(old_names).choose(class_map.values(), "--class-map: the weights")
+    for mine, theirs in class_map.items():
+        for index in own.find(mine):
+            wanted[index] = theirs
+    return list(match(wanted, old_names).to)
 
 
 @torch.no_grad()

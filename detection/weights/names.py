@@ -6,13 +6,12 @@ Wherever a name is taken, a path is taken too. Imports no torch before a publish
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.errors import BadWeightsError, MobileSSDError
+from detection.errors import BadWeightsError, MobileSSDError, nearest
 from detection.weights.records import Record, find_record, list_weights
 
 if TYPE_CHECKING:
@@ -49,12 +48,12 @@ def spec_for(name: str, **options: Any) -> SSDSpec:
     if record is not None and record.task == "detector":
         name, options = record.architecture, record.options | options
     if name not in FAMILIES:
-        near = difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.4) or list(FAMILIES)
+        near = nearest(name, FAMILIES, 3, 0.4) or list(FAMILIES)
         raise MobileSSDError(f"no model of the name {name!r}; nearest: {', '.join(near)}")
     known = options_of(FAMILIES[name])
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
+            near = nearest(option, known)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise MobileSSDError(f"{name} has no option {option!r}{hint}; it has {', '.join(known)}")
     return FAMILIES[name](**options)
@@ -146,5 +145,5 @@ def _no_such(name: str) -> str:
     if name in FAMILIES:
         hint = f"with weights: {', '.join(with_weights)}" if with_weights else "no weights are published for it"
         return f"{name}: no such file, and the model of that name is an architecture without weights; {hint}"
-    near = difflib.get_close_matches(name, list_weights(), n=3, cutoff=0.4) or list_weights()[:4]
+    near = nearest(name, list_weights(), 3, 0.4) or list_weights()[:4]
     return f"{name}: no such file, and no model of that name; nearest: {', '.join(near)}"

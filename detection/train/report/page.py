@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from detection.evaluate.categories import normalised
+from detection.boxes.class_names import spelling
 from detection.evaluate.coco import CocoNumbers
 from detection.evaluate.errors import ErrorSplit
 from detection.evaluate.report import MEANING, show
@@ -177,7 +177,7 @@ def legend(entries: Mapping[str, tuple[tuple[int, int, int], bool]]) -> str:
 def card_facts(card: Card) -> dict[str, Any]:
     """What the card says about the network."""
     height, width = card.input_size
-    names = [name for name in card.class_names if normalised(name)]  # the others are columns without a class
+    names = [name for name in card.class_names if spelling(name)]  # the others are columns without a class
     return {
         "name": card.name,
         "input": f"{width} x {height} pixels",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from detection.boxes.class_names import canonical
+from detection.boxes.class_names import ClassNames
 from detection.errors import MobileSSDError
 from detection.runtimes import choose, open_runtime
 from detection.runtimes.torch import fuse
@@ -119,8 +119,8 @@ def teacher_for(
             f"distillation.teacher: {config.teacher} has {len(others)} anchors that are not the student's {len(own)}; "
             "choose a teacher of the same layout, or let it write boxes (mobilessd detect) and train with those"
         )
-    known = {canonical(name) for name in theirs.class_names}
-    renamed = {mine: name for mine, name in class_map.items() if canonical(name) in known}
+    known = ClassNames(theirs.class_names)
+    renamed = {mine: name for mine, name in class_map.items() if known.find(name)}
     sources = class_sources(card.class_names, theirs.class_names, renamed)
     if missing := [name for name, source in zip(card.class_names, sources) if source is None]:
         raise MobileSSDError(
