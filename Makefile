@@ -1,8 +1,8 @@
 # make install   an environment in .venv with everything, or PYTHON=... to install into another
 # make demo      installs if need be, detects with the weights that ship in a photograph and in a clip, without a network;
 #                IMAGES="your.jpg own.jpg" WEIGHTS=file-or-name take the place of its own
-# make test      the tests
-# make lint      style, formatting, types
+# make test      the tests; installs if need be
+# make lint      style, formatting, types, layers of imports; installs if need be
 #
 # The Python used: PYTHON=..., else an activated environment, else .venv, else (not for install) python3.
 
@@ -35,13 +35,21 @@ demo:
 	@"$(TARGET)" -c "import cv2, matplotlib, openvino, detection" 2>/dev/null || $(MAKE) install
 	@"$(TARGET)" tools/demo.py $(IMAGES) $(if $(WEIGHTS),--weights "$(WEIGHTS)") --output "$(OUTPUT)"
 
+# An environment that has everything is used as it is; else one is made.
+CHOSEN = $(if $(shell $(READY) && echo yes),$(PYTHON),$(TARGET))
+NEEDED := hypothesis importlinter mypy msgspec pytest torch
+READY = "$(PYTHON)" -c "import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, '$(NEEDED)'.split())))"
+
 test:
-	"$(PYTHON)" -m pytest
+	@$(READY) || $(MAKE) install
+	"$(CHOSEN)" -m pytest
 
 lint:
-	"$(PYTHON)" -m ruff check .
-	"$(PYTHON)" -m ruff format --check .
-	"$(PYTHON)" -m mypy
+	@$(READY) || $(MAKE) install
+	"$(CHOSEN)" -m ruff check .
+	"$(CHOSEN)" -m ruff format --check .
+	"$(CHOSEN)" -m mypy
+	"$(CHOSEN)" -c "from importlinter.cli import lint_imports_command as check; check()" --no-logo
 
 format:
 	"$(PYTHON)" -m ruff check --fix .

@@ -57,6 +57,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "ruff>=0.12",
         "mypy>=1.11",
+        "import-linter>=2.7",
         "types-PyYAML",
         "ai-edge-litert>=1.0.1",
         "supervision>=0.20",
@@ -96,6 +97,7 @@ setup(
     long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    py_modules=["mobilessd"],
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
     package_data={
         "detection": ["weights/*.safetensors", "weights/*.onnx", "live/page/*", "train/report/*.html"],

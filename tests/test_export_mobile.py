@@ -22,8 +22,8 @@ from detection.export.quantize import float_file
 from detection.export.write import Wish, export
 from detection.ssd.network import feature_maps
 from detection.weights.card import Card
-from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 from detection.weights.card_files import add_tflite_card, tflite_card
+from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 from detection.weights.formats import card_of
 from detection.weights.importers.classifiers import read_body
 from detection.weights.resolve import Weights, open_weights

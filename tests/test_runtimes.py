@@ -17,8 +17,8 @@ from detection.images.preprocess import stretch
 from detection.runtimes import choose, open_runtime
 from detection.ssd.network import build, feature_maps
 from detection.weights.card import Card
-from detection.weights.checkpoint import save_checkpoint
 from detection.weights.card_files import onnx_metadata
+from detection.weights.checkpoint import save_checkpoint
 from detection.weights.formats import card_of
 from detection.weights.names import spec_for
 from detection.weights.resolve import open_weights
