@@ -1,0 +1,1 @@
+"""What `benchmarks/goldens.py` records: a package beside the script, free of the project's own module names."""
