@@ -30,8 +30,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import ROOT, describe, machine, table
-from benchmarks.memory import family
+from detection.benchmark.harness import ROOT, run_script, table
+from detection.benchmark.machine import describe, machine
+from detection.benchmark.memory import family
 
 PARTS = ("plain", "killed", "s3", "ray")
 NOTES = """images/s: as the run says it, from the first image to the last shard written, the start of the process left
@@ -125,7 +126,7 @@ class Bench:
 def main() -> int:
     args = parse()
     os.environ["RAY_ADDRESS"] = "local"  # a cluster of its own, whatever else runs here
-    on, rows = machine(os.cpu_count() or 1), []
+    on, rows = machine(), []
     with tempfile.TemporaryDirectory(prefix="bulk-") as name:
         bench = Bench(Path(name), args.weights, args.shard_size, args.count, random.Random(args.seed))
         source = lay_out(Path(args.images), bench.folder / "in", args.count)
@@ -137,8 +138,7 @@ def main() -> int:
         (r.name, f"{r.rate:.1f}", f"{r.running:.1f}" if r.running else "", f"{r.wall:.1f}", str(r.deaths), words(r))
         for r in rows
     ]
-    on["cores_used"] = None  # nothing is pinned
-    print(describe(on))
+    print(*describe(on), sep="\n")
     print(f"{args.count} images in shards of {args.shard_size}, {args.weights}\n")
     print(table(head + lines))
     print(f"\n{NOTES}")
@@ -296,4 +296,4 @@ def store(images: Path) -> Iterator[Bucket]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -4,7 +4,7 @@
 
 many: `mobilessd detect DIR --shards` beside a LiteRT loop that reads, resizes, invokes and post-processes in turn, in
 images a second once the network is there. one: `mobilessd detect one.jpg --json`, beside a bare LiteRT script that does
-the same; wall time of whole processes, imports included, and their memory. Score floor 0.01 and the same NMS for both.
+the same; wall time of whole processes, imports included, and their memory. Score threshold 0.01 and the same NMS for both.
 
 Wanted: many at least 2.2 x the loop; one in at most 1.0 s, 1.5 x the script and 350 MiB.
 """
@@ -15,12 +15,15 @@ import argparse
 import json
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import CANDIDATES, ROOT, Candidate, Series, describe, machine, side_by_side, table
+from detection.benchmark.harness import ROOT, Program, Series, run_script, side_by_side, table
+from detection.benchmark.machine import describe, machine
 
+PROGRAMS = Path(__file__).with_name("programs")
 MANY, ONE, ONE_RATIO, ONE_MEMORY = 2.2, 1.0, 1.5, 350
 
 
@@ -37,15 +40,16 @@ def main() -> int:
     one = str(sorted(Path(images).glob("*.jpg"))[0])
     threads = ("--threads", str(args.threads))
     detect = (str(ROOT / "tools" / "detect.py"), one, "--weights", weights, "--score", "0.01", "--no-draw", *threads)
-    candidates = [
-        Candidate("ours, many", (str(CANDIDATES / "ours_files.py"), weights, images, "OUT", *threads)),
-        Candidate("litert, many", (str(CANDIDATES / "litert_files.py"), tflite, images, "OUT", *threads)),
-        Candidate("ours, one", (*detect, "--json", "OUT")),
-        Candidate("litert, one", (str(CANDIDATES / "litert_files.py"), tflite, one, "OUT", *threads)),
+    program = partial(Program, threads=args.threads, pin=True)
+    programs = [
+        program("ours, many", (str(PROGRAMS / "ours_files.py"), weights, images, "OUT", *threads)),
+        program("litert, many", (str(PROGRAMS / "litert_files.py"), tflite, images, "OUT", *threads)),
+        program("ours, one", (*detect, "--json", "OUT")),
+        program("litert, one", (str(PROGRAMS / "litert_files.py"), tflite, one, "OUT", *threads)),
     ]
     on = machine(args.threads)
-    series = side_by_side(candidates, args.rounds, args.threads)
-    many = [statistics.median(run.said["images_per_second"] for run in part.runs) for part in series[:2]]
+    series = side_by_side(programs, args.rounds)
+    many = [statistics.median(run.answer["images_per_second"] for run in part.runs) for part in series[:2]]
     ours, theirs = series[2:]
     bars = {
         "many": (many[0] / many[1], many[0] >= MANY * many[1], f"{MANY} x the loop or more"),
@@ -55,9 +59,9 @@ def main() -> int:
     for part, rate in zip(series, [*many, None, None]):
         speed = f"{rate:.1f}" if rate else ""
         times = (f"{part.median:.2f}", f"{part.best:.2f}", f"{part.cpu:.2f}", f"{part.peak:.0f}")
-        rows.append((part.candidate.name, speed, *times))
+        rows.append((part.program.name, speed, *times))
     print(
-        describe(on),
+        *describe(on),
         f"{len(list(Path(images).glob('*.jpg')))} images, {args.rounds} rounds, in turns",
         "",
         sep="\n",
@@ -76,4 +80,4 @@ def _quick(ours: Series, theirs: Series) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

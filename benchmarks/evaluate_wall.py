@@ -2,7 +2,7 @@
 
     python benchmarks/evaluate_wall.py --weights detect.tflite --annotations A.json --images DIR [--rounds 3]
 
-Candidates: `tools/eval_coco.py`; a loop over LiteRT's raw tensors with the same post-processing (score floor 0.01,
+Candidates: `tools/eval_coco.py`; a loop over LiteRT's raw tensors with the same post-processing (score threshold 0.01,
 class-wise NMS at IoU 0.6, 100 boxes); a loop over torchvision's ssdlite320_mobilenet_v3_large with random weights and
 its own post-processing. All end in pycocotools. Each is a process of its own on the same cores with the same threads,
 taken in turns; the clock runs from the start of the process to its end, imports included.
@@ -15,12 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import CANDIDATES, ROOT, Candidate, Series, describe, machine, side_by_side, table
+from detection.benchmark.harness import ROOT, Program, Series, run_script, side_by_side, table
+from detection.benchmark.machine import describe, machine
 
+PROGRAMS = Path(__file__).with_name("programs")
 WANTED = {"litert": 0.9, "torchvision": 1 / 3}
 NOTES = """wall: from the start of the process to its end, imports included. cpu: seconds of all threads, median.
 ours and litert: one uncounted round first, in which a published file is converted into the cache (once for ever) and
@@ -34,7 +37,7 @@ def main() -> int:
     args = parse()
     wanted = args.candidates.split(",")
     on = machine(args.threads)
-    said = report(side_by_side(candidates(args, wanted), args.rounds, args.threads), on, args)
+    said = report(side_by_side(programs(args, wanted), args.rounds), on, args)
     print(said["text"])
     if args.json:
         Path(args.json).write_text(json.dumps({k: v for k, v in said.items() if k != "text"}, indent=1) + "\n")
@@ -53,14 +56,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--candidates", default="ours,litert,torchvision", help="which of them, with commas")
     parser.add_argument("--json", metavar="OUT")
     args = parser.parse_args()
-    for name in ("weights", "annotations", "images"):  # the candidates run in the root of the project
+    for name in ("weights", "annotations", "images"):
         setattr(args, name, str(Path(getattr(args, name)).resolve()))
     return args
 
 
-def candidates(args: argparse.Namespace, wanted: list[str]) -> list[Candidate]:
+def programs(args: argparse.Namespace, wanted: list[str]) -> list[Program]:
     data, threads = (args.annotations, args.images), ("--threads", str(args.threads))
     ours = ("--weights", args.weights, "--annotations", data[0], "--images", data[1], "--json", "OUT", *threads)
+    program = partial(Program, threads=args.threads, pin=True)
     rules = (
         "--precision",
         args.precision,
@@ -74,10 +78,10 @@ def candidates(args: argparse.Namespace, wanted: list[str]) -> list[Candidate]:
         "100",
     )
     every = {
-        "ours": Candidate("ours", (str(ROOT / "tools" / "eval_coco.py"), *ours, *rules)),
-        "litert": Candidate("litert", (str(CANDIDATES / "litert_loop.py"), args.weights, *data, "OUT", *threads)),
-        "torchvision": Candidate(
-            "torchvision", (str(CANDIDATES / "torchvision_loop.py"), *data, "OUT", *threads), warm_up=False
+        "ours": program("ours", (str(ROOT / "tools" / "eval_coco.py"), *ours, *rules)),
+        "litert": program("litert", (str(PROGRAMS / "litert_loop.py"), args.weights, *data, "OUT", *threads)),
+        "torchvision": program(
+            "torchvision", (str(PROGRAMS / "torchvision_loop.py"), *data, "OUT", *threads), warm_up=False
         ),
     }
     if unknown := [name for name in wanted if name not in every]:
@@ -87,11 +91,11 @@ def candidates(args: argparse.Namespace, wanted: list[str]) -> list[Candidate]:
 
 def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
     """The table and its honest footnotes (`text`), and everything as plain data."""
-    ours = next((one for one in series if one.candidate.name == "ours"), None)
+    ours = next((one for one in series if one.program.name == "ours"), None)
     head = ("candidate", "median s", "best s", "cpu s", "MiB", "AP", "ours is", "wanted", "")
     rows, data = [head], []
     for one in series:
-        name, said = one.candidate.name, one.runs[-1].said
+        name, said = one.program.name, one.runs[-1].answer
         row = {
             "name": name,
             "wall_median": one.median,
@@ -111,9 +115,9 @@ def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
         rows.append((*words, *[""] * (len(head) - len(words))))
         data.append(row)
     conversion = f"The uncounted run of ours took {ours.warm_up.wall:.1f} s." if ours and ours.warm_up else ""
-    runtime = ours.runs[-1].said.get("protocol", {}).get("runtime", "") if ours else ""
+    runtime = ours.runs[-1].answer.get("protocol", {}).get("runtime", "") if ours else ""
     text = [
-        describe(on),
+        *describe(on),
         f"{args.annotations}: {data[0]['images']} images, {args.rounds} rounds, in turns",
         f"ours: {runtime or args.precision}, evaluation by {args.engine}; litert: the file's own precision",
         "",
@@ -125,4 +129,4 @@ def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

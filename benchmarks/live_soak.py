@@ -29,7 +29,12 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from detection.benchmark.harness import ROOT
+from detection.benchmark.machine import machine
+from detection.benchmark.memory import family, proportional_mib
+
 PAGE = re.compile(r"^(\w+)(?:\{(.*)\})? ([-+.e0-9]+)$")
 
 
@@ -109,23 +114,11 @@ def read_metrics(url: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def family(pid: int) -> list[int]:
-    """A process and all below it."""
-    below = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
-    return [pid, *(one for child in below for one in family(int(child)))]
-
-
 def memory(pid: int) -> tuple[float, int]:
-    """(megabytes, threads) of a process and all below it; pages that are shared count where they are used."""
-    size = threads = 0
-    for one in family(pid):
-        try:
-            text = Path(f"/proc/{one}/status").read_text()
-        except OSError:
-            continue
-        size += int(re.search(r"VmRSS:\s+(\d+)", text)[1])
-        threads += int(re.search(r"Threads:\s+(\d+)", text)[1])
-    return size / 1024, threads
+    """(MiB, threads) of a process and all below it."""
+    every = family(pid)
+    threads = sum(len(list(Path(f"/proc/{one}/task").glob("*"))) for one in every)
+    return sum(map(proportional_mib, every)), threads
 
 
 def processor_seconds(pid: int) -> float:
@@ -163,7 +156,7 @@ def main() -> int:
     rows: list[dict] = []
     audience = None
     begin, last = time.monotonic(), read_metrics(url)
-    used = processor_seconds(program.pid)
+    on, used = machine(), processor_seconds(program.pid)
     try:
         while (now := time.monotonic() - begin) < args.minutes * 60:
             time.sleep(1)
@@ -202,7 +195,7 @@ def main() -> int:
         "reconnects": last.get("source_reconnects_total"),
         "exit_code": code,
         "left_behind": left,
-        "load": os.getloadavg(),
+        "machine": on,
         "processor_ms_per_frame": round(1000 * used / max(sum(last["frames_total"].values()), 1), 1),
     }
     if watched:

@@ -17,12 +17,15 @@ import argparse
 import json
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import CANDIDATES, Candidate, Series, describe, machine, side_by_side, table
+from detection.benchmark.harness import Program, Series, run_once, run_script, side_by_side, table
+from detection.benchmark.machine import describe, machine
 
+PROGRAMS = Path(__file__).with_name("programs")
 OVER_REFERENCE, OVER_CONSTANT, MEMORY_MIB = 1.5, 0.9, 4096
 SKIP = 5  # steps of one interval of the log; the first interval is not counted
 
@@ -32,14 +35,14 @@ def main() -> int:
     on = machine(args.threads)
     if args.memory:
         return memory(args, on)
-    series = side_by_side(candidates(args), args.rounds, args.threads, warm_up=False)
+    series = side_by_side(programs(args), args.rounds, warm_up=False)
     rows, met = compare(series)
     head = f"{args.model}{'' if args.alpha is None else f' {args.alpha}'}, batch {args.batch}, float32"
-    print(describe(on), f"{head}; {args.rounds} rounds of {args.steps} steps, in turns", sep="\n", end="\n\n")
+    print(*describe(on), f"{head}; {args.rounds} rounds of {args.steps} steps, in turns", sep="\n", end="\n\n")
     print(table(rows))
     if args.json:
         data = {
-            one.candidate.name: [run.said | {"wall": run.wall, "cpu": run.cpu} for run in one.runs] for one in series
+            one.program.name: [run.answer | {"wall": run.wall, "cpu": run.cpu} for run in one.runs] for one in series
         }
         Path(args.json).write_text(json.dumps({"machine": on, "candidates": data, "met": met}, indent=1) + "\n")
     return 0 if met else 1
@@ -67,27 +70,28 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def candidates(args: argparse.Namespace) -> list[Candidate]:
+def programs(args: argparse.Namespace) -> list[Program]:
     reference = ["--model", args.model, *([] if args.alpha is None else ["--alpha", str(args.alpha)])]
     reference += ["--workers", str(args.reference_workers), "--threads", str(args.threads), "--skip", str(SKIP)]
     reference += ["--steps", str(args.steps), "--batch", str(args.batch)]
-    script = str(CANDIDATES / "torchvision_train.py")
+    command = (str(PROGRAMS / "torchvision_train.py"), args.annotations, args.images, "OUT", *reference)
+    program = partial(Program, threads=args.threads, pin=True)
     every = [
-        Candidate("torchvision's loop", (script, args.annotations, args.images, "OUT", *reference)),
-        Candidate("ours", ours(args)),
-        Candidate("ours, constant batch", ours(args, "--constant")),
+        program("torchvision's loop", command),
+        program("ours", ours(args)),
+        program("ours, constant batch", ours(args, "--constant")),
     ]
     if args.compiled:
         every += [
-            Candidate("ours, compiled", ours(args, compiled=True)),
-            Candidate("ours, compiled, constant batch", ours(args, "--constant", compiled=True)),
+            program("ours, compiled", ours(args, compiled=True)),
+            program("ours, compiled, constant batch", ours(args, "--constant", compiled=True)),
         ]
     return every
 
 
 def ours(args: argparse.Namespace, *more: str, compiled: bool = False) -> tuple[str, ...]:
     """Our side: `tools/train_det.py` with the crops, the matching and the precision of the reference."""
-    command = [str(CANDIDATES / "ours_train.py"), "--skip", str(SKIP), *more, "OUT"]
+    command = [str(PROGRAMS / "ours_train.py"), "--skip", str(SKIP), *more, "OUT"]
     command += ["--data", args.annotations, "--images", args.images, "--model", args.model]
     command += [] if args.alpha is None else ["--set", f"options.alpha={args.alpha}"]
     command += ["--steps", str(args.steps), "--batch", str(args.batch), "--threads", str(args.threads)]
@@ -97,8 +101,8 @@ def ours(args: argparse.Namespace, *more: str, compiled: bool = False) -> tuple[
 
 def compare(series: list[Series]) -> tuple[list[tuple[str, ...]], bool]:
     """The table, and whether the bars are met by the form of ours that is faster."""
-    speed = {one.candidate.name: statistics.median(run.said["images_per_second"] for run in one.runs) for one in series}
-    wait = {one.candidate.name: statistics.median(run.said["data_wait"] for run in one.runs) for one in series}
+    speed = {one.program.name: statistics.median(run.answer["images_per_second"] for run in one.runs) for one in series}
+    wait = {one.program.name: statistics.median(run.answer["data_wait"] for run in one.runs) for one in series}
     rows = [("loop", "images/s", "waiting for data", "of torchvision's", "of constant", "")]
     met = []
     for name, value in speed.items():
@@ -116,18 +120,18 @@ def compare(series: list[Series]) -> tuple[list[tuple[str, ...]], bool]:
 def memory(args: argparse.Namespace, on: dict) -> int:
     """What our loop holds at batch 32 without a cache: the most, and whether it grows in its second half."""
     args.batch = 32
-    candidate = Candidate("ours", (*ours(args, compiled=args.compiled), "--set", "cache_mb=0"), watch=True)
-    run = side_by_side([candidate], 1, args.threads, warm_up=False)[0].runs[0]
+    command = (*ours(args, compiled=args.compiled), "--set", "cache_mb=0")
+    run = run_once(Program("ours", command, args.threads, watch=True, pin=True))
     if not run.memory:
         raise SystemExit("error: this system does not say how much memory a process holds (needs Linux)")
     half = len(run.memory) // 2
     first, second = max(run.memory[:half]), max(run.memory[half:])
     met = max(first, second) <= MEMORY_MIB
-    print(describe(on), f"{args.model}, batch 32, {args.steps} steps, no cache", sep="\n", end="\n\n")
+    print(*describe(on), f"{args.model}, batch 32, {args.steps} steps, no cache", sep="\n", end="\n\n")
     print(f"at most {max(first, second):.0f} MiB, all processes together; {'met' if met else 'MISSED'} ({MEMORY_MIB})")
     print(f"first half of the run {first:.0f} MiB, second half {second:.0f} MiB")
     return 0 if met else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

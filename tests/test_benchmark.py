@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from detection.benchmark import measure
 from detection.benchmark.candidates import Candidate, candidates_of, peers_of
 from detection.benchmark.machine import describe, machine
-from detection.benchmark.report import table
+from detection.benchmark.summary import timing_table
+from detection.benchmark.timing import Timing, drawn_image, time_detectors
 from detection.cli.main import main
 from detection.weights.resolve import open_weights
 
@@ -38,16 +38,16 @@ def test_stages_sizes_and_json(package, tmp_path, capsys):
 def test_a_candidate_that_fails_is_told_and_the_others_go_on(tflite, tmp_path):
     bad, good = Candidate("bad", str(tmp_path / "none.onnx"), "onnxruntime"), Candidate("good", str(tflite), "litert")
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    image = measure.drawn_image(tmp_path)
-    results = measure.side_by_side([bad, good], image, rounds=2, seconds=0.1)
+    image = drawn_image(tmp_path)
+    results = time_detectors([bad, good], image, rounds=2, seconds=0.1)
     assert "no such file" in results[0].error and results[0].rounds == []
     assert not results[1].error and len(results[1].rounds) == len(results[1].starts) == 2 and results[1].boxes > 0
-    text = table(results)
+    text = timing_table(results)
     assert "not timed: bad, onnxruntime" in text and text.splitlines()[2].startswith("good")
 
 
 def test_the_median_of_rounds_and_percentiles_of_all_calls():
-    result = measure.Result(Candidate("n", "w", "openvino"))
+    result = Timing(Candidate("n", "w", "openvino"))
     for stage, value in zip(result.spans, (9.0, 1.0, 3.0, 2.0)):
         result.spans[stage] = [value] * 99 + [value * 10]
     result.rounds = [6.0, 7.0, 60.0]
@@ -88,11 +88,11 @@ def test_wishes_that_cannot_be_are_one_line(tflite, capsys, arguments, words):
 
 def test_a_plot_of_latency_against_ap(tmp_path):
     pytest.importorskip("matplotlib")
-    from detection.benchmark.report import plot
+    from detection.benchmark.summary import plot
 
     results = []
     for k, ap in enumerate((0.2, 0.3, None)):
-        result = measure.Result(Candidate(f"n{k}", "w", "openvino", shown="int8"), rounds=[5.0 + k], ap=ap)
+        result = Timing(Candidate(f"n{k}", "w", "openvino", shown="int8"), rounds=[5.0 + k], ap=ap)
         results.append(result)
     plot(results, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

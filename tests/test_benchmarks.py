@@ -8,33 +8,43 @@ from pathlib import Path
 
 import pytest
 
+from detection.benchmark.harness import Program, ProgramFailed, run_once, side_by_side, table
+from detection.benchmark.machine import describe, machine
+from detection.benchmark.memory import MemoryWatch
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the benchmarks are scripts beside the package, not in it
-
-from benchmarks.harness import Candidate, describe, machine, run_once, side_by_side, table  # noqa: E402
-from benchmarks.memory import Watch  # noqa: E402
-
 pytestmark = pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs a system that tells what a child used")
 
 
-def candidate(name, code, **more):
+def program(name, code, **more):
     code = f"import json, sys; {code}; json.dump({{'name': '{name}'}}, open(sys.argv[1], 'w'))"
-    return Candidate(name, ("-c", code, "OUT"), **more)
+    return Program(name, ("-c", code, "OUT"), threads=1, pin=True, **more)
 
 
-def test_candidates_take_turns_and_the_warm_up_does_not_count(capfd):
-    series = side_by_side([candidate("a", "1"), candidate("b", "2", warm_up=False)], rounds=2, threads=1)
+def test_programs_take_turns_and_the_warm_up_does_not_count(capfd):
+    series = side_by_side([program("a", "1"), program("b", "2", warm_up=False)], rounds=2)
     order = [line.split(": ")[:2] for line in capfd.readouterr().err.splitlines()]
     assert order == [["warm-up", "a"], *[["round 1/2", n] for n in "ab"], *[["round 2/2", n] for n in "ba"]]
     assert [len(one.runs) for one in series] == [2, 2]
     assert series[0].warm_up is not None and series[1].warm_up is None
-    assert series[0].runs[0].said == {"name": "a"}
+    assert series[0].runs[0].answer == {"name": "a"}
     assert 0 < series[0].best <= series[0].median and series[0].peak > 1
 
 
-def test_a_candidate_that_fails_is_told_with_its_own_words():
-    with pytest.raises(SystemExit, match="(?s)broken failed.*no such thing"):
-        run_once(candidate("broken", "sys.exit('no such thing')"), threads=1)
+def test_a_program_that_fails_is_told_with_its_own_words():
+    with pytest.raises(ProgramFailed, match="(?s)broken failed.*no such thing"):
+        run_once(program("broken", "sys.exit('no such thing')"))
+
+
+def test_one_that_fails_is_left_out_of_the_next_rounds_where_the_others_go_on():
+    mute = Program("mute", ("-c", "pass"), threads=1)
+    honest = Program("honest", ("-c", "import sys; open(sys.argv[1], 'w').write('{\"error\": \"cannot\"}')", "OUT"), 1)
+    told = []
+    tell = lambda number, one: told.append((number, one.program.name))  # noqa: E731
+    series = side_by_side([mute, honest, program("good", "1")], rounds=2, warm_up=False, go_on=True, tell=tell)
+    assert [one.error for one in series] == ["ended with 0: no output", "cannot", ""]
+    assert [len(one.runs) for one in series] == [0, 0, 2]
+    assert [name for number, name in told if number == "round 2/2"] == ["good"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
@@ -43,7 +53,7 @@ def test_memory_counts_children_too():
     child = code + "time.sleep(1.5)"
     parent = code + f"subprocess.run([sys.executable, '-c', {child!r}])"
     process = subprocess.Popen([sys.executable, "-c", parent])
-    watch = Watch(process.pid, every=0.1).start()
+    watch = MemoryWatch(process.pid, every=0.1).start()
     process.wait()
     assert 114 < max(watch.stop()) < 200
 
@@ -51,12 +61,12 @@ def test_memory_counts_children_too():
 def test_the_machine_is_described_and_a_table_lines_up():
     on = machine(2)
     json.dumps(on)
-    assert on["processor"] and "2 threads" in describe(on)
+    assert on["processor"] and "2 threads" in describe(on)[0]
     lines = table([("name", "s"), ("a longer name", "1.25")]).splitlines()
     assert lines[0].endswith("   s") and lines[2].endswith("1.25") and len(lines) == 3
 
 
-@pytest.mark.parametrize("script", ["bulk.py", "evaluate_wall.py", "train_throughput.py"])
+@pytest.mark.parametrize("script", ["bulk.py", "detect_files.py", "evaluate_wall.py", "train_throughput.py"])
 def test_every_script_explains_itself(script):
     done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / script), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "Wanted:" in done.stdout

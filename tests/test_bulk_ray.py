@@ -10,13 +10,11 @@ from pathlib import Path
 import bulk_help as bulk
 import pytest
 
+from detection.benchmark.memory import family
 from detection.cli.main import main
 from detection.errors import MobileSSDError
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.memory import family  # noqa: E402
 
 pytest.importorskip("ray", reason="needs ray: pip install 'mobilessd[ray]' (large, and not part of [all])")
 pytest.importorskip("ray.data", reason="needs ray[data]")

@@ -6,13 +6,16 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detection.errors import MissingPackageError, MobileSSDError
 from detection.runtimes import ONLY, PACKAGES, READS, runtime_installed
-
-if TYPE_CHECKING:
-    from detection.weights.resolve import Weights
+from detection.runtimes.openvino import core
+from detection.weights.card import Card
+from detection.weights.checkpoint import save_checkpoint
+from detection.weights.names import spec_for
+from detection.weights.resize import resize_weights
+from detection.weights.resolve import Weights
 
 PRECISIONS = {
     "torch": ("float32", "bfloat16"),
@@ -38,6 +41,9 @@ class Candidate:
     batch: int = 1
     kind: str = "ours"
     shown: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.runtime} {self.shown}, {self.threads} threads, batch {self.batch}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -98,15 +104,11 @@ def _bfloat16(runtime: str) -> bool:
     """Whether this processor computes bfloat16 itself; elsewhere it is slow, and only timed on request."""
     if runtime != "openvino":
         return False
-    from detection.runtimes.openvino import core
-
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def variant(weights: Weights, folder: Path, input_size: int | None, alpha: float | None) -> tuple[str, str]:
     """The same weights at another input size: a file in `folder`. Returns its path and a name for it. Needs torch."""
-    from detection.weights.resize import resize_weights
-
     name = weights.card.name or weights.path.stem
     if alpha is not None or input_size is None:
         raise MobileSSDError(f"{name}: weights have one width; --alphas goes with an architecture's name")
@@ -117,9 +119,6 @@ def variant(weights: Weights, folder: Path, input_size: int | None, alpha: float
 def random_weights(name: str, folder: Path, input_size: int | None, alpha: float | None) -> tuple[str, str]:
     """An architecture by name with random weights, as a file in `folder`: its path and a name for it. Needs torch."""
     from detection.ssd.network import build, feature_maps
-    from detection.weights.card import Card
-    from detection.weights.checkpoint import save_checkpoint
-    from detection.weights.names import spec_for
 
     options = {k: v for k, v in {"input_size": input_size, "alpha": alpha}.items() if v is not None}
     ssd = build(spec_for(name, **options)).eval()

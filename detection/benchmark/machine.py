@@ -21,12 +21,21 @@ TELLING = (
     "i8mm",
     "bf16",
 )
-PACKAGES = ("numpy", "opencv-python", "openvino", "onnxruntime", "ai-edge-litert", "torch", "torchvision")
-BUSY = 0.5  # a load above this, for each core, makes figures doubtful
+PACKAGES = (
+    "numpy",
+    "opencv-python",
+    "pycocotools",
+    "openvino",
+    "onnxruntime",
+    "ai-edge-litert",
+    "torch",
+    "torchvision",
+)
+BUSY = 0.3  # a load above this, for each core, makes figures doubtful
 
 
-def machine() -> dict[str, Any]:
-    """Processor, instructions, cores, load, system, versions: plain data for JSON."""
+def machine(threads: int | None = None) -> dict[str, Any]:
+    """Processor, instructions, cores, load, system, versions: plain data for JSON. threads: what each program gets."""
     name, flags = platform.processor() or platform.machine(), set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -44,6 +53,7 @@ def machine() -> dict[str, Any]:
         "processor": name,
         "instructions": [flag for flag in TELLING if flag in flags],
         "cores": os.cpu_count(),
+        "threads": threads,
         "load": load(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -59,10 +69,11 @@ def load() -> float | None:
 def describe(said: dict[str, Any]) -> list[str]:
     """`machine` in words, with a warning where the machine is busy."""
     able = " ".join(said["instructions"])
+    threads = f", {said['threads']} threads each" if said["threads"] else ""
     lines = [
-        f"{said['processor']} ({able or said['system']}), {said['cores']} cores",
+        f"{said['processor']} ({able or said['system']}), {said['cores']} cores{threads}",
         f"Python {said['python']}, " + ", ".join(f"{name} {version}" for name, version in said["packages"].items()),
     ]
     if said["load"] is not None and said["load"] > BUSY * (said["cores"] or 1):
-        lines.append(f"NOT A QUIET MACHINE: load {said['load']} before the start; believe ratios, with care")
+        lines.append(f"NOT A QUIET MACHINE: load {said['load']} before the start; trust ratios only, with care")
     return lines

@@ -1,6 +1,6 @@
-"""The process of one candidate: `python -m detection.benchmark.worker TASK.json`, which answers in JSON on stdout.
+"""The process of one candidate: `python -m detection.benchmark.worker TASK ANSWER.json`; both are JSON.
 
-A task: a candidate, an image file, how many seconds and runs at most, and the score floor. What is timed, for each
+TASK: a candidate, an image file, how many seconds and runs at most, and the score threshold. What is timed, for each
 run: decode (file bytes to RGB), resize, network, and everything behind it to final boxes; all for `batch` images.
 Then the same work as a pipeline, which decodes and finishes in threads beside the network, for images a second.
 """
@@ -16,6 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from detection.benchmark.stages import open_stages
+from detection.errors import MobileSSDError
+from detection.images.decode import decode_image
+
 STAGES = ("decode", "resize", "network", "post")
 WARM_UP = 5
 AT_ONCE = 16  # images of one call in the pipeline
@@ -23,11 +29,9 @@ AT_ONCE = 16  # images of one call in the pipeline
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """Times one candidate. Returns {stages: {name: [ms, ...]}, first: time of the first boxes, ...}."""
-    from detection.images.decode import decode_image
-
     candidate, data = task["candidate"], Path(task["image"]).read_bytes()
     batch = candidate["batch"]
-    prepare, network, finish, about = opened(candidate, task["score"])
+    prepare, network, finish, about = open_stages(candidate, task["score"])
     images = [decode_image(data) for _ in range(batch)]
     boxes = finish(network(prepare(images)), images)
     first = time.time()
@@ -58,9 +62,6 @@ def pipeline(
     data: bytes, prepare: Callable, network: Callable, finish: Callable, threads: int, seconds: float
 ) -> float:
     """Images a second from file bytes to boxes, decoded and finished in `threads` threads beside the network."""
-    import numpy as np
-
-    from detection.images.decode import decode_image
 
     def read() -> tuple[Any, Any]:
         image = decode_image(data)
@@ -90,35 +91,6 @@ def pipeline(
     return done / spent
 
 
-def opened(candidate: dict[str, Any], score: float) -> tuple[Callable, Callable, Callable, str]:
-    """(prepare, network, finish, what runs) of a candidate. finish returns how many boxes the first image has."""
-    if candidate["kind"] != "ours":
-        from detection.benchmark import peers
-
-        return getattr(peers, candidate["kind"])(candidate, score)
-    from detection.detector import Detector
-
-    detector = Detector(
-        candidate["weights"],
-        device="cpu",
-        runtime=candidate["runtime"],
-        precision=candidate["precision"],
-        threads=candidate["threads"],
-        score=score,
-    )
-    return detector.prepare, detector.runtime, finish_with(detector), str(detector)
-
-
-def finish_with(detector: Any) -> Callable:
-    """The post-processing of a detector, for a batch."""
-
-    def finish(raw: Any, images: list) -> int:
-        found = [detector.finish(e, s, image.shape[:2]) for e, s, image in zip(*raw, images)]
-        return len(found[0])
-
-    return finish
-
-
 def peak_memory() -> float:
     """MB of memory that this process held at most."""
     try:
@@ -130,16 +102,13 @@ def peak_memory() -> float:
 
 
 def main() -> int:
-    from detection.errors import MobileSSDError
-
-    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        answer = work(task)
+        answer = work(json.loads(sys.argv[1]))
     except MobileSSDError as error:
         answer = {"error": str(error)}
     except Exception as error:  # a runtime that cannot do this network is a finding, and not the end of the others
         answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"}
-    Path(task["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")
     return 0
 
 

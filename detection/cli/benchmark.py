@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from detection.benchmark import summary
+from detection.benchmark.candidates import Candidate, candidates_of, peers_of, random_weights, variant
+from detection.benchmark.machine import describe, machine
+from detection.benchmark.timing import Timing, drawn_image, time_detectors
 from detection.cli.common import fraction, positive_int
+from detection.detector import Detector
 from detection.errors import MobileSSDError
-
-if TYPE_CHECKING:
-    from detection.benchmark.candidates import Candidate
+from detection.evaluate.truth import find_images, read_truth
+from detection.export.compare import average_precision
+from detection.files import write_text
+from detection.weights.names import DEFAULT, list_architectures
+from detection.weights.resolve import open_weights
 
 EPILOG = """examples:
   mobilessd benchmark ssdlite_mobilenet_v2.coco
@@ -26,7 +34,7 @@ An architecture's name is timed with random weights. Each candidate is a process
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd benchmark`."""
-    parser.add_argument("weights", nargs="*", metavar="W", help="weights files or names (default: those of the house)")
+    parser.add_argument("weights", nargs="*", metavar="W", help="weights files or names (default: the bundled weights)")
     what = parser.add_argument_group("what is timed")
     what.add_argument(
         "--runtimes",
@@ -37,12 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--precisions", type=words, metavar="A,B", help="float32, bfloat16, int8 (default: all)")
     what.add_argument("--threads", type=counts, default=[0], metavar="N,M", help="CPU threads (default: all cores)")
     what.add_argument("--batch", type=counts, default=[1], metavar="N,M", help="images of one call (default: 1)")
-    what.add_argument("--input-sizes", type=counts, metavar="N,M", help="input sizes in the place of the weights' own")
+    what.add_argument("--input-sizes", type=counts, metavar="N,M", help="input sizes other than the weights' own")
     what.add_argument("--alphas", type=numbers, metavar="A,B", help="widths of an architecture named without weights")
-    what.add_argument("--peers", action="store_true", help="torchvision's ssdlite320 and OpenCV's DNN, too")
+    what.add_argument("--peers", action="store_true", help="time torchvision's ssdlite320 and OpenCV's DNN, too")
     how = parser.add_argument_group("how")
     how.add_argument("--image", metavar="FILE", help="the image (default: one of 640 x 480, drawn by chance)")
-    how.add_argument("--score", type=fraction, default=0.01, metavar="S", help="score floor (default: 0.01, as eval)")
+    how.add_argument(
+        "--score", type=fraction, default=0.01, metavar="S", help="score threshold (default: 0.01, as eval)"
+    )
     how.add_argument("--rounds", type=positive_int, default=3, metavar="N", help="processes of each (default: 3)")
     how.add_argument("--seconds", type=float, default=3.0, metavar="S", help="timed in each process (default: 3)")
     how.add_argument("--annotations", metavar="GT", help="COCO ground truth: AP beside the times")
@@ -54,11 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Times, prints, writes; exit code 2 if nothing could be timed."""
-    from detection.benchmark import report
-    from detection.benchmark.machine import describe, machine
-    from detection.benchmark.measure import drawn_image, side_by_side
-    from detection.files import write_text
-
     if args.plot and not args.annotations:
         raise MobileSSDError("--plot draws latency against AP: give --annotations, too")
     if args.image and not Path(args.image).is_file():
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         if not candidates:
             raise MobileSSDError("nothing to time: no runtime that is installed runs these weights in these precisions")
         image = Path(args.image) if args.image else drawn_image(Path(folder))
-        results = side_by_side(
+        timings = time_detectors(
             candidates,
             image,
             args.rounds,
@@ -79,24 +84,23 @@ def run(args: argparse.Namespace) -> int:
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
         if args.annotations:
-            _add_ap(results, args)
+            _add_ap(timings, args)
     shown = args.image or "an image of 640 x 480"
-    print(report.clock(args.score, shown), report.table(results), sep="\n\n")
+    print(summary.explanation(args.score, shown), summary.timing_table(timings), sep="\n\n")
     if args.json:
-        data = {"machine": said, "image": shown, "score": args.score, "results": [r.to_dict() for r in results]}
+        data = {
+            "machine": said,
+            "image": shown,
+            "score": args.score,
+            "results": [timing.to_dict() for timing in timings],
+        }
         write_text(args.json, json.dumps(data, indent=1) + "\n")
     if args.plot:
-        report.plot(results, Path(args.plot))
-    return 2 if all(r.error for r in results) else 0
+        summary.plot(timings, Path(args.plot))
+    return 2 if all(timing.error for timing in timings) else 0
 
 
 def _candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
-    import os
-
-    from detection.benchmark.candidates import candidates_of, peers_of, random_weights, variant
-    from detection.weights.names import DEFAULT, list_architectures
-    from detection.weights.resolve import open_weights
-
     threads = [count or os.cpu_count() or 1 for count in args.threads]
     found: list[Candidate] = []
     for number, name in enumerate(args.weights or [DEFAULT]):
@@ -115,24 +119,20 @@ def _candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     return found
 
 
-def _add_ap(results: list, args: argparse.Namespace) -> None:
+def _add_ap(timings: Sequence[Timing], args: argparse.Namespace) -> None:
     """AP of each pair of weights and runtime, measured once; peers have none."""
-    from detection.detector import Detector
-    from detection.evaluate.truth import find_images, read_truth
-    from detection.export.compare import average_precision
-
     truth = read_truth(args.annotations)
     images = find_images(truth, args.images)
     known: dict[tuple, float] = {}
-    for result in results:
-        c = result.candidate
-        if result.error or c.kind != "ours" or c.name.endswith("random weights"):
+    for timing in timings:
+        c = timing.candidate
+        if timing.error or c.kind != "ours" or c.name.endswith("random weights"):
             continue
         key = (c.weights, c.runtime, c.precision)
         if key not in known:
             detector = Detector(c.weights, "cpu", c.runtime, c.precision, c.threads, score=0.01)
             known[key] = average_precision(detector, truth, images)
-        result.ap = known[key]
+        timing.ap = known[key]
 
 
 def words(text: str) -> list[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
+from detection.benchmark.candidates import Candidate
+from detection.benchmark.timing import drawn_image, time_detectors
 from detection.cli.common import fraction, positive_int
 from detection.errors import MobileSSDError
 
@@ -77,18 +80,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _times(source: str, output: Path, threads: int | None) -> tuple[float | None, float | None]:
     """Median ms of both, a process for each, in turns; None where one did not run."""
-    import os
-
-    from detection.benchmark.candidates import Candidate
-    from detection.benchmark.measure import drawn_image, side_by_side
-
     runtime = "openvino" if output.suffix == ".xml" else "onnxruntime"
     names = (source, str(output))
     count = threads or os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         both = [Candidate(name, name, runtime, threads=count) for name in names]
-        results = side_by_side(both, drawn_image(Path(folder)), rounds=3, seconds=1.0, score=0.3)
-    before, after = (None if r.error else r.latency for r in results)
+        timings = time_detectors(both, drawn_image(Path(folder)), rounds=3, seconds=1.0, score=0.3)
+    before, after = (None if timing.error else timing.latency for timing in timings)
     return before, after
 
 

@@ -1,4 +1,7 @@
-"""Other people's detectors, run as their own documents say, behind the stages that the worker times."""
+"""A candidate as the stages that the worker times: resize, network, and everything behind it to final boxes.
+
+Ours, and other people's detectors, run as their own documents say.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,31 @@ from typing import Any
 
 import numpy as np
 
+from detection.detector import Detector
+from detection.runtimes.onnxruntime import converted
+from detection.weights.resolve import open_weights
+
+# prepare(images) -> what the network takes; network(that) -> raw outputs; finish(raw, images) -> how many boxes the first
+# image has; and what runs, in words.
 Stages = tuple[Callable, Callable, Callable, str]
+
+
+def open_stages(candidate: dict[str, Any], score: float) -> Stages:
+    """The stages of a candidate, as `Candidate.to_dict` writes it; `score`: the score threshold."""
+    return {"ours": ours, "torchvision": torchvision, "opencv": opencv}[candidate["kind"]](candidate, score)
+
+
+def ours(candidate: dict[str, Any], score: float) -> Stages:
+    """Our detector in one of the runtimes."""
+    detector = Detector(
+        candidate["weights"],
+        device="cpu",
+        runtime=candidate["runtime"],
+        precision=candidate["precision"],
+        threads=candidate["threads"],
+        score=score,
+    )
+    return detector.prepare, detector.runtime, finish_with(detector), str(detector)
 
 
 def torchvision(candidate: dict[str, Any], score: float) -> Stages:
@@ -34,11 +61,6 @@ def opencv(candidate: dict[str, Any], score: float) -> Stages:
     """OpenCV's DNN module on our ONNX file, from the network's first convolution on (it takes no bytes)."""
     import cv2
 
-    from detection.benchmark.worker import finish_with
-    from detection.detector import Detector
-    from detection.runtimes.onnxruntime import converted
-    from detection.weights.resolve import open_weights
-
     cv2.setNumThreads(candidate["threads"])
     weights = open_weights(candidate["weights"])
     path = weights.path if weights.exported else converted(weights)
@@ -51,3 +73,13 @@ def opencv(candidate: dict[str, Any], score: float) -> Stages:
         return encodings.reshape(1, -1, 4), logits.reshape(1, encodings.size // 4, -1)
 
     return detector.prepare, network, finish_with(detector), f"OpenCV {cv2.__version__} DNN"
+
+
+def finish_with(detector: Detector) -> Callable:
+    """The post-processing of a detector, for a batch."""
+
+    def finish(raw: Any, images: list) -> int:
+        found = [detector.finish(e, s, image.shape[:2]) for e, s, image in zip(*raw, images)]
+        return len(found[0])
+
+    return finish

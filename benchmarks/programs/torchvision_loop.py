@@ -3,7 +3,7 @@
     python torchvision_loop.py ANNOTATIONS.json IMAGES_DIR OUT.json [--threads 2]
 
 The weights are random, as nothing may be fetched: the time of the network does not depend on them, but every class has
-candidates above torchvision's floor (0.001), so that its post-processing and pycocotools get their full 300 boxes an
+candidates above torchvision's score threshold (0.001), so that its post-processing and pycocotools get their full 300 boxes an
 image. One image at a time, as torchvision's reference evaluates; read by OpenCV, as in the other loops.
 """
 

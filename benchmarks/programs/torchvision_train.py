@@ -23,7 +23,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-class Body(nn.Module):
+class NetworkAsBackbone(nn.Module):
     """The whole of our network in the place where torchvision wants a backbone; its outputs pass as features."""
 
     def __init__(self, ssd):
@@ -35,12 +35,12 @@ class Body(nn.Module):
         return {"bbox_regression": encodings, "cls_logits": logits}
 
 
-class Head(nn.Module):
+class PassingHead(nn.Module):
     def forward(self, features):
         return dict(zip(("bbox_regression", "cls_logits"), features))
 
 
-class Anchors(nn.Module):
+class FixedAnchors(nn.Module):
     """Our anchors, as torchvision's generator gives its own: xyxy in pixels, a tensor for each image."""
 
     def __init__(self, anchors):
@@ -62,7 +62,9 @@ def build_model(name, alpha, classes):
     ssd, (height, width) = build(spec), spec.input.size
     anchors = torch.from_numpy(to_xyxy(anchors_of(ssd))) * torch.tensor([width, height, width, height])
     mean, std = ([value / 255 for value in row] for row in (spec.input.mean, spec.input.std))
-    return SSD(Body(ssd), Anchors(anchors), (width, height), classes + 1, mean, std, head=Head())
+    return SSD(
+        NetworkAsBackbone(ssd), FixedAnchors(anchors), (width, height), classes + 1, mean, std, head=PassingHead()
+    )
 
 
 def build_data(annotations, images):

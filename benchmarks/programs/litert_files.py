@@ -2,7 +2,7 @@
 
     python litert_files.py MODEL.tflite IMAGE_OR_DIR OUT.json [--threads 2]
 
-The post-processing is the house's (score floor 0.01, class-wise NMS at IoU 0.6, 100 boxes), from the file's raw tensors.
+The post-processing is ours (score threshold 0.01, class-wise NMS at IoU 0.6, 100 boxes), from the file's raw tensors.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.candidates.litert_loop import LiteRT
+from benchmarks.programs.litert_loop import LiteRT
 from detection.boxes.postprocess import PostSettings, postprocess
 
 

@@ -2,8 +2,8 @@
 
     python litert_loop.py MODEL.tflite ANNOTATIONS.json IMAGES_DIR OUT.json [--threads 2]
 
-The raw tensors are the inputs of the file's own TFLite_Detection_PostProcess op; the post-processing is the house's
-(score floor 0.01, class-wise NMS at IoU 0.6, 100 boxes). The post-processing wants logits: a quantised score has 256
+The raw tensors are the inputs of the file's own TFLite_Detection_PostProcess op; the post-processing is ours
+(score threshold 0.01, class-wise NMS at IoU 0.6, 100 boxes). The post-processing wants logits: a quantised score has 256
 values, so they are looked up, which costs this loop next to nothing.
 """
 

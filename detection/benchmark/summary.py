@@ -1,4 +1,4 @@
-"""Results of a benchmark for people: a table, and a plot of latency against AP."""
+"""The timings of detectors for people: a table, what its figures mean, and a plot of latency against AP."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.benchmark.measure import Result
+from detection.benchmark.harness import table
+from detection.benchmark.timing import Timing
 
 HEAD = ["weights", "runtime", "precision", "threads", "batch", "p50", "p95", "p99"]
 HEAD += ["decode", "resize", "network", "post", "images/s", "start s", "MB"]
 
 
-def table(results: Sequence[Result]) -> str:
-    """The results as lines of text, the fastest first within each batch size; what failed comes last, with why."""
-    good = sorted((r for r in results if not r.error), key=lambda r: (r.candidate.batch, r.latency))
+def timing_table(timings: Sequence[Timing]) -> str:
+    """The timings as lines of text, the fastest first within each batch size; what failed comes last, with why."""
+    good = sorted((r for r in timings if not r.error), key=lambda r: (r.candidate.batch, r.latency))
     with_ap = any(r.ap is not None for r in good)
     rows = [[*HEAD, "AP"] if with_ap else [*HEAD]]
     for r in good:
@@ -26,26 +27,21 @@ def table(results: Sequence[Result]) -> str:
         row += [f"{v:.2f}" for v in numbers + stages]
         row += [f"{np.median(r.rates):.1f}", f"{np.median(r.starts):.2f}", f"{r.peak_mb:.0f}"]
         rows.append(row + ([f"{r.ap:.3f}" if r.ap is not None else "-"] if with_ap else []))
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [
-        "  ".join(w.ljust(n) if k < 3 else w.rjust(n) for k, (w, n) in enumerate(zip(row, widths))).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    failed = [f"not timed: {r.candidate.name}, {r.candidate.runtime}: {r.error}" for r in results if r.error]
-    return "\n".join(lines + failed)
+    failed = [f"not timed: {r.candidate.name}, {r.candidate.runtime}: {r.error}" for r in timings if r.error]
+    return "\n".join([table(rows, left=3), *failed])
 
 
-def clock(score: float, image: str) -> str:
+def explanation(score: float, image: str) -> str:
     """What the figures mean, in words."""
     return (
-        f"ms of one call on {image}, from RGB in memory to final boxes (resize, network, decoding, NMS at 0.6, floor "
-        f"{score:g}, 100 boxes);\np50: median over the rounds of each round's median. images/s: from file bytes to "
-        "boxes, decoding and finishing beside the network.\nstart: process start to first boxes."
+        f"ms: one call on {image}, from RGB in memory to final boxes (resize, network, decoding, NMS at 0.6, score "
+        f"threshold {score:g}, 100 boxes).\np50: the median over the rounds of each round's median. images/s: from file "
+        "bytes to boxes, decoding and finishing beside the network.\nstart: from the start of the process to the first "
+        "boxes."
     )
 
 
-def plot(results: Sequence[Result], path: Path) -> None:
+def plot(timings: Sequence[Timing], path: Path) -> None:
     """Latency against AP, one point for each candidate of batch 1 that has both: an image file (.png, .svg, .pdf)."""
     import matplotlib
 
@@ -55,8 +51,8 @@ def plot(results: Sequence[Result], path: Path) -> None:
     from detection.files import atomic_write
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for name in dict.fromkeys(r.candidate.name for r in results):
-        points = [r for r in results if r.candidate.name == name and not r.error and r.ap is not None]
+    for name in dict.fromkeys(r.candidate.name for r in timings):
+        points = [r for r in timings if r.candidate.name == name and not r.error and r.ap is not None]
         points = [r for r in points if r.candidate.batch == 1]
         if not points:
             continue

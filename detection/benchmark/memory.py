@@ -1,4 +1,4 @@
-"""How much memory a process and its children hold together, watched from the outside. Linux only; standard library.
+"""How much memory a process and its children hold together, watched from the outside. Linux only.
 
 Pages that they share (forked data workers share the annotations, and a cache) count once: the sum of proportional set
 sizes, which is what the machine has to have.
@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 
-class Watch:
+class MemoryWatch:
     """Watches a process from `start` to `stop`; `samples`: MiB every `every` seconds."""
 
     def __init__(self, pid: int, every: float = 0.5) -> None:
@@ -18,7 +18,7 @@ class Watch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def start(self) -> Watch:
+    def start(self) -> MemoryWatch:
         self._thread.start()
         return self
 

@@ -1,13 +1,8 @@
-"""Candidates side by side: a process for each, in turns (A B C, then B C A, ...), so that drift meets all alike."""
+"""Candidates timed side by side by the harness, and what came of it."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from detection.benchmark.candidates import Candidate
+from detection.benchmark.harness import Program, Run, Series, side_by_side
 from detection.benchmark.worker import STAGES
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass
-class Result:
+class Timing:
     """What all rounds of a candidate gave. spans: ms of each timed call, by stage. rounds: each round's median of ms.
     starts: seconds from the start of the process to the first boxes. rates: images a second. peak_mb: the most of all
     rounds. error: why it did not run."""
@@ -36,6 +30,20 @@ class Result:
     boxes: int = 0
     error: str = ""
     ap: float | None = None
+
+    @classmethod
+    def of(cls, candidate: Candidate, series: Series) -> Timing:
+        """What the worker answered in all its rounds."""
+        timing = cls(candidate, error=series.error)
+        for run in series.runs:
+            for stage in STAGES:
+                timing.spans[stage] += run.answer["stages"][stage]
+            timing.rounds.append(_median(run))
+            timing.starts.append(run.answer["first"] - run.started)
+            timing.rates.append(run.answer["rate"])
+            timing.peak_mb = max(timing.peak_mb, run.answer["peak_mb"])
+            timing.boxes = run.answer["boxes"]
+        return timing
 
     def total(self) -> np.ndarray:
         """ms of each call from RGB images in memory to final boxes: resize, network, post-processing."""
@@ -76,7 +84,7 @@ class Result:
         }
 
 
-def side_by_side(
+def time_detectors(
     candidates: Sequence[Candidate],
     image: Path,
     rounds: int = 3,
@@ -84,22 +92,22 @@ def side_by_side(
     runs: int = 200,
     score: float = 0.01,
     tell: Callable[[str], None] = lambda line: None,
-) -> list[Result]:
+) -> list[Timing]:
     """Times every candidate in `rounds` processes, each for at most `seconds` and `runs` calls, on one image file.
 
     A candidate that fails keeps its error and is not tried again. tell: is given a line about each process.
     """
-    results = [Result(candidate) for candidate in candidates]
-    for number in range(rounds):
-        shift = number % len(results)
-        for one in results[shift:] + results[:shift]:
-            if one.error:
-                continue
-            _run(one, image, seconds, runs, score)
-            c = one.candidate
-            what = f"{c.name}, {c.runtime} {c.shown}, {c.threads} threads, batch {c.batch}"
-            tell(f"round {number + 1}/{rounds}: {what}: {one.error or f'{one.rounds[-1]:.2f} ms'}")
-    return results
+    task = {"image": str(image.resolve()), "seconds": seconds, "runs": runs, "score": score}
+    programs = []
+    for candidate in candidates:
+        command = ("-m", "detection.benchmark.worker", json.dumps(task | {"candidate": candidate.to_dict()}), "OUT")
+        programs.append(Program(str(candidate), command, candidate.threads))
+
+    def told(number: str, series: Series) -> None:
+        tell(f"{number}: {series.program.name}: {series.error or f'{_median(series.runs[-1]):.2f} ms'}")
+
+    measured = side_by_side(programs, rounds, warm_up=False, go_on=True, tell=told)
+    return [Timing.of(candidate, series) for candidate, series in zip(candidates, measured)]
 
 
 def drawn_image(folder: Path) -> Path:
@@ -116,31 +124,6 @@ def drawn_image(folder: Path) -> Path:
     return path
 
 
-def _run(result: Result, image: Path, seconds: float, runs: int, score: float) -> None:
-    threads = str(result.candidate.threads)
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, threads)
-    root = str(Path(__file__).resolve().parents[2])  # the package itself, where it is not installed
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    with tempfile.TemporaryDirectory() as folder:
-        answer, task = Path(folder) / "answer.json", Path(folder) / "task.json"
-        said = {"candidate": result.candidate.to_dict(), "image": str(image.resolve()), "answer": str(answer)}
-        task.write_text(json.dumps(said | {"seconds": seconds, "runs": runs, "score": score}), encoding="utf-8")
-        command = [sys.executable, "-m", "detection.benchmark.worker", str(task)]
-        start = time.time()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if not answer.exists():
-            last = (done.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
-            result.error = f"ended with {done.returncode}: {last[:160]}"
-            return
-        found = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in found:
-        result.error = found["error"]
-        return
-    spans = found["stages"]
-    for stage in STAGES:
-        result.spans[stage] += spans[stage]
-    result.rounds.append(float(np.median(np.sum([spans[stage] for stage in STAGES[1:]], axis=0))))
-    result.starts.append(found["first"] - start)
-    result.rates.append(found["rate"])
-    result.peak_mb = max(result.peak_mb, found["peak_mb"])
-    result.boxes = found["boxes"]
+def _median(run: Run) -> float:
+    """The median of one round in ms, decoding left out."""
+    return float(np.median(np.sum([run.answer["stages"][stage] for stage in STAGES[1:]], axis=0)))
