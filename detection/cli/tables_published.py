@@ -1,6 +1,6 @@
 """What papers and published files print about their networks, in their own digits; a reason where ours has others.
 
-Constants only; `detection.cli.tables` counts our networks and sets both side by side. "M" is a million, "G" a billion
+Constants only; `detection.cli.tables_page` counts our networks and sets both side by side. "M" is a million, "G" a billion
 (papers write B). A reason stands only where one is known; "not explained" is said where none is.
 """
 
@@ -27,8 +27,8 @@ class Printed:
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A body as a classifier, `build_classifier(name, classes, **options)` at `size` pixels, and what is printed."""
+class ClassifierRow:
+    """A backbone as a classifier, `build_classifier(name, classes, **options)` at `size` pixels, and what is printed."""
 
     name: str
     size: int
@@ -39,7 +39,7 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Detector:
+class DetectorRow:
     """`spec_for(name, num_classes=columns - 1, **options)`; six: six anchors in every cell; parts: only these."""
 
     name: str
@@ -51,8 +51,8 @@ class Detector:
     parts: tuple[str, ...] = ()
 
 
-def _v1(alpha: float, size: int, paper: Printed, slim: Printed, note: str = "") -> Classifier:
-    return Classifier("mobilenet_v1", size, (paper, slim), {"alpha": alpha}, note=note)
+def _v1(alpha: float, size: int, paper: Printed, slim: Printed, note: str = "") -> ClassifierRow:
+    return ClassifierRow("mobilenet_v1", size, (paper, slim), {"alpha": alpha}, note=note)
 
 
 LOW = "slim's multiply-adds at 0.75 are 2.6 % below the exact count and the paper's"
@@ -76,15 +76,15 @@ V1 = (
     _v1(0.25, 192, Printed(), Printed("0.47 M", "34 M", "47.7 (45.8)"), "slim's 34 M should be 30 M"),
     _v1(0.25, 160, Printed(), Printed("0.47 M", "21 M", "45.5 (43.5)")),
     _v1(0.25, 128, Printed(), Printed("0.47 M", "14 M", "41.5 (39.9)")),
-    Classifier(
+    ClassifierRow(
         "mobilenet_v1_fullconv", 224, (Printed("29.3 M", "4866 M", "71.7"), Printed()), note="4866 M: not explained"
     ),
-    Classifier("mobilenet_v1", 224, (Printed("2.9 M", "307 M", "65.3"), Printed()), {"shallow": True}),
+    ClassifierRow("mobilenet_v1", 224, (Printed("2.9 M", "307 M", "65.3"), Printed()), {"shallow": True}),
 )
 
 
 def _v2(alpha: float, size: int, params: str, madds: str, top1: str, paper: Printed | None = None, note: str = ""):
-    return Classifier(
+    return ClassifierRow(
         "mobilenet_v2",
         size,
         (paper or Printed(), Printed(f"{params} M", f"{madds} M", top1, norms=False)),
@@ -123,18 +123,18 @@ SLIM_075 = {"alpha": 0.75} | SLIM_V3
 RATIO = "slim has expansions by ratio and a hidden layer of 1280, whatever alpha"
 SCALED = "torchvision's rule: all of it scaled"
 V3 = (
-    Classifier("mobilenet_v2", 224, (Printed("3,504,872", "0.301 G", "71.878 / 72.154", "torchvision"),)),
-    Classifier("mobilenet_v3_large", 224, (Printed("5,483,032", "", "74.042 / 75.274", "torchvision"),)),
-    Classifier("mobilenet_v3_large", 224, (Printed("5.4 M", "217 M", "75.2", "slim"),)),
-    Classifier("mobilenet_v3_small", 224, (Printed("2,542,856", "", "67.668", "torchvision"),)),
-    Classifier("mobilenet_v3_small", 224, (Printed("2.5 M", "56 M", "67.4", "V3 paper"),)),
-    Classifier("mobilenet_v3_small", 224, (Printed("2.9 M", "66 M", "67.5", "slim"),), SLIM_V3, 1001,
+    ClassifierRow("mobilenet_v2", 224, (Printed("3,504,872", "0.301 G", "71.878 / 72.154", "torchvision"),)),
+    ClassifierRow("mobilenet_v3_large", 224, (Printed("5,483,032", "", "74.042 / 75.274", "torchvision"),)),
+    ClassifierRow("mobilenet_v3_large", 224, (Printed("5.4 M", "217 M", "75.2", "slim"),)),
+    ClassifierRow("mobilenet_v3_small", 224, (Printed("2,542,856", "", "67.668", "torchvision"),)),
+    ClassifierRow("mobilenet_v3_small", 224, (Printed("2.5 M", "56 M", "67.4", "V3 paper"),)),
+    ClassifierRow("mobilenet_v3_small", 224, (Printed("2.9 M", "66 M", "67.5", "slim"),), SLIM_V3, 1001,
                "2.9 M is that of slim's hidden layer of 1280; 66 M is of an older network"),
-    Classifier("mobilenet_v3_large", 224, (Printed("4.0 M", "155 M", "73.3", "slim"),), SLIM_075, 1001, RATIO),
-    Classifier("mobilenet_v3_small", 224, (Printed("2.4 M", "44 M", "65.4", "slim"),), SLIM_075, 1001, RATIO),
-    Classifier("mobilenet_v3_large", 224, (Printed(),), {"alpha": 0.75}, note=SCALED),
-    Classifier("mobilenet_v3_small", 224, (Printed(),), {"alpha": 0.75}, note=SCALED),
-    Classifier("vgg16", 224, (Printed("138,357,544", "", "", "torchvision"),)),
+    ClassifierRow("mobilenet_v3_large", 224, (Printed("4.0 M", "155 M", "73.3", "slim"),), SLIM_075, 1001, RATIO),
+    ClassifierRow("mobilenet_v3_small", 224, (Printed("2.4 M", "44 M", "65.4", "slim"),), SLIM_075, 1001, RATIO),
+    ClassifierRow("mobilenet_v3_large", 224, (Printed(),), {"alpha": 0.75}, note=SCALED),
+    ClassifierRow("mobilenet_v3_small", 224, (Printed(),), {"alpha": 0.75}, note=SCALED),
+    ClassifierRow("vgg16", 224, (Printed("138,357,544", "", "", "torchvision"),)),
 )  # fmt: skip
 
 LITE2, LARGE, SMALL = "ssdlite_mobilenet_v2", "ssdlite_mobilenet_v3_large", "ssdlite_mobilenet_v3_small"
@@ -146,57 +146,57 @@ TWICE = "multiplies and adds are counted separately there: twice ours"
 FULL_TAIL = {"reduced_tail": False}
 TF_HEADS = {"extras": "plain", "head_kernel": 1}
 DETECTORS = (
-    Detector("ssd_mobilenet_v1", 91, {}, (Printed("6.8 M", "1.2 G", "19.3", "V1 paper, table 13"),)),
-    Detector("ssd_mobilenet_v1", 81),
-    Detector("ssd_mobilenet_v1", 91, S320),
-    Detector("ssd_mobilenet_v1", 91, {"head_kernel": 3}),
-    Detector("ssd_mobilenet_v1", 91, {"alpha": 0.75}),
-    Detector("ssd_mobilenet_v1", 91, {"alpha": 0.5}),
-    Detector("ssd_mobilenet_v1", 91, {"alpha": 0.25}),
-    Detector("ssdlite_mobilenet_v1", 81, S320, (Printed("5.1 M", "1.3 G", "22.2", "V2 paper, table 6"),)),
-    Detector("ssdlite_mobilenet_v1", 81, note="at 300 it would be 1.2 G: the paper's figure is that of 320"),
-    Detector("ssdlite_mobilenet_v1", 91),
-    Detector("ssd_mobilenet_v2", 81, PLAIN),
-    Detector("ssd_mobilenet_v2", 81, PLAIN, (Printed("14.8 M", "1.25 G", "", "V2 paper, table 5"),),
+    DetectorRow("ssd_mobilenet_v1", 91, {}, (Printed("6.8 M", "1.2 G", "19.3", "V1 paper, table 13"),)),
+    DetectorRow("ssd_mobilenet_v1", 81),
+    DetectorRow("ssd_mobilenet_v1", 91, S320),
+    DetectorRow("ssd_mobilenet_v1", 91, {"head_kernel": 3}),
+    DetectorRow("ssd_mobilenet_v1", 91, {"alpha": 0.75}),
+    DetectorRow("ssd_mobilenet_v1", 91, {"alpha": 0.5}),
+    DetectorRow("ssd_mobilenet_v1", 91, {"alpha": 0.25}),
+    DetectorRow("ssdlite_mobilenet_v1", 81, S320, (Printed("5.1 M", "1.3 G", "22.2", "V2 paper, table 6"),)),
+    DetectorRow("ssdlite_mobilenet_v1", 81, note="at 300 it would be 1.2 G: the paper's figure is that of 320"),
+    DetectorRow("ssdlite_mobilenet_v1", 91),
+    DetectorRow("ssd_mobilenet_v2", 81, PLAIN),
+    DetectorRow("ssd_mobilenet_v2", 81, PLAIN, (Printed("14.8 M", "1.25 G", "", "V2 paper, table 5"),),
              parts=("extras", "heads")),
-    Detector("ssd_mobilenet_v2", 91, note="TensorFlow's ssd_mobilenet_v2_coco"),
-    Detector("ssd_mobilenet_v2", 91, TF_HEADS, note="TensorFlow's quantised one and TF2's \"320x320\", which is 300"),
-    Detector(LITE2, 81, S320, (Printed("4.3 M", "0.8 G", "22.1", "V2 paper, table 6"),)),
-    Detector(LITE2, 81, S320, (Printed("2.1 M", "0.35 G", "", "V2 paper, table 5"),), TWICE, parts=("extras", "heads")),
-    Detector(LITE2, 81),
-    Detector(LITE2, 91, note="the file ssdlite_mobilenet_v2.coco"),
-    Detector(LITE2, 91, S320),
-    Detector(LITE2, 91, six=True),
-    Detector(LITE2, 81, S320, six=True),
-    Detector(LITE2, 91, S320 | {"alpha": 0.75}),
-    Detector(LITE2, 91, S320 | {"alpha": 0.5}),
-    Detector(LITE2, 91, S320 | {"alpha": 0.35}, note="min_depth 16 inflates it; below, with 8"),
-    Detector(LITE2, 91, NARROW | {"alpha": 0.5}, (Printed("1.54 M", "0.27 G", "16.6", "V3 paper", False),)),
-    Detector(LITE2, 91, NARROW | {"alpha": 0.35}, (Printed("0.93 M", "0.16 G", "13.7", "V3 paper", False),)),
-    Detector(LITE2, 81, {"layout": "mmdet"}),
-    Detector(LARGE, 91, FULL_TAIL, (Printed("4.97 M", "0.62 G", "22.0", "V3 paper", False),), "0.62 G: not explained"),
-    Detector(LARGE, 91, {}, (Printed("3.22 M", "0.51 G", "22.0", "V3 paper", False),)),
-    Detector(LARGE, 91, {}, (Printed("3.22 M", "1.02 G", "", "TensorFlow's config", False),), TWICE),
-    Detector(SMALL, 91, FULL_TAIL, (Printed("2.49 M", "0.21 G", "16.0", "V3 paper", False),)),
-    Detector(SMALL, 91, {}, (Printed("1.77 M", "0.16 G", "16.1", "V3 paper", False),)),
-    Detector(LARGE, 91, TORCHVISION, (Printed("3,440,060", "0.583 G", "21.3", "torchvision"),)),
-    Detector(LARGE, 91, TORCHVISION | FULL_TAIL, note="with a pretrained body torchvision keeps the tail"),
-    Detector(LARGE, 21, TORCHVISION, (Printed("2,469,860", "", "", "torchvision's code"),)),
-    Detector("ssd_mobilenet_v2_fpnlite", 91, note="at 640: 51,150 anchors"),
-    Detector("ssd_mobilenet_v1", 21, {"layout": "qfgaohao"}, (Printed("9,468,996", "", "67.55 VOC", "mb1-ssd"),)),
-    Detector("ssdlite_mobilenet_v1", 21, {"layout": "qfgaohao"}, (Printed("4,312,388", "", "", "mb1-ssd-lite"),)),
-    Detector(LITE2, 21, {"layout": "qfgaohao"}, (Printed("3,388,228", "", "68.61 VOC", "mb2-ssd-lite"),)),
-    Detector("ssd_mobilenet_v1", 21, {"layout": "caffe"}, (Printed("", "", "72.7 VOC", "chuanqi305"),)),
-    Detector("ssd300_vgg16", 21),
-    Detector("ssd300_vgg16", 81, {}, (Printed("36.1 M", "35.2 G", "23.2", "V2 paper, table 6"),),
+    DetectorRow("ssd_mobilenet_v2", 91, note="TensorFlow's ssd_mobilenet_v2_coco"),
+    DetectorRow("ssd_mobilenet_v2", 91, TF_HEADS, note="TensorFlow's quantised one and TF2's \"320x320\", which is 300"),
+    DetectorRow(LITE2, 81, S320, (Printed("4.3 M", "0.8 G", "22.1", "V2 paper, table 6"),)),
+    DetectorRow(LITE2, 81, S320, (Printed("2.1 M", "0.35 G", "", "V2 paper, table 5"),), TWICE, parts=("extras", "heads")),
+    DetectorRow(LITE2, 81),
+    DetectorRow(LITE2, 91, note="the file ssdlite_mobilenet_v2.coco"),
+    DetectorRow(LITE2, 91, S320),
+    DetectorRow(LITE2, 91, six=True),
+    DetectorRow(LITE2, 81, S320, six=True),
+    DetectorRow(LITE2, 91, S320 | {"alpha": 0.75}),
+    DetectorRow(LITE2, 91, S320 | {"alpha": 0.5}),
+    DetectorRow(LITE2, 91, S320 | {"alpha": 0.35}, note="min_depth 16 inflates it; below, with 8"),
+    DetectorRow(LITE2, 91, NARROW | {"alpha": 0.5}, (Printed("1.54 M", "0.27 G", "16.6", "V3 paper", False),)),
+    DetectorRow(LITE2, 91, NARROW | {"alpha": 0.35}, (Printed("0.93 M", "0.16 G", "13.7", "V3 paper", False),)),
+    DetectorRow(LITE2, 81, {"layout": "mmdet"}),
+    DetectorRow(LARGE, 91, FULL_TAIL, (Printed("4.97 M", "0.62 G", "22.0", "V3 paper", False),), "0.62 G: not explained"),
+    DetectorRow(LARGE, 91, {}, (Printed("3.22 M", "0.51 G", "22.0", "V3 paper", False),)),
+    DetectorRow(LARGE, 91, {}, (Printed("3.22 M", "1.02 G", "", "TensorFlow's config", False),), TWICE),
+    DetectorRow(SMALL, 91, FULL_TAIL, (Printed("2.49 M", "0.21 G", "16.0", "V3 paper", False),)),
+    DetectorRow(SMALL, 91, {}, (Printed("1.77 M", "0.16 G", "16.1", "V3 paper", False),)),
+    DetectorRow(LARGE, 91, TORCHVISION, (Printed("3,440,060", "0.583 G", "21.3", "torchvision"),)),
+    DetectorRow(LARGE, 91, TORCHVISION | FULL_TAIL, note="with a pretrained backbone torchvision keeps the tail"),
+    DetectorRow(LARGE, 21, TORCHVISION, (Printed("2,469,860", "", "", "torchvision's code"),)),
+    DetectorRow("ssd_mobilenet_v2_fpnlite", 91, note="at 640: 51,150 anchors"),
+    DetectorRow("ssd_mobilenet_v1", 21, {"layout": "qfgaohao"}, (Printed("9,468,996", "", "67.55 VOC", "mb1-ssd"),)),
+    DetectorRow("ssdlite_mobilenet_v1", 21, {"layout": "qfgaohao"}, (Printed("4,312,388", "", "", "mb1-ssd-lite"),)),
+    DetectorRow(LITE2, 21, {"layout": "qfgaohao"}, (Printed("3,388,228", "", "68.61 VOC", "mb2-ssd-lite"),)),
+    DetectorRow("ssd_mobilenet_v1", 21, {"layout": "caffe"}, (Printed("", "", "72.7 VOC", "chuanqi305"),)),
+    DetectorRow("ssd300_vgg16", 21),
+    DetectorRow("ssd300_vgg16", 81, {}, (Printed("36.1 M", "35.2 G", "23.2", "V2 paper, table 6"),),
              "the paper prints SSD512's 36.1 M for both; 35.2 G: not explained"),
-    Detector("ssd300_vgg16", 91, {}, (Printed("33.1 M", "34.9 G", "21.1", "V1 paper, table 13"),),
+    DetectorRow("ssd300_vgg16", 91, {}, (Printed("33.1 M", "34.9 G", "21.1", "V1 paper, table 13"),),
              "33.1 M: not explained"),
-    Detector("ssd300_vgg16", 91, TORCHVISION, (Printed("35,641,826", "34.858 G", "25.1", "torchvision"),)),
-    Detector("ssd512_vgg16", 21),
-    Detector("ssd512_vgg16", 81, {}, (Printed("36.1 M", "99.5 G", "26.8", "V2 paper, table 6"),),
+    DetectorRow("ssd300_vgg16", 91, TORCHVISION, (Printed("35,641,826", "34.858 G", "25.1", "torchvision"),)),
+    DetectorRow("ssd512_vgg16", 21),
+    DetectorRow("ssd512_vgg16", 81, {}, (Printed("36.1 M", "99.5 G", "26.8", "V2 paper, table 6"),),
              "the last digit of 36.1 M and 99.5 G: not explained; with 91 columns it is 37.5 M, 100.0 G"),
-    Detector("ssd512_vgg16", 91, {"layout": "mmdet"}),
+    DetectorRow("ssd512_vgg16", 91, {"layout": "mmdet"}),
 )  # fmt: skip
 
 MINIVAL14 = "TensorFlow's own minival of COCO 2014 (8,059 images)"

@@ -60,7 +60,7 @@ their minival, that is, on about four fifths of val2017, where they score 25 to 
 (tensorflow/models#3884, #6794)."""
 
 WEIGHTS = """\
-## What the weights of the zoo score
+## What the published weights score
 
 From the records that stand in every weights file; "score floor ..." is our own protocol, measured by `mobilessd
 eval`."""
