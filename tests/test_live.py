@@ -273,7 +273,7 @@ class FakeWindow:
 
 def test_q_ends_it(live, monkeypatch):
     monkeypatch.setattr("detection.live.window.window_problem", lambda: None)
-    monkeypatch.setattr("detection.live.window.Window", FakeWindow)
+    monkeypatch.setattr("detection.live.app.Window", FakeWindow)
     save_video(Path("film.avi"), fps=20, frames=40)
     code, out, _ = live("film.avi")
     assert code == 0 and len(FakeWindow.shown) == 4
@@ -282,7 +282,7 @@ def test_q_ends_it(live, monkeypatch):
 
 def test_a_lost_camera_is_shown_as_stale(live, monkeypatch, camera):
     monkeypatch.setattr("detection.live.window.window_problem", lambda: None)
-    monkeypatch.setattr("detection.live.window.Window", FakeWindow)
+    monkeypatch.setattr("detection.live.app.Window", FakeWindow)
     monkeypatch.setattr(FakeWindow, "show", lambda self, image: FakeWindow.shown.append(image) or True)
     threading.Timer(1.0, lambda: setattr(camera, "mode", "hang")).start()
     monkeypatch.setattr("detection.live.capture.STALE_AFTER", 0.3)
@@ -344,6 +344,6 @@ def test_live_with_an_exported_file_needs_no_torch(shared, tmp_path):
 def test_the_detector_that_was_given_stays_as_it_was(options):
     """The page's slider needs weaker boxes: of a detector of its own."""
     given = Detector.of(Card(spec_for("ssd_mobilenet_v1").to_dict(), ("a",), (1,), MAPS), None, score=0.6)
-    used, score, floor = app._with_lower_floor(given, LiveOptions(**options), False)
+    used, score, lowest = app._with_lower_score(given, LiveOptions(**options), False)
     assert given.settings.score == score == 0.6 and used.runtime is given.runtime
-    assert used.settings.score == floor == (0.1 if options["show"] == "page" else 0.6)
+    assert used.settings.score == lowest == (0.1 if options["show"] == "page" else 0.6)

@@ -21,8 +21,7 @@ from websockets.sync.client import connect
 from detection.errors import MobileSSDError
 from detection.live import app
 from detection.live.auth import is_loopback
-from detection.live.options import LiveOptions
-from detection.live.server import PageOptions
+from detection.live.options import LiveOptions, PageOptions
 from detection.live.stop import Stop
 
 IMAGE = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))[1].tobytes()

@@ -45,6 +45,11 @@ class Detections:
     def __str__(self) -> str:
         return ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names, self.scores)) or "nothing"
 
+    def in_words(self, most: int = 10) -> str:
+        """`dog 0.82, person 0.61, and 3 more` for a line on the screen; `nothing` where nothing was found."""
+        text = str(self[:most])
+        return f"{text}, and {len(self) - most} more" if len(self) > most else text
+
     @property
     def names(self) -> list[str]:
         """The class name of each detection."""

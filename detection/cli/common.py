@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from detection.boxes.detections import Detections
     from detection.detector import Detector
 
 
@@ -65,12 +64,6 @@ def describe_runtime(runtime: object) -> str:
     threads = getattr(runtime, "threads", None)
     text = f"{getattr(runtime, 'name', '?')} on {getattr(runtime, 'device', '?')}, {getattr(runtime, 'precision', '?')}"
     return text + (f", {threads} thread{'s' if threads != 1 else ''}" if threads else "")
-
-
-def in_words(detections: Detections, most: int = 10) -> str:
-    """`dog 0.82, person 0.61, and 3 more` for a line on the screen; `nothing` where nothing was found."""
-    text = str(detections[:most])
-    return f"{text}, and {len(detections) - most} more" if len(detections) > most else text
 
 
 def progress(total: int | None, unit: str, quiet: bool = False):

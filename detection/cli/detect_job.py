@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.boxes.detections import Detections
-from detection.cli.common import in_words, progress
+from detection.cli.common import progress
 from detection.cli.detect_outputs import Findings, OutputNames, image_suffix, save_image
 from detection.detector import Detector
 from detection.errors import BadImageError
@@ -67,7 +67,7 @@ class Job:
                 self.findings.add(one.item, one.detections)
                 self.images += 1
                 self.boxes += len(one.detections)
-                yield one.item, in_words(one.detections)
+                yield one.item, one.detections.in_words()
 
     def _to_draw(self, found: Iterable[Found[Source]]) -> Iterator[tuple[Found[Source], Path | None]]:
         """Each image with the path of its drawing, if there is to be one. Names are given in the order of the images."""

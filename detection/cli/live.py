@@ -14,6 +14,7 @@ from dataclasses import fields
 
 from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int
 from detection.errors import MobileSSDError
+from detection.live.options import LiveOptions, PageOptions
 from detection.live.stop import Stop
 
 EPILOG = """examples:
@@ -83,8 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs until the sources end, or somebody ends it; see the parser for `args`."""
     from detection.live import app
-    from detection.live.options import LiveOptions
-    from detection.live.server import PageOptions
 
     args.page = PageOptions(args.host, args.port, args.token or os.environ.get("MOBILESSD_TOKEN"), args.cert, args.key)
     _check(args)

@@ -26,8 +26,9 @@ from detection.live.sinks import Say
 from detection.live.source_names import name_sources
 from detection.live.stop import Stop
 from detection.live.streams import open_capture, wait_for_sources
+from detection.live.window import Window
 
-FLOOR = 0.1  # the lowest score that the page's slider reaches, and that may continue a track
+LOWEST = 0.1  # the lowest score that the page's slider reaches, and that may continue a track
 
 
 def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say: Say = print) -> int:
@@ -48,12 +49,12 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
         channels = [Channel(capture) for capture in captures]
         names = [capture.name for capture in captures]
         outlets = Outlets(options, names, detector.class_names, say, stop.set, stack)
-        detector, score, floor = _with_lower_floor(detector, options, outlets.tracks)
+        detector, score, lowest = _with_lower_score(detector, options, outlets.tracks)
         engine = Engine([channel.feed for channel in channels], timed(detector))
         stack.callback(engine.close)
         page = None
         if options.show == "page":
-            page = PageServer(options.page, channels, detector, score, floor, engine)
+            page = PageServer(options.page, channels, detector, score, lowest, engine)
             stack.callback(page.close)
         own_speed = (options.speed or ("max" if options.show == "none" else "own")) == "own"
         for channel in channels:
@@ -75,16 +76,16 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
     return _exit_code(channels)
 
 
-def _with_lower_floor(detector: Any, options: LiveOptions, tracks: bool) -> tuple[Any, float, float]:
-    """(detector, score, floor). score: from which on boxes are drawn, recorded and counted. floor: what the detector gives; lower
-    where the page's slider chooses, and where a tracker goes on with boxes that are not shown."""
+def _with_lower_score(detector: Any, options: LiveOptions, tracks: bool) -> tuple[Any, float, float]:
+    """(detector, score, lowest). score: from which on boxes are drawn, recorded and counted. lowest: from which on the
+    detector gives boxes; lower where the page's slider chooses, and where a tracker goes on with boxes not shown."""
     if not hasattr(detector, "settings"):
         return detector, 0.0, 0.0
-    score = floor = detector.settings.score
+    score = lowest = detector.settings.score
     if options.show == "page" or tracks:
-        floor = min(score, FLOOR)
-        detector = detector.with_score(floor)
-    return detector, score, floor
+        lowest = min(score, LOWEST)
+        detector = detector.with_score(lowest)
+    return detector, score, lowest
 
 
 def _wait(channels: list[Channel], options: LiveOptions, stop: Stop, say: Say) -> None:
@@ -115,15 +116,13 @@ def _wait(channels: list[Channel], options: LiveOptions, stop: Stop, say: Say) -
 
 
 def _status(channel: Channel, several: bool, options: LiveOptions) -> str:
-    from detection.cli.common import in_words
-
     result, capture = channel.newest, channel.capture
     if result is None or options.show != "none" and not options.stats:
         return ""
     name = f"{channel.name}  " if several else ""
     if capture.stale:
         return f"{result.frame.time:7.1f} s  {name}{capture.message or 'no frame'}, image is {capture.age:.0f} s old"
-    seen = in_words(result.detections)
+    seen = result.detections.in_words()
     if options.stats:
         stages = (f"{stage} {p50 * 1e3:.0f}/{p95 * 1e3:.0f}" for stage, (p50, p95) in channel.stats.stages())
         seen = f"{' '.join(stages)} ms  {seen}"
@@ -161,8 +160,6 @@ class _Windows:
     """A window for each source, all of them served by the one thread that may."""
 
     def __init__(self, channels: list[Channel]) -> None:
-        from detection.live.window import Window
-
         self._channels = channels
         self._windows = [Window(f"mobilessd: {channel.name}") for channel in channels]
         self._last: list[np.ndarray | None] = [None] * len(channels)

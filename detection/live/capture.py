@@ -1,7 +1,7 @@
 """What a source is to the rest of the program, and the sources that have an end: videos, folders, images.
 
 Each is read by a thread of its own. A file loses no frame: its thread waits until the frame was taken. Cameras and
-streams are in streams.py. OpenCV through the floors below; knows nothing of detectors.
+streams are in streams.py. Knows nothing of detectors.
 """
 
 from __future__ import annotations

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from detection.live.server import PageOptions
+
+@dataclass(frozen=True)
+class PageOptions:
+    """host, port: where it listens; port 0: any that is free. token: what remote visitors must show; None: made up,
+    where one is needed. cert, key: PEM files; with them the page is served by https, which browsers ask for before they
+    give a page that is not on this machine a camera.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    cert: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True)

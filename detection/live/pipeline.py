@@ -1,7 +1,7 @@
 """Frames in, frames with detections out: one network for all sources, taking turns, each at its newest frame.
 
 A source whose last result has not been taken yet is passed over, so that slow drawing, recording or sending slows only
-the source it belongs to, and a frame is never detected in vain. Standard library and the floors below.
+the source it belongs to, and a frame is never detected in vain.
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
+from detection.live.mailbox import Mailbox
+from detection.live.source_names import camera_number
+
 HELLO, FRAME, ERROR, END = b"H", b"F", b"E", b"Z"
 _HEAD = struct.Struct("<cIIQdQ")  # kind, height, width, index, arrived, length of what follows
 _LARGEST = 1 << 30
@@ -111,8 +114,6 @@ def main() -> None:
 def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> None:
     import cv2
 
-    from detection.live.mailbox import Mailbox
-
     capture = _open(address, size)
     fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     fps = fps if 0 < fps <= 1000 else 0.0
@@ -150,8 +151,6 @@ def _forward(box, send: Callable[..., None]) -> None:
 
 def _open(address: str, size: list[int] | None):
     import cv2
-
-    from detection.live.source_names import camera_number
 
     number = camera_number(address)
     if number is None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,22 +18,20 @@ from detection.boxes.drawing import class_color
 from detection.live.broadcaster import View, to_jpeg, wait
 from detection.live.metrics import metrics_text
 from detection.live.overlay import draw_tracked
+from detection.live.page_state import PageState
 from detection.live.sockets import Sockets
 from detection.live.upload_api import Refused, read_body
-
-if TYPE_CHECKING:
-    from detection.live.server import PageServer
 
 PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 STUCK = 30.0  # seconds in one frame after which the network counts as stuck
 
 
-def build(server: PageServer) -> tuple[Starlette, bytes]:
+def build(state: PageState) -> tuple[Starlette, bytes]:
     """The application, and the page for those who come without the token."""
     files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in KINDS}
-    routes = Routes(server)
-    sockets = Sockets(server, routes.status_of)
+    routes = Routes(state)
+    sockets = Sockets(state, routes.status_of)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(files["index.html"])
@@ -69,16 +67,16 @@ def build(server: PageServer) -> tuple[Starlette, bytes]:
 class Routes:
     """The answers, with what they are made of."""
 
-    def __init__(self, server: PageServer) -> None:
-        self.server = server
-        self.by_key = {channel.capture.source.key: channel for channel in server.channels}
+    def __init__(self, state: PageState) -> None:
+        self.state = state
+        self.by_key = {channel.capture.source.key: channel for channel in state.channels}
 
     # ------------------------------------------------------------ words and numbers
 
     async def info(self, _: Request) -> Response:
         """What does not change: sources, classes and their colours, where the slider stands."""
-        server, names = self.server, self.server.detector.class_names
-        card = getattr(server.detector, "card", None)
+        state, names = self.state, self.state.detector.class_names
+        card = getattr(state.detector, "card", None)
         ids = getattr(card, "category_ids", None) or range(len(names))
         return JSONResponse(
             {
@@ -87,9 +85,9 @@ class Routes:
                     {"name": name, "id": int(ids[i]), "color": "#{:02x}{:02x}{:02x}".format(*class_color(i))}
                     for i, name in enumerate(names)
                 ],
-                "score": server.score,
-                "floor": server.floor,
-                "detector": _short(server.detector),
+                "score": state.score,
+                "lowest": state.lowest,
+                "detector": _short(state.detector),
                 "licence": getattr(card, "licence", None),
                 "attribution": getattr(card, "attribution", None),
             }
@@ -106,7 +104,7 @@ class Routes:
             "age": None if capture.age is None else round(capture.age, 2),
             "live": capture.live,
             "reconnects": capture.reconnects,
-            "viewers": self.server.views[key].viewers,
+            "viewers": self.state.views[key].viewers,
             "events": list(channel.watch.recent) if channel.watch else [],
             **channel.stats.to_dict(),
         }
@@ -120,22 +118,22 @@ class Routes:
     async def boxes(self, request: Request) -> Response:
         """The newest frame's detections above the threshold."""
         newest = self._newest(request)
-        found = newest.detections.above(self.server.score).to_dict()
+        found = newest.detections.above(self.state.score).to_dict()
         return JSONResponse({"frame": newest.frame.index, "time": round(newest.frame.time, 3), **found})
 
     async def health(self, _: Request) -> Response:
         """200 while the network lives and a source delivers (or there are none), else 503; one word, no secrets."""
-        server = self.server
-        if server.engine is not None and server.engine.stuck > STUCK:
+        state = self.state
+        if state.engine is not None and state.engine.stuck > STUCK:
             return PlainTextResponse("stuck\n", 503)
-        if server.channels and all(c.capture.stale or c.capture.state == "failed" for c in server.channels):
+        if state.channels and all(c.capture.stale or c.capture.state == "failed" for c in state.channels):
             return PlainTextResponse("no image\n", 503)
         return PlainTextResponse("ok\n")
 
     async def metrics(self, _: Request) -> Response:
-        server = self.server
-        viewers = {key: view.viewers for key, view in server.views.items()}
-        text = metrics_text(server.channels, server.desk.answers, viewers, server.started)
+        state = self.state
+        viewers = {key: view.viewers for key, view in state.views.items()}
+        text = metrics_text(state.channels, state.uploads.answers, viewers, state.started)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     # ------------------------------------------------------------ images
@@ -152,7 +150,7 @@ class Routes:
         async def parts() -> AsyncIterator[bytes]:
             event = view.watch()
             try:
-                while not self.server.closing:
+                while not self.state.closing:
                     event.clear()
                     if view.newest is not None:
                         data = await asyncio.to_thread(self._jpeg, view.newest, boxes)
@@ -167,7 +165,7 @@ class Routes:
     def _jpeg(self, result: Any, boxes: bool) -> bytes:
         image = result.frame.image
         if boxes:
-            image = draw_tracked(image, result.detections.above(self.server.score))
+            image = draw_tracked(image, result.detections.above(self.state.score))
         return to_jpeg(image, 90, max(image.shape))
 
     async def detect(self, request: Request) -> Response:
@@ -178,13 +176,13 @@ class Routes:
             answer = _refused(request, refusal)
         except ClientDisconnect:
             return Response(status_code=499)
-        self.server.desk.answers[answer.status_code] += 1
+        self.state.uploads.answers[answer.status_code] += 1
         return answer
 
     async def _detect(self, request: Request) -> Response:
         text = request.query_params.get("score")
         try:
-            score = self.server.score if text is None else float(text)
+            score = self.state.score if text is None else float(text)
             if not 0 <= score <= 1:
                 raise ValueError
         except ValueError:
@@ -193,15 +191,15 @@ class Routes:
             raise Refused(415, "send the image's bytes alone, as in curl --data-binary @dog.jpg, not a form")
         data = await read_body(request)
         begin = time.perf_counter()
-        found = await self.server.desk.detect(data)
+        found = await self.state.uploads.detect(data)
         took = round(1000 * (time.perf_counter() - begin), 1)
         return JSONResponse({**found.above(score).to_dict(), "milliseconds": took})
 
     def _view(self, request: Request) -> View:
         key = request.path_params["key"]
-        if key not in self.server.views:
+        if key not in self.state.views:
             raise HTTPException(404, f"there is no source {key!r}")
-        return self.server.views[key]
+        return self.state.views[key]
 
     def _newest(self, request: Request) -> Any:
         newest = self._view(request).newest

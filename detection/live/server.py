@@ -1,6 +1,6 @@
 """The page's server: starlette and uvicorn in a thread of their own. What it serves is listed in docs/live.md.
 
-Nothing here waits for a camera, and no camera waits for anything here: see hub.py.
+Nothing here waits for a camera, and no camera waits for anything here: see broadcaster.py.
 """
 
 from __future__ import annotations
@@ -9,36 +9,20 @@ import asyncio
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detection.errors import MissingPackageError, MobileSSDError
 from detection.live.auth import Guard, is_loopback
 from detection.live.broadcaster import View
-from detection.live.upload_api import Desk
-
-if TYPE_CHECKING:
-    from detection.live.channels import Channel
-    from detection.live.pipeline import Engine
+from detection.live.channels import Channel
+from detection.live.options import PageOptions
+from detection.live.page_state import PageState
+from detection.live.pipeline import Engine
+from detection.live.upload_api import UploadApi
 
 SHORTEST_TOKEN = 8
 LARGEST_MESSAGE = 8 << 20  # bytes of a visitor's frame
-
-
-@dataclass(frozen=True)
-class PageOptions:
-    """host, port: where it listens; port 0: any that is free. token: what remote visitors must show; None: made up,
-    where one is needed. cert, key: PEM files; with them the page is served by https, which browsers ask for before they
-    give a page that is not on this machine a camera.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    token: str | None = None
-    cert: str | None = None
-    key: str | None = None
 
 
 def need_packages() -> None:
@@ -54,7 +38,7 @@ class PageServer:
     """Serves until it is closed.
 
     channels: the sources. detector: for visitors' images. score: where the page's slider stands at first; the boxes
-    that it gets reach down to `floor`. engine: whose life /healthz looks at. Raises MobileSSDError where it cannot
+    that it gets reach down to `lowest`. engine: whose life /healthz looks at. Raises MobileSSDError where it cannot
     listen. url: what to open; with the token in it, where there is one.
     """
 
@@ -64,7 +48,7 @@ class PageServer:
         channels: Sequence[Channel],
         detector: Any,
         score: float,
-        floor: float,
+        lowest: float,
         engine: Engine | None,
     ) -> None:
         need_packages()
@@ -80,15 +64,10 @@ class PageServer:
         scheme = "https" if options.cert else "http"
         self.url = f"{scheme}://{shown}:{self.port}/" + (f"?token={self._token}" if self._token else "")
         self._loop = asyncio.new_event_loop()
-        self.channels, self.detector, self.score, self.floor, self.engine = channels, detector, score, floor, engine
-        self.started = time.monotonic()
-        self.desk = Desk(detector)
-        self.views: dict[str, View] = {}
-        for channel in channels:
-            key = channel.capture.source.key
-            self.views[key] = View(key, self._loop)
-        self.closing = False
-        app, login = build(self)
+        keys = [channel.capture.source.key for channel in channels]
+        views = {key: View(key, self._loop) for key in keys}
+        self._state = PageState(channels, detector, score, lowest, engine, UploadApi(detector), views)
+        app, login = build(self._state)
         hosts = {"localhost", "127.0.0.1", "::1", options.host.lower()} if self._token is None else None
         guarded: Any = Guard(app, self._token, hosts, self.port, login)
         self._server = uvicorn.Server(
@@ -110,16 +89,14 @@ class PageServer:
 
     def view_of(self, channel: Channel) -> View:
         """The step of the pipeline that shows a channel."""
-        view = self.views[channel.capture.source.key]
-        view.gates = channel.watch.gates if channel.watch else []
-        return view
+        return self._state.view_of(channel)
 
     def close(self) -> None:
         """Ends it, and all connections with it."""
-        self.closing = True
+        self._state.closing = True
         self._server.should_exit = True
         self._thread.join(timeout=10)
-        self.desk.close()
+        self._state.uploads.close()
         self._socket.close()
 
     def _run(self) -> None:

@@ -6,15 +6,13 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from detection.live.broadcaster import rows, wait
+from detection.live.page_state import PageState
 from detection.live.upload_api import Refused
-
-if TYPE_CHECKING:
-    from detection.live.server import PageServer
 
 STATUS_EVERY = 0.5  # seconds
 IN_FLIGHT = 2  # packets on their way to a viewer, so that a long way costs no speed
@@ -24,18 +22,18 @@ MOST_VISITORS = 8  # cameras of visitors at once
 class Sockets:
     """status_of: what is told about a source, by its key."""
 
-    def __init__(self, server: PageServer, status_of: Callable[[str], dict[str, Any]]) -> None:
-        self.server = server
+    def __init__(self, state: PageState, status_of: Callable[[str], dict[str, Any]]) -> None:
+        self.state = state
         self._status_of = status_of
         self.visitors = 0
 
     async def view(self, socket: WebSocket) -> None:
         """Packets and, twice a second, a status. The viewer answers each packet with a word, and gets the next then."""
         key = socket.path_params["key"]
-        if key not in self.server.views:
+        if key not in self.state.views:
             return await socket.close(4404, "there is no such source")
         await socket.accept()
-        view = self.server.views[key]
+        view = self.state.views[key]
         event, credit = view.watch(), [IN_FLIGHT]
 
         async def listen() -> None:
@@ -47,7 +45,7 @@ class Sockets:
         listener = asyncio.create_task(listen())
         last, told = -1, 0.0
         try:
-            while not self.server.closing and not listener.done():
+            while not self.state.closing and not listener.done():
                 if time.monotonic() - told >= STATUS_EVERY:
                     told = time.monotonic()
                     await socket.send_text(json.dumps(self._status_of(key)))
@@ -73,11 +71,11 @@ class Sockets:
         await socket.accept()
         self.visitors += 1
         try:
-            while not self.server.closing:
+            while not self.state.closing:
                 data = await socket.receive_bytes()
                 begin = time.perf_counter()
                 try:
-                    found = await self.server.desk.detect(data, "the frame")
+                    found = await self.state.uploads.detect(data, "the frame")
                     took = round(1000 * (time.perf_counter() - begin), 1)
                     answer = {"size": list(found.image_size), "d": rows(found), "ms": took}
                 except Refused as refusal:

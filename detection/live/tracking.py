@@ -1,7 +1,7 @@
 """Numbers that stay with objects from frame to frame: ByteTrack of the package `trackers`, behind one method.
 
 ByteTrack (Zhang et al., 2022, https://arxiv.org/abs/2110.06864) gives weak boxes a second chance to continue a track,
-so the detector's floor should lie below the score at which boxes are shown. The package is imported where it is used.
+so the detector's score threshold should lie below the score at which boxes are shown. The package is imported where it is used.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Refused(Exception):
         self.status = status
 
 
-class Desk:
+class UploadApi:
     """answers: how many requests ended with which HTTP status. seconds: of detection, in sum."""
 
     def __init__(self, detector: Any) -> None:

@@ -18,10 +18,10 @@ if (location.search.includes("token=")) history.replaceState(null, "", location.
 async function begin() {
   const info = await (await fetch("/api/info")).json();
   setClasses(info.classes);
-  Object.assign(state, { score: info.score, floor: info.floor, detector: info.detector });
+  Object.assign(state, { score: info.score, lowest: info.lowest, detector: info.detector });
   $("detector").textContent = info.detector;
   $("detector").title = [info.detector, info.attribution, info.licence].filter(Boolean).join("\n");
-  $("score").min = info.floor;
+  $("score").min = info.lowest;
   $("score").value = info.score;
   showScore();
   for (const source of info.sources) {

@@ -3,7 +3,7 @@
 export const state = {
   classes: [], // {name, id, color, ink}
   score: 0.3,
-  floor: 0,
+  lowest: 0,
   labels: true,
   scores: true,
   boxes: true,

@@ -1,0 +1,36 @@
+"""What the page's server answers from: the sources, the detector, who watches. Shared by routes.py and sockets.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from detection.live.broadcaster import View
+from detection.live.channels import Channel
+from detection.live.pipeline import Engine
+from detection.live.upload_api import UploadApi
+
+
+@dataclass
+class PageState:
+    """channels: the sources. detector: for visitors' images. score: where the page's slider stands at first; the boxes
+    that it gets reach down to `lowest`. engine: whose life /healthz looks at. uploads: images and frames that visitors
+    send. views: by the key of the source. closing: true once the server is to end."""
+
+    channels: Sequence[Channel]
+    detector: Any
+    score: float
+    lowest: float
+    engine: Engine | None
+    uploads: UploadApi
+    views: dict[str, View]
+    started: float = field(default_factory=time.monotonic)
+    closing: bool = False
+
+    def view_of(self, channel: Channel) -> View:
+        """The step of the pipeline that shows a channel."""
+        view = self.views[channel.capture.source.key]
+        view.gates = channel.watch.gates if channel.watch else []
+        return view
