@@ -6,9 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.boxes.detections import Detections
-from detection.boxes.drawing import class_color, draw_boxes, draw_detections, fit_text
+from detection.boxes.drawing import class_color, draw_boxes, fit_text
 
 NAMES = tuple(f"class{i}" for i in range(80))
+
+
+def draw_detections(image, detections, **options):
+    return detections.draw(image, **options)
 
 
 def found(*boxes, ids=None, scores=None, names=NAMES, size=(120, 160)):

@@ -1,4 +1,4 @@
-"""Detections: what was found in one image. numpy only."""
+"""Detections: what was found in one image."""
 
 from __future__ import annotations
 
@@ -95,11 +95,26 @@ class Detections:
             data={"class_name": np.asarray(self.names, dtype=object)},
         )
 
-    def draw(self, image: np.ndarray, **options: Any) -> np.ndarray:
-        """A copy of the RGB image uint8 [H, W, 3] with the boxes, names and scores drawn on it."""
-        from detection.boxes.drawing import draw_detections
+    def label(self, index: int, score: bool = True) -> str:
+        """What stands at a drawn box: `dog #3 0.82`."""
+        text = self.class_names[self.class_ids[index]]
+        if self.track_ids is not None and self.track_ids[index] >= 0:
+            text += f" #{self.track_ids[index]}"
+        return f"{text} {self.scores[index]:.2f}" if score else text
 
-        return draw_detections(image, self, **options)
+    def draw(
+        self, image: np.ndarray, line_width: int | None = None, labels: bool = True, scores: bool = True
+    ) -> np.ndarray:
+        """A copy of the RGB image uint8 [H, W, 3] with the boxes, names and scores drawn on it.
+
+        Each class has its own colour, the same in every image. Better scores lie on top. Otherwise as `draw_boxes`.
+        """
+        from detection.boxes.drawing import class_color, draw_boxes  # OpenCV is imported where somebody draws
+
+        order = np.argsort(-self.scores, kind="stable")
+        colors = [class_color(int(self.class_ids[index])) for index in order]
+        texts = [self.label(index, scores) for index in order] if labels else None
+        return draw_boxes(image, self.boxes[order], colors, texts, line_width=line_width)
 
 
 def _round(box: np.ndarray) -> list[float]:

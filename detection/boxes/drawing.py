@@ -10,8 +10,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from detection.boxes.detections import Detections
-
 FONT = cv2.FONT_HERSHEY_DUPLEX  # OpenCV 5 draws it with a real typeface and all scripts; OpenCV 4 with strokes, ASCII
 _TYPEFACE = int(cv2.__version__.partition(".")[0]) >= 5
 SMALLEST_TEXT = 7  # pixels; below, letters are smudges and only the box is drawn
@@ -28,29 +26,6 @@ class Area(NamedTuple):
     y2: int
 
 
-def draw_detections(
-    image: np.ndarray,
-    detections: Detections,
-    line_width: int | None = None,
-    labels: bool = True,
-    scores: bool = True,
-) -> np.ndarray:
-    """A copy of the image uint8 RGB [H, W, 3] with every detection drawn on it.
-
-    Line and letters grow with the image, so that it looks alike on a thumbnail and at 12 megapixels; `line_width`
-    overrides the line's. Each class has its own colour, the same in every image. Better scores lie on top, and labels
-    dodge each other where there is room. Nothing is drawn where a box is not a number, or lies beside the image.
-    """
-    order = np.argsort(-detections.scores, kind="stable")
-    return draw_boxes(
-        image,
-        detections.boxes[order],
-        [class_color(int(detections.class_ids[index])) for index in order],
-        [_label(detections, index, scores) for index in order] if labels else None,
-        line_width=line_width,
-    )
-
-
 def draw_boxes(
     image: np.ndarray,
     boxes: np.ndarray,
@@ -61,8 +36,10 @@ def draw_boxes(
 ) -> np.ndarray:
     """A copy of the image uint8 RGB [H, W, 3] with boxes float [n, 4] `xyxy` drawn on it, the first on top.
 
-    colors: RGB of each. texts: what stands at each ("": nothing). dashed: whose frame is broken. Otherwise as
-    `draw_detections`.
+    colors: RGB of each. texts: what stands at each ("": nothing). dashed: whose frame is broken.
+    Line and letters grow with the image, so that it looks alike on a thumbnail and at 12 megapixels; `line_width`
+    overrides the line's. Labels dodge each other where there is room. Nothing is drawn where a box is not a number, or
+    lies beside the image.
     """
     canvas = np.array(image, np.uint8)
     height, width = canvas.shape[:2]
@@ -138,13 +115,6 @@ def put_text(canvas: np.ndarray, text: str, spot: Area, scale: float, background
 def _stroke(scale: float) -> int:
     # A typeface grows with its size by itself; strokes must be told to.
     return 1 if _TYPEFACE else max(1, round(scale))
-
-
-def _label(detections: Detections, index: int, scores: bool) -> str:
-    text = detections.class_names[detections.class_ids[index]]
-    if detections.track_ids is not None and detections.track_ids[index] >= 0:
-        text += f" #{detections.track_ids[index]}"
-    return f"{text} {detections.scores[index]:.2f}" if scores else text
 
 
 def _pixels(box: np.ndarray, width: int, height: int) -> Area | None:
