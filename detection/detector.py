@@ -5,18 +5,16 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
 
-from detection.boxes.anchors import anchors_for
-from detection.boxes.class_names import ClassNames
 from detection.boxes.detections import Detections
-from detection.boxes.postprocess import PostSettings, postprocess
+from detection.boxes.postprocess import PostSettings
 from detection.errors import BadImageError, MobileSSDError
-from detection.runtimes import Runtime, open_runtime
-from detection.ssd.spec import SSDSpec
+from detection.postprocessor import PostProcessor
+from detection.runtimes import open_runtime
+from detection.runtimes.base import Runtime
 from detection.weights.card import Card
 from detection.weights.resolve import open_weights
 
@@ -48,7 +46,7 @@ class Detector:
         classes: Sequence[str] | None = None,
     ) -> None:
         weights = open_weights(name_or_path)
-        rules = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
+        rules: dict[str, Any] = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
         self._set_up(weights.card, open_runtime(weights, runtime, device, precision, threads), weights.source, rules)
 
     @classmethod
@@ -60,30 +58,31 @@ class Detector:
 
     def _set_up(self, card: Card, runtime: Runtime, source: str, rules: dict[str, Any]) -> None:
         self.card, self.runtime, self.source = card, runtime, source
-        spec = SSDSpec.from_dict(card.spec)
-        self.input_size = spec.input.size
-        # A runtime of somebody else's file brings that file's anchors, rounded as they may be.
-        own = getattr(runtime, "anchors", None)
-        self.anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size) if own is None else own
-        self._coder = spec.coder
-        classes, score = rules.pop("classes", None), rules.pop("score", None)
-        ids = None if classes is None else tuple(ClassNames(card.class_names).choose(classes, source))
-        score, by_class = _thresholds(card, score)
-        self.settings = PostSettings(score=score, classes=ids, activation=spec.scores, class_scores=by_class, **rules)
+        self.input_size = card.input_size
+        self.postprocessor = PostProcessor.of(card, source=source, anchors=runtime.anchors, **rules)
 
     def with_score(self, score: float) -> Detector:
-        """The same detector, runtime shared, with another lowest score for all classes; this one stays as it is."""
+        """The same detector, runtime shared, with another score threshold for all classes; this one stays as it is."""
         other = copy.copy(self)
-        other.settings = replace(self.settings, score=score, class_scores=None)
+        other.postprocessor = self.postprocessor.with_score(score)
         return other
+
+    @property
+    def settings(self) -> PostSettings:
+        """The rules of post-processing."""
+        return self.postprocessor.settings
+
+    @property
+    def anchors(self) -> np.ndarray:
+        """`cxcywh` float32 [A, 4] in fractions of the input."""
+        return self.postprocessor.anchors
 
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.card.class_names
 
     def __str__(self) -> str:
-        r = self.runtime
-        return f"{self.source} with {r.name} on {r.device}, {r.precision}, {r.threads} threads"
+        return f"{self.source} with {self.runtime}"
 
     @overload
     def __call__(self, images: str | os.PathLike | np.ndarray, color: str = "rgb") -> Detections: ...
@@ -105,15 +104,13 @@ class Detector:
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Images of any sizes -> one uint8 batch [N, h, w, 3] at the network's input size."""
-        from detection.images.preprocess import stretch  # OpenCV is imported while the network compiles
+        from detection.images.preprocess import to_batch  # OpenCV is imported while the network compiles
 
-        return np.stack([stretch(image, self.input_size) for image in images])
+        return to_batch(images, self.input_size)
 
     def finish(self, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, ...]) -> Detections:
         """Raw outputs of one image [A, 4], [A, K] -> detections in its pixels."""
-        size = (int(image_size[0]), int(image_size[1]))
-        names, ids = self.card.class_names, self.card.category_ids
-        return postprocess(encodings, logits, self.anchors, size, names, self.settings, self._coder, ids)
+        return self.postprocessor(encodings, logits, image_size)
 
     def _read(self, image: Image, color: str) -> np.ndarray:
         from detection.images.decode import read_image
@@ -126,16 +123,3 @@ class Detector:
             what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
             raise BadImageError(f"an image is a path or a uint8 array [height, width, 3], not {what}")
         return image[..., ::-1] if color == "bgr" else image
-
-
-def _thresholds(card: Card, score: float | str | None) -> tuple[float, tuple[float, ...] | None]:
-    """(lowest score, lowest score of each class or None) from what was asked for and what the card knows."""
-    if isinstance(score, str) and score != "auto":
-        raise MobileSSDError(f'score is a number from 0 to 1 or "auto", not {score!r}')
-    if score is not None and not isinstance(score, str):
-        return score, None
-    usual = card.score_threshold if card.score_threshold is not None else 0.3
-    if score is None or not card.class_thresholds:
-        return usual, None
-    by_class = tuple(card.class_thresholds.get(name, usual) for name in card.class_names)
-    return min(by_class), by_class

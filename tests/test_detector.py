@@ -9,6 +9,7 @@ from oracle import some_images
 
 from detection import Detector
 from detection.errors import BadImageError, MobileSSDError
+from detection.postprocessor import PostProcessor
 from detection.weights.card import Card
 from detection.weights.names import spec_for
 
@@ -108,14 +109,14 @@ def test_auto_takes_the_threshold_of_each_class_from_the_card():
     maps = ((19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1))
     spec = spec_for("ssd_mobilenet_v1", num_classes=3).to_dict()
     card = Card(spec, ("cat", "dog", "bus"), (1, 2, 3), maps, score_threshold=0.4)
-    assert Detector.of(card, None, score="auto").settings == Detector.of(card, None).settings
+    assert PostProcessor.of(card, score="auto").settings == PostProcessor.of(card).settings
     card.class_thresholds = {"dog": 0.7, "cat": 0.2}
-    detector = Detector.of(card, None, score="auto")
+    postprocessor = PostProcessor.of(card, score="auto")
     encodings, logits = np.zeros((1917, 4), np.float32), np.full((1917, 4), -9, np.float32)
     for row, (column, score) in {0: (1, 0.3), 30: (2, 0.6), 60: (3, 0.3), 90: (2, 0.8), 120: (3, 0.5)}.items():
         logits[row, column] = np.log(score / (1 - score))
-    assert detector.finish(encodings, logits, (300, 300)).names == ["dog", "bus", "cat"]
-    assert detector.with_score(0.1).finish(encodings, logits, (300, 300)).names == ["dog", "dog", "bus", "cat", "bus"]
-    assert Detector.of(card, None).settings.score == 0.4
+    assert postprocessor(encodings, logits, (300, 300)).names == ["dog", "bus", "cat"]
+    assert postprocessor.with_score(0.1)(encodings, logits, (300, 300)).names == ["dog", "dog", "bus", "cat", "bus"]
+    assert PostProcessor.of(card).settings.score == 0.4
     with pytest.raises(MobileSSDError, match='score is a number from 0 to 1 or "auto"'):
-        Detector.of(card, None, score="best")
+        PostProcessor.of(card, score="best")

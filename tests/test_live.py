@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -343,7 +344,8 @@ def test_live_with_an_exported_file_needs_no_torch(shared, tmp_path):
 @pytest.mark.parametrize("options", [{"show": "page"}, {"show": "none"}])
 def test_the_detector_that_was_given_stays_as_it_was(options):
     """The page's slider needs weaker boxes: of a detector of its own."""
-    given = Detector.of(Card(spec_for("ssd_mobilenet_v1").to_dict(), ("a",), (1,), MAPS), None, score=0.6)
+    card = Card(spec_for("ssd_mobilenet_v1").to_dict(), ("a",), (1,), MAPS)
+    given = Detector.of(card, SimpleNamespace(anchors=None), score=0.6)
     used, score, lowest = app._with_lower_score(given, LiveOptions(**options), False)
     assert given.settings.score == score == 0.6 and used.runtime is given.runtime
     assert used.settings.score == lowest == (0.1 if options["show"] == "page" else 0.6)

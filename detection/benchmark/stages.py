@@ -6,11 +6,14 @@ Ours, and other people's detectors, run as their own documents say.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from detection.detector import Detector
+from detection.images.preprocess import to_batch
+from detection.postprocessor import PostProcessor
 from detection.runtimes.onnxruntime import converted
 from detection.weights.resolve import open_weights
 
@@ -34,7 +37,7 @@ def ours(candidate: dict[str, Any], score: float) -> Stages:
         threads=candidate["threads"],
         score=score,
     )
-    return detector.prepare, detector.runtime, finish_with(detector), str(detector)
+    return detector.prepare, detector.runtime, finish_with(detector.postprocessor), str(detector)
 
 
 def torchvision(candidate: dict[str, Any], score: float) -> Stages:
@@ -65,21 +68,22 @@ def opencv(candidate: dict[str, Any], score: float) -> Stages:
     weights = open_weights(candidate["weights"])
     path = weights.path if weights.exported else converted(weights)
     net = cv2.dnn.readNetFromONNX(str(path))
-    detector = Detector.of(weights.card, None, score=score)  # type: ignore[arg-type]
+    postprocessor = PostProcessor.of(weights.card, score=score)
+    prepare = partial(to_batch, size=weights.card.input_size)
 
     def network(images: np.ndarray) -> tuple[np.ndarray, ...]:
         net.setInput(images)
         encodings, logits = net.forward(["encodings", "logits"])
         return encodings.reshape(1, -1, 4), logits.reshape(1, encodings.size // 4, -1)
 
-    return detector.prepare, network, finish_with(detector), f"OpenCV {cv2.__version__} DNN"
+    return prepare, network, finish_with(postprocessor), f"OpenCV {cv2.__version__} DNN"
 
 
-def finish_with(detector: Detector) -> Callable:
-    """The post-processing of a detector, for a batch."""
+def finish_with(postprocessor: PostProcessor) -> Callable:
+    """The post-processing of a batch."""
 
     def finish(raw: Any, images: list) -> int:
-        found = [detector.finish(e, s, image.shape[:2]) for e, s, image in zip(*raw, images)]
+        found = [postprocessor(e, s, image.shape[:2]) for e, s, image in zip(*raw, images)]
         return len(found[0])
 
     return finish

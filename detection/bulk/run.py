@@ -15,7 +15,7 @@ from detection.bulk.manifest import Manifest, agree, hash_of_names, hash_of_weig
 from detection.bulk.progress import Progress
 from detection.bulk.shard_worker import Finished, Task, make_shards
 from detection.bulk.shards import Shard, check_format, cut, errors_in, file_name
-from detection.detector import Detector
+from detection.postprocessor import PostProcessor
 from detection.runtimes import choose
 from detection.weights.card import Card
 from detection.weights.resolve import Weights, open_weights
@@ -168,7 +168,7 @@ def _manifest(order: Order, weights: Weights, options: dict[str, Any], images: I
 def _rules(card: Card, rules: dict[str, Any]) -> dict[str, Any]:
     """The rules of post-processing as a detector takes them: defaults filled in, class names checked. No runtime is
     opened for that: on a cluster it may not even be installed here."""
-    return asdict(Detector.of(card, None, **rules).settings)  # type: ignore[arg-type]
+    return asdict(PostProcessor.of(card, **rules).settings)
 
 
 def _plan(order: Order, images: Images, shards: int, missing: int) -> str:

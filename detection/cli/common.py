@@ -45,7 +45,7 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
 
     weights = open_weights(args.weights)
     runtime = open_runtime(weights, args.runtime, args.device, args.precision, args.threads)
-    if at_once and hasattr(runtime, "start"):
+    if at_once:
         runtime.start()
     from detection.detector import Detector
 
@@ -57,13 +57,6 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     }
     given = {name: value for name, value in options.items() if value is not None}
     return Detector.of(weights.card, runtime, weights.source, **given)
-
-
-def describe_runtime(runtime: object) -> str:
-    """One line that says what computes: `openvino on cpu, fp32, 2 threads`."""
-    threads = getattr(runtime, "threads", None)
-    text = f"{getattr(runtime, 'name', '?')} on {getattr(runtime, 'device', '?')}, {getattr(runtime, 'precision', '?')}"
-    return text + (f", {threads} thread{'s' if threads != 1 else ''}" if threads else "")
 
 
 def progress(total: int | None, unit: str, quiet: bool = False):

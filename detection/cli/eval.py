@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from detection.boxes.class_names import ClassNames
-from detection.cli.common import add_detector_arguments, describe_runtime, open_detector, positive_int
+from detection.cli.common import add_detector_arguments, open_detector, positive_int
 from detection.data.image_ids import read_ids
 from detection.errors import BadDataError, MobileSSDError
 from detection.evaluate import report
@@ -179,7 +179,7 @@ def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str,
         "score_floor": settings.score,
         "nms_iou": settings.iou,
         "max_detections": settings.max_detections,
-        "runtime": describe_runtime(detector.runtime),
+        "runtime": str(detector.runtime),
         "images_trained_on": len(ran.trained_on),
         "unreadable_images": len(ran.unreadable),
     }

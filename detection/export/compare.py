@@ -12,6 +12,7 @@ from detection.boxes.detections import Detections
 from detection.detector import Detector
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
+from detection.postprocessor import PostProcessor
 
 # How far raw outputs may be apart (of the value itself, where that is above 1), the share of detections that may have
 # no counterpart, and the loss of AP: of the arithmetic's rounding, and of weights rounded to 11 bits.
@@ -81,7 +82,7 @@ def compare(source: Detector, exported: Detector, images: Sequence[np.ndarray]) 
     count = unmatched = 0
     pixels = 0.0
     for k, image in enumerate(images):
-        wanted = steady(source, theirs[0][k], theirs[1][k], image.shape[:2])
+        wanted = steady(source.postprocessor, theirs[0][k], theirs[1][k], image.shape[:2])
         found = exported.finish(ours[0][k], ours[1][k], image.shape[:2])
         sure, missing, distance = match(wanted, found)
         count, unmatched, pixels = count + sure, unmatched + missing, max(pixels, distance)
@@ -114,7 +115,9 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float((np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)).max(initial=0))
 
 
-def steady(source: Detector, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, int]) -> Detections:
+def steady(
+    postprocessor: PostProcessor, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, int]
+) -> Detections:
     """The detections of raw outputs [A, 4] and [A, K] that stay when these move a little, by chance.
 
     Of two boxes that overlap and score alike, NMS keeps the one that rounding prefers: an untrained network has nothing
@@ -126,9 +129,9 @@ def steady(source: Detector, encodings: np.ndarray, logits: np.ndarray, image_si
         noise = chance.uniform(-SHAKEN, SHAKEN, values.shape)
         return (values + noise * np.maximum(np.abs(values), 1)).astype(values.dtype)
 
-    stays = source.finish(encodings, logits, image_size)
+    stays = postprocessor(encodings, logits, image_size)
     for _ in range(SHAKES):
-        found = source.finish(moved(encodings), moved(logits), image_size)
+        found = postprocessor(moved(encodings), moved(logits), image_size)
         stays = stays[distances(stays, found) <= REACH * max(image_size)]
     return stays
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from detection.export.int8 import quiet
+from detection.runtimes.base import Runtime
 from detection.runtimes.torch import fuse
 from detection.ssd.heads import flatten
 from detection.ssd.network import SSD, Deployable
@@ -78,16 +79,16 @@ class _Unshared(nn.Module):
         return [(flatten(self.box(x), 4), flatten(self.score(x), self.columns)) for x in found]
 
 
-class Program:
-    """An ExecuTorch program behind the protocol of `detection.runtimes.Runtime`, to compare it with its source."""
+class Program(Runtime):
+    """An ExecuTorch program behind the protocol of `detection.runtimes.base.Runtime`, to compare it with its source."""
 
     name, device, precision = "executorch", "cpu", "float32"
 
     def __init__(self, path: Path) -> None:
-        from executorch.runtime import Runtime
+        from executorch import runtime as executorch
 
         self.threads = os.cpu_count() or 1
-        self._method = Runtime.get().load_program(str(path)).load_method("forward")
+        self._method = executorch.Runtime.get().load_program(str(path)).load_method("forward")
         self._lock = threading.Lock()
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from detection.errors import MissingPackageError, MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.compare import Comparison, compare, match, sample_images, steady, with_ap
 from detection.export.staging import staged
+from detection.postprocessor import PostProcessor
 from detection.runtimes import installed, open_runtime
 from detection.weights.card import Card
 from detection.weights.resolve import Weights, open_weights
@@ -136,10 +137,9 @@ def _check_nms(path: Path, wish: Wish, exported: Detector, samples: list[np.ndar
     """The detections that come out of the graph are those of our post-processing on its own raw outputs."""
     settings = wish.nms
     assert settings is not None
-    rules: dict[str, Any] = {"score": settings.score, "iou": settings.iou, "max_detections": settings.max_detections}
-    ours = Detector.of(exported.card, exported.runtime, **rules)
-    batch = ours.prepare(samples)
-    wanted = [steady(ours, e, s, (1000, 1000)) for e, s in zip(*ours.runtime(batch))]
+    ours = PostProcessor.of(exported.card, settings.score, settings.iou, settings.max_detections)
+    batch = exported.prepare(samples)
+    wanted = [steady(ours, e, s, (1000, 1000)) for e, s in zip(*exported.runtime(batch))]
     boxes, scores, classes, count = _graph_outputs(path, wish.format, batch)
     total = missing = 0
     for k, one in enumerate(wanted):

@@ -4,6 +4,8 @@ measured is what runs. Normalisation is not here: it is the first layer of the d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -19,3 +21,8 @@ def stretch(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.strides[2] < 0:
         return stretch(image[..., ::-1], size)[..., ::-1]
     return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def to_batch(images: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Images uint8 [H, W, 3] of any sizes -> one batch [N, h, w, 3] of `size` = (h, w), each stretched."""
+    return np.stack([stretch(image, size) for image in images])

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from typing import Protocol
-
-import numpy as np
 
 from detection.errors import MissingPackageError, MobileSSDError
+from detection.runtimes.base import Runtime
 from detection.weights.resolve import Weights
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -30,22 +28,6 @@ ONLY = {".xml": "openvino", ".tflite": "litert"}
 # The fastest first, float32 and int8 alike, batch 1: measured on x86 (AVX2, AVX-512, AMX); on ARM, OpenVINO has no int8
 # kernels of its own.
 FASTEST = {"x86": ("openvino", "onnxruntime"), "arm": ("onnxruntime", "openvino")}
-
-
-class Runtime(Protocol):
-    """Runs a network: uint8 RGB images [N, h, w, 3] at the input size -> float32 encodings [N, A, 4] and logits
-    [N, A, K]. Safe to call from several threads.
-
-    precision: what it computes in: float32, bfloat16, float16 or int8. A runtime whose file has anchors of its own that
-    differ from the card's has them in `.anchors`, `cxcywh` [A, 4].
-    """
-
-    name: str
-    device: str
-    precision: str
-    threads: int
-
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def open_runtime(

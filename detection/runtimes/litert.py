@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from detection.errors import BadWeightsError, MobileSSDError
+from detection.runtimes.base import Runtime
 from detection.ssd.spec import SSDSpec
 from detection.weights.resolve import Weights
 
@@ -25,8 +26,8 @@ def open_litert(weights: Weights, precision: str = "auto", threads: int | None =
     return (Exported if weights.exported else Published)(weights, precision, threads)
 
 
-class Exported:
-    """See `detection.runtimes.Runtime`: a file of `mobilessd export`, one image after the other."""
+class Exported(Runtime):
+    """See `detection.runtimes.base.Runtime`: a file of `mobilessd export`, one image after the other."""
 
     name, device = "litert", "cpu"
 
@@ -54,8 +55,8 @@ class Exported:
         return np.concatenate(found[0]), np.concatenate(found[1])
 
 
-class Published:
-    """See `detection.runtimes.Runtime`. One image after the other, with all threads; several callers wait in line."""
+class Published(Runtime):
+    """See `detection.runtimes.base.Runtime`. One image after the other, with all threads; several callers wait in line."""
 
     name, device = "litert", "cpu"
 

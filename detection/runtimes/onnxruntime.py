@@ -10,13 +10,14 @@ import numpy as np
 
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.files import home
+from detection.runtimes.base import Runtime
 from detection.weights.resolve import Weights
 
 OUTPUTS = ["encodings", "logits"]
 
 
-class ONNXRuntime:
-    """See `detection.runtimes.Runtime`. A session may be run from several threads at once."""
+class ONNXRuntime(Runtime):
+    """See `detection.runtimes.base.Runtime`. A session may be run from several threads at once."""
 
     name, device = "onnxruntime", "cpu"
 

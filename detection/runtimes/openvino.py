@@ -18,6 +18,7 @@ import numpy as np
 
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.files import atomic_write, home
+from detection.runtimes.base import Runtime
 from detection.weights.resolve import Weights
 
 PRECISIONS = {"auto": "f32", "float32": "f32", "int8": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -69,8 +70,8 @@ def without(*modules: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-class OpenVINORuntime:
-    """See `detection.runtimes.Runtime`. One image runs with all threads; several are spread over the cores, one each,
+class OpenVINORuntime(Runtime):
+    """See `detection.runtimes.base.Runtime`. One image runs with all threads; several are spread over the cores, one each,
     which is the faster way to do many."""
 
     name, device = "openvino", "cpu"

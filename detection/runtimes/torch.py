@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from backbones.blocks import ConvNormAct
 from detection.errors import MobileSSDError
+from detection.runtimes.base import Runtime
 from detection.ssd.network import SSD, Deployable
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.resolve import Weights
@@ -19,8 +20,8 @@ from detection.weights.resolve import Weights
 DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class TorchRuntime:
-    """See `detection.runtimes.Runtime`. compiled: the first call of a batch size compiles for a minute."""
+class TorchRuntime(Runtime):
+    """See `detection.runtimes.base.Runtime`. compiled: the first call of a batch size compiles for a minute."""
 
     name = "torch"
 
