@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -71,6 +72,10 @@ class Detector:
     def settings(self) -> PostSettings:
         """The rules of post-processing."""
         return self.postprocessor.settings
+
+    @settings.setter
+    def settings(self, settings: PostSettings) -> None:
+        self.postprocessor = replace(self.postprocessor, settings=settings)
 
     @property
     def anchors(self) -> np.ndarray:
