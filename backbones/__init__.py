@@ -1,7 +1,4 @@
-"""The bodies. MobileNet V1, V2, V3 and VGG-16, their bricks, their taps, and a counter of what they cost.
-
-Imports torch and nothing of the floors above: a body knows nothing of detection.
-"""
+"""The backbones. MobileNet V1, V2, V3 and VGG-16, their blocks, their taps, and a counter of what they cost."""
 
 from .blocks import ConvNormAct, DepthwiseSeparable, InvertedResidual, Norm, SqueezeExcite, make_divisible
 from .build import available_taps, build_backbone, list_backbones

@@ -1,6 +1,6 @@
-"""The bricks of every body: convolution + norm + activation, separable and inverted blocks, TensorFlow's SAME padding.
+"""The blocks of every backbone: convolution + norm + activation, separable and inverted blocks, TensorFlow's SAME padding.
 
-Extras and heads of the detectors are built from the same bricks.
+Extras and heads of the detectors are built from the same blocks.
 """
 
 import warnings
@@ -224,7 +224,7 @@ class InvertedResidual(nn.Module):
     """The block of V2 and V3: 1x1 `.expand` to `expanded` channels, `.depthwise`, `.gate` (V3), linear 1x1 `.project`.
 
     `.expand` is None where `expanded` equals `in_channels`, `.gate` is None without `squeeze`. The input is added to
-    the output where both have one shape. `expand_only` builds nothing behind the expansion, for a body that ends there.
+    the output where both have one shape. `expand_only` builds nothing behind the expansion, for a backbone that ends there.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Bodies by name."""
+"""Backbones by name."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -11,8 +11,8 @@ from .mobilenet_v3 import MobileNetV3, taps_of_mobilenet_v3
 from .taps import Backbone, Tap, unknown
 from .vgg import VGG16, taps_of_vgg16
 
-# name -> (what builds the body, what lists its taps)
-_BODIES: dict[str, tuple[Callable[..., Backbone], Callable[..., tuple[Tap, ...]]]] = {
+# name -> (what builds the backbone, what lists its taps)
+_BACKBONES: dict[str, tuple[Callable[..., Backbone], Callable[..., tuple[Tap, ...]]]] = {
     "mobilenet_v1": (MobileNetV1, taps_of_mobilenet_v1),
     "mobilenet_v1_fullconv": (partial(MobileNetV1, full_conv=True), taps_of_mobilenet_v1),
     "mobilenet_v2": (MobileNetV2, taps_of_mobilenet_v2),
@@ -23,7 +23,7 @@ _BODIES: dict[str, tuple[Callable[..., Backbone], Callable[..., tuple[Tap, ...]]
 
 
 def _options_of(function: Callable[..., Any]) -> set[str]:
-    """Names of the keyword-only options of a body, less those that its name already decides."""
+    """Names of the keyword-only options of a backbone, less those that its name already decides."""
     decided = set(function.keywords) if isinstance(function, partial) else set()
     parameters = inspect.signature(function).parameters.values()
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - decided
@@ -31,30 +31,30 @@ def _options_of(function: Callable[..., Any]) -> set[str]:
 
 def list_backbones() -> tuple[str, ...]:
     """The names that `build_backbone` and `build_classifier` know."""
-    return tuple(_BODIES)
+    return tuple(_BACKBONES)
 
 
 def _look_up(name: str, options: dict[str, Any]) -> tuple[Callable[..., Backbone], Callable[..., tuple[Tap, ...]]]:
-    if name not in _BODIES:
+    if name not in _BACKBONES:
         raise unknown("backbone", name, list_backbones())
-    known = sorted(_options_of(_BODIES[name][0]))
+    known = sorted(_options_of(_BACKBONES[name][0]))
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
-    return _BODIES[name]
+    return _BACKBONES[name]
 
 
 def build_backbone(name: str, taps: Sequence[str] | None = None, **options: Any) -> Backbone:
-    """A body by name with fresh weights; `backbone(x)` gives the feature maps of `taps` in that order.
+    """A backbone by name with fresh weights; `backbone(x)` gives the feature maps of `taps` in that order.
 
-    `taps` left out are the body's usual detection taps; `available_taps` lists them all. The options are those of the
-    body's class; all bodies know alpha, min_depth, padding ("same" | "symmetric"), norm_eps and norm_momentum.
+    `taps` left out are the backbone's usual detection taps; `available_taps` lists them all. The options are those of the
+    backbone's class; all backbones know alpha, min_depth, padding ("same" | "symmetric"), norm_eps and norm_momentum.
     Raises ValueError, one line, for an unknown name, option or tap and for a width multiplier that is not above 0.
     """
     return _look_up(name, options)[0](taps, **options)
 
 
 def available_taps(name: str, **options: Any) -> tuple[Tap, ...]:
-    """All taps of a body under these options, first to last, without building it. Errors as `build_backbone`."""
+    """All taps of a backbone under these options, first to last, without building it. Errors as `build_backbone`."""
     list_taps = _look_up(name, options)[1]
     return list_taps(**{key: options[key] for key in options if key in _options_of(list_taps)})

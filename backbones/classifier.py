@@ -1,6 +1,6 @@
-"""Every body as an ImageNet classifier, as its paper has it.
+"""Every backbone as an ImageNet classifier, as its paper has it.
 
-State dict: `backbone.*` as the body's own; V1 and V2 `fc`; V3 `hidden`, `fc`; VGG `fc6`, `fc7`, `fc8`.
+State dict: `backbone.*` as the backbone's own; V1 and V2 `fc`; V3 `hidden`, `fc`; VGG `fc6`, `fc7`, `fc8`.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from .taps import Backbone
 
 
 class Classifier(nn.Module):
-    """Body, global mean, linear layers. `.backbone` has one tap, its last. Answers logits, not probabilities."""
+    """Backbone, global mean, linear layers. `.backbone` has one tap, its last. Answers logits, not probabilities."""
 
     def __init__(
         self, backbone: Backbone, num_classes: int, *, hidden: int | None = None, dropout: float = 0.0
@@ -65,23 +65,23 @@ class VGGClassifier(nn.Module):
 def build_classifier(
     name: str, num_classes: int = 1000, *, dropout: float | None = None, hidden: int | None = None, **options: Any
 ) -> Classifier | VGGClassifier:
-    """A body by name as a classifier with fresh weights; `options` are the body's, errors as in `build_backbone`.
+    """A backbone by name as a classifier with fresh weights; `options` are the backbone's, errors as in `build_backbone`.
 
     TensorFlow's files have 1001 classes, column 0 "background". `dropout` in front of the last layer; left out it is
     that of the reference code: V1 0.001, V2 and V3 0.2, VGG 0.5. `hidden` sets the width of V3's hidden layer; left out
     it is 1280 (small: 1024), scaled with alpha and halved by `reduced_tail`, as in torchvision (slim keeps it at 1280).
-    ValueError with another body.
+    ValueError with another backbone.
     """
     if hidden is not None and not name.startswith("mobilenet_v3"):
         raise ValueError(f"hidden sets the width of MobileNet V3's hidden layer: {name} has none")
     if name == "vgg16":
-        body = build_backbone(name, ["conv5_3"], **{"ceil_pool3": False, **options})
-        return VGGClassifier(body, num_classes, dropout=0.5 if dropout is None else dropout)
+        backbone = build_backbone(name, ["conv5_3"], **{"ceil_pool3": False, **options})
+        return VGGClassifier(backbone, num_classes, dropout=0.5 if dropout is None else dropout)
     is_v1 = name.startswith("mobilenet_v1")
-    body = build_backbone(name, ["conv13" if is_v1 else "top"], **options)
+    backbone = build_backbone(name, ["conv13" if is_v1 else "top"], **options)
     if hidden is None and name.startswith("mobilenet_v3"):
         full = 1280 if name == "mobilenet_v3_large" else 1024
         hidden = make_divisible(full / (2 if options.get("reduced_tail") else 1) * options.get("alpha", 1.0))
     return Classifier(
-        body, num_classes, hidden=hidden, dropout=(0.001 if is_v1 else 0.2) if dropout is None else dropout
+        backbone, num_classes, hidden=hidden, dropout=(0.001 if is_v1 else 0.2) if dropout is None else dropout
     )

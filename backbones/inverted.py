@@ -30,7 +30,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole body in numbers; `activation` is that of the stem and the top."""
+    """A whole backbone in numbers; `activation` is that of the stem and the top."""
 
     name: str
     stem: int
@@ -51,7 +51,7 @@ class Plan:
 
 
 class InvertedBackbone(Backbone):
-    """The body of a plan. `padding` "same" or "symmetric"."""
+    """The backbone of a plan. `padding` "same" or "symmetric"."""
 
     def __init__(self, plan: Plan, taps: Sequence[str], *, padding: str, norm: Norm) -> None:
         available = plan.taps()

@@ -1,4 +1,4 @@
-"""Taps: the named places of a body whose feature maps a detector reads, and the base class of all bodies."""
+"""Taps: the named places of a backbone whose feature maps a detector reads, and the base class of all backbones."""
 
 import difflib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .blocks import spatial_size
 
 @dataclass(frozen=True)
 class Tap:
-    """A feature map that a body can give: its name, its stride in input pixels, its channels."""
+    """A feature map that a backbone can give: its name, its stride in input pixels, its channels."""
 
     name: str
     stride: int
@@ -25,14 +25,14 @@ def unknown(kind: str, name: object, known: Sequence[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}{hint}: there are {', '.join(known)}")
 
 
-def choose_taps(body: str, available: Sequence[Tap], wanted: Sequence[str]) -> tuple[Tap, ...]:
+def choose_taps(backbone: str, available: Sequence[Tap], wanted: Sequence[str]) -> tuple[Tap, ...]:
     """The taps of these names, in the order asked for. Raises ValueError for an unknown, a repeated or no name."""
     by_name = {tap.name: tap for tap in available}
     for name in wanted:
         if name not in by_name:
-            raise unknown(f"tap of {body}", name, list(by_name))
+            raise unknown(f"tap of {backbone}", name, list(by_name))
     if not wanted or len(set(wanted)) < len(wanted):
-        raise ValueError(f"taps of {body} must be at least one and all different, not {list(wanted)}")
+        raise ValueError(f"taps of {backbone} must be at least one and all different, not {list(wanted)}")
     return tuple(by_name[name] for name in wanted)
 
 
@@ -44,7 +44,7 @@ def check_alpha(alpha: float) -> float:
 
 
 class Backbone(nn.Module):
-    """A body: images in, feature maps out. Layers behind the last tap are not built.
+    """A backbone: images in, feature maps out. Layers behind the last tap are not built.
 
     `.taps` are the requested ones, in the order asked for and in the order of the answer.
     """

@@ -1,4 +1,4 @@
-"""The layers behind the backbone that make the coarser maps. Imports backbones' bricks."""
+"""The layers behind the backbone that make the coarser maps."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Options:
 
     alpha: the width multiplier.  input_size: pixels, one side or (height, width); None: the layout's own.
     num_classes: object classes.  min_depth: the least channels of a layer; None: the layout's own.  extras: "plain" or
-    "separable".  stride8: a further tap, for small objects.  taps: the body's maps by name, in the place of the usual.
+    "separable".  stride8: a further tap, for small objects.  taps: the backbone's maps by name, in the place of the usual.
     anchor_base: the input size whose anchors, as many pixels large, are taken; None: they grow and shrink with the input.
     aspect_ratios: width by height of the anchors, for long or thin objects, as in (1, 2, 0.5, 4, 0.25); None: the
     layout's own. A square of an in-between size comes beside them. Of the layouts tensorflow and torchvision.
@@ -133,7 +133,7 @@ def ssd_mobilenet_v2_fpnlite(
     return replace(
         _common("tensorflow", size_of(input_size, 320), num_classes),
         backbone="mobilenet_v2",
-        backbone_options=_body_options("mobilenet_v2", "tensorflow", alpha, min_depth),
+        backbone_options=_backbone_options("mobilenet_v2", "tensorflow", alpha, min_depth),
         taps=("block5", "block12", "top"),
         pyramid=PyramidSpec(channels=channels, coarse=2, depth=4),
         heads=HeadSpec("separable", 3, class_bias=-4.6),
@@ -164,16 +164,18 @@ def options_of(build: Callable[..., SSDSpec]) -> tuple[str, ...]:
     return tuple(own + [f.name for f in fields(Options)] if len(own) < len(parameters) else own)
 
 
-def _v3(body: str, reduced_tail: bool, common: dict[str, Any]) -> SSDSpec:
+def _v3(backbone: str, reduced_tail: bool, common: dict[str, Any]) -> SSDSpec:
     options = Options(**common)
     if options.input_size is None:
         options = replace(options, input_size=320)
     heads = _lite(options.layout, norm=True)
-    spec = _mobilenet(body, options, heads, "separable", ("tensorflow", "torchvision", "mmdet"))
+    spec = _mobilenet(backbone, options, heads, "separable", ("tensorflow", "torchvision", "mmdet"))
     return replace(spec, backbone_options=spec.backbone_options | {"reduced_tail": reduced_tail})
 
 
-def _mobilenet(body: str, options: Options, heads: HeadSpec, usual_extras: str, layouts: tuple[str, ...]) -> SSDSpec:
+def _mobilenet(
+    backbone: str, options: Options, heads: HeadSpec, usual_extras: str, layouts: tuple[str, ...]
+) -> SSDSpec:
     layout, extras = options.layout, options.extras or usual_extras
     known("layout", layout, layouts)
     known("kind of extras", extras, ("plain", "separable"))
@@ -181,11 +183,11 @@ def _mobilenet(body: str, options: Options, heads: HeadSpec, usual_extras: str, 
         raise MobileSSDError(
             "stride8 goes with the layouts tensorflow and torchvision (others have no anchors), and without taps"
         )
-    taps: tuple[str, ...] = USUAL_TAPS[body]
-    if layout == "mmdet" and body == "mobilenet_v2":
+    taps: tuple[str, ...] = USUAL_TAPS[backbone]
+    if layout == "mmdet" and backbone == "mobilenet_v2":
         taps = ("block12", "top")
-    taps = tuple(options.taps or ((STRIDE_8[body], *taps) if options.stride8 else taps))
-    mb1 = layout == "qfgaohao" and body == "mobilenet_v1"
+    taps = tuple(options.taps or ((STRIDE_8[backbone], *taps) if options.stride8 else taps))
+    mb1 = layout == "qfgaohao" and backbone == "mobilenet_v1"
     size = size_of(options.input_size, 320 if layout in ("torchvision", "mmdet") else 300)
     anchors = _anchors(layout, len(taps) + 4)
     if options.aspect_ratios is not None:
@@ -195,10 +197,10 @@ def _mobilenet(body: str, options: Options, heads: HeadSpec, usual_extras: str, 
     spec = _common(layout, size, options.num_classes)
     return replace(
         spec,
-        backbone=body,
-        backbone_options=_body_options(body, layout, options.alpha, options.min_depth),
+        backbone=backbone,
+        backbone_options=_backbone_options(backbone, layout, options.alpha, options.min_depth),
         taps=taps,
-        extras=_extras(layout, body, options.alpha, extras),
+        extras=_extras(layout, backbone, options.alpha, extras),
         extras_norm=not mb1,
         heads=heads,
         anchors=anchors,
@@ -211,22 +213,22 @@ def _common(layout: str, size: Size, num_classes: int) -> SSDSpec:
     return SSDSpec(num_classes=num_classes, input=InputSpec(size=size, **fields.pop("input")), **fields)
 
 
-def _body_options(body: str, layout: str, alpha: float, min_depth: int | None) -> dict[str, Any]:
+def _backbone_options(backbone: str, layout: str, alpha: float, min_depth: int | None) -> dict[str, Any]:
     check_alpha(alpha)
     depth = min_depth or {"tensorflow": MIN_DEPTH, "qfgaohao": 1}.get(layout, 8)
     options: dict[str, Any] = {"alpha": alpha, "min_depth": depth}
-    if body == "mobilenet_v2":
+    if backbone == "mobilenet_v2":
         options["scale_top"] = layout == "tensorflow"
         if layout == "qfgaohao":
             options["round_to"] = 1
-    if body.startswith("mobilenet_v3") and layout == "tensorflow":
+    if backbone.startswith("mobilenet_v3") and layout == "tensorflow":
         options["expand_by_ratio"] = True
     return options
 
 
-def _extras(layout: str, body: str, alpha: float, kind: str) -> tuple[ExtraSpec, ...]:
-    """Four layers behind the body, as deep as in TF-OD and torchvision: max(int(depth * alpha), 16), not rounded."""
-    if layout == "qfgaohao" and body == "mobilenet_v2":
+def _extras(layout: str, backbone: str, alpha: float, kind: str) -> tuple[ExtraSpec, ...]:
+    """Four layers behind the backbone, as deep as in TF-OD and torchvision: max(int(depth * alpha), 16), not rounded."""
+    if layout == "qfgaohao" and backbone == "mobilenet_v2":
         pairs = ((512, 256), (256, 128), (256, 128), (64, 64))
         return tuple(ExtraSpec(depth, hidden, "inverted") for depth, hidden in pairs)
     depths = (512, 256, 256, 256 if layout == "qfgaohao" else 128)

@@ -1,4 +1,4 @@
-"""The prediction layers: on each map one branch for boxes, one for scores. Imports backbones' bricks."""
+"""The prediction layers: on each map one branch for boxes, one for scores."""
 
 from __future__ import annotations
 

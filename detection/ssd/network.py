@@ -84,7 +84,7 @@ def feature_maps(ssd: SSD, input_size: Size | None = None) -> tuple[Size, ...]:
     ssd.eval()
     try:
         maps = torch.func.functional_call(_Maps(ssd), _prefixed(parameters | buffers), (image,))
-    except ValueError as error:  # the body's own sentence
+    except ValueError as error:  # the backbone's own sentence
         raise MobileSSDError(str(error)) from None
     except RuntimeError as error:
         reason = str(error).split("\n")[0]

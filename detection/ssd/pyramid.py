@@ -1,4 +1,4 @@
-"""The FPN-lite form of the TF2 zoo: a top-down pyramid, and one predictor shared by all its maps. Imports the bricks.
+"""The FPN-lite form of the TF2 zoo: a top-down pyramid, and one predictor shared by all its maps.
 
 After Lin et al. 2017 (FPN 1612.03144, RetinaNet 1708.02002) as TF-OD builds it (fpn_top_down_feature_maps,
 weight_shared_convolutional_box_predictor), every 3x3 convolution separable.
@@ -15,7 +15,7 @@ from detection.ssd.spec import PyramidSpec, SSDSpec
 
 
 class Pyramid(nn.Module):
-    """The body's maps, finest first -> `channels`-wide maps, finest first, `coarse` more than came in.
+    """The backbone's maps, finest first -> `channels`-wide maps, finest first, `coarse` more than came in.
 
     `.laterals` 1x1 to the pyramid's width; from coarse to fine each map takes in the doubled coarser one and is
     smoothed by `.smooth`; `.coarse` make the further maps from the coarsest, which is neither smoothed nor activated.
