@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 
@@ -32,3 +33,9 @@ def nearest(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6)
 
     by_lower = {other.lower(): other for other in known}
     return [by_lower[found] for found in difflib.get_close_matches(word.lower(), by_lower, most, cutoff)]
+
+
+def shown(name: str | os.PathLike) -> str:
+    """A file's name as one line can hold it: line ends, and bytes that are no text, are spelt out."""
+    text = os.fsdecode(name)
+    return text if text.isprintable() else ascii(text)

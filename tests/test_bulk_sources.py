@@ -1,5 +1,6 @@
 """What a source of bulk detection may be: the same images by folder, pattern and list, each once, in order."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_folders_patterns_and_lists_mean_the_same_images_each_once_in_order(tmp_
     ("source", "words"),
     [
         ("nowhere", "no such file or folder"),
-        ("*.jpg", "no image matches"),
+        ("*.jpg", "no image or video matches"),
         ("deep", "add --recursive"),
         ("empty", "name another folder"),
         ("film.mp4", "is a video: leave --shards out"),
@@ -55,3 +56,19 @@ def test_a_source_that_means_nothing_is_one_line(tmp_path, monkeypatch, source, 
     with pytest.raises(MobileSSDError, match=words) as error:
         list_images([source])
     assert "\n" not in str(error.value)
+
+
+def test_a_million_names_are_listed_without_a_look_at_any(tmp_path, monkeypatch):
+    """Ten thousand stand for them: what is counted is how often the file system is asked."""
+    for i in range(100):
+        (tmp_path / f"{i}.jpg").touch()
+    listing = tmp_path / "list.txt"
+    listing.write_text("".join(f"../gone/{i:05d}.jpg\n" for i in range(10_000)))
+    asked = []
+    for name in ("stat", "lstat"):
+        plain = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path, *more, plain=plain, **options: asked.append(path) or plain(path))
+    assert len(list_images([tmp_path]).names) == 100 and len(list_images([f"{tmp_path}/*.jpg"]).names) == 100
+    names = list_images([listing]).names
+    assert len(names) == 10_000 and names[7] == str(tmp_path.parent / "gone" / "00007.jpg")
+    assert len(asked) < 100

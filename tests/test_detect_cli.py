@@ -131,7 +131,7 @@ def test_csv_has_a_row_for_each_box(detect):
 
 
 def test_a_video_is_drawn_as_a_video_of_the_same_speed(detect):
-    from detection.images.sources import Video
+    from detection.images.video import Video
 
     save_video("film.mp4")
     code, out, _ = detect("film.mp4", "--json", "boxes.json")

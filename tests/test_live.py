@@ -16,7 +16,7 @@ from live_help import CameraServer, FakeDetector, save_video, wait_until
 
 from detection.cli.main import main
 from detection.detector import Detector
-from detection.images.sources import Video
+from detection.images.video import Video
 from detection.live import app
 from detection.live.capture import Captured
 from detection.live.options import LiveOptions

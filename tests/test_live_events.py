@@ -18,7 +18,7 @@ from live_help import FakeDetector, save_video, wait_until
 from detection.boxes.detections import Detections
 from detection.cli.main import main
 from detection.errors import MobileSSDError
-from detection.images.sources import Video
+from detection.images.video import Video
 from detection.live.clips import Clips
 from detection.live.events import Command, Lines, Webhook, new_event
 from detection.live.pipeline import Result, Timing

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from detection.errors import MobileSSDError
-from detection.images.sources import Video
+from detection.images.video import Video
 from detection.live.recorder import Recorder, RecordingStopped
 from detection.live.sinks import Recording
 from detection.live.window import window_problem

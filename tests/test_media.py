@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from detection.errors import BadImageError
-from detection.images.sources import Video, find_sources
+from detection.images.sources import find_sources
+from detection.images.video import Video
 
 
 def save_image(path):
@@ -83,6 +84,97 @@ def test_a_list_of_names(folder):
     listing.write_text("b.jpg\nnowhere.jpg\n")
     with pytest.raises(BadImageError, match="list.txt, line 2: .*nowhere.jpg: no such file"):
         find_sources([listing])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_list_may_begin_with_a_mark_as_windows_writes_it(folder, encoding):
+    save_image(folder / "Größe.jpg")
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (folder / "list.txt").write_bytes((mark + "Größe.jpg\r\nb.jpg\r\n").encode(encoding))
+    assert names(find_sources([folder / "list.txt"])) == ["Größe.jpg", "b.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_names_that_are_no_text_are_found_in_folders_and_lists(tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    with open(name, "wb") as file:
+        file.write(b"x")
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.jpg\n")
+    (found,), (listed,) = find_sources([tmp_path]), find_sources([tmp_path / "list.txt"])
+    assert os.fsencode(found.name) == os.fsencode(listed.name) == name
+
+
+def test_lines_of_a_list_end_where_lines_end(tmp_path):
+    """Also where a name holds what other programs take for the end of a line."""
+    save_image(tmp_path / "a\x0bb\u2028c.jpg")
+    (tmp_path / "list.txt").write_text("a\x0bb\u2028c.jpg\n", encoding="utf-8")
+    assert names(find_sources([tmp_path / "list.txt"])) == ["a\x0bb\u2028c.jpg"]
+
+
+def test_lines_of_a_list_that_exist_nowhere_are_seen_at_once_or_when_they_are_read(folder):
+    (folder / "list.txt").write_text("nowhere.jpg\nb.jpg\n")
+    assert names(find_sources([folder / "list.txt"], check_lists=False)) == ["nowhere.jpg", "b.jpg"]
+    with pytest.raises(BadImageError, match="line 1: .*nowhere.jpg: no such file"):
+        find_sources([folder / "list.txt"])
+
+
+def test_a_link_is_a_name_of_its_own_and_links_to_folders_are_not_followed(folder):
+    (folder / "link.jpg").symlink_to(folder / "b.jpg")
+    (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    (folder / "elsewhere").symlink_to(folder / "sub")
+    found = names(find_sources([folder], recursive=True))
+    assert found == ["C.JPEG", "a.png", "b.jpg", "film.mp4", "gone.jpg", "link.jpg", "sub/d.webp", "sub/deep/e.bmp"]
+    both = find_sources([folder / "sub", folder / "elsewhere"])
+    assert names(both) == ["d.webp"], "one file by two ways is one image"
+
+
+def test_a_step_up_is_taken_where_the_file_system_takes_it(folder, tmp_path_factory, monkeypatch):
+    other = tmp_path_factory.mktemp("other") / "deep"
+    other.mkdir()
+    save_image(other.parent / "b.jpg")
+    (folder / "link").symlink_to(other)
+    monkeypatch.chdir(folder)
+    found = find_sources(["sub/../b.jpg", "link/../b.jpg"])
+    assert [source.name for source in found] == ["b.jpg", "link/../b.jpg"]
+    assert os.path.samefile(found[1].name, other.parent / "b.jpg")
+
+
+def test_names_are_as_they_were_given(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert [source.name for source in find_sources(["."])] == names(find_sources(["."]))
+    assert [source.name for source in find_sources(["./sub//", "./b.jpg"])] == ["sub/d.webp", "b.jpg"]
+    assert [str(source.relative) for source in find_sources(["./sub/"], recursive=True)] == ["d.webp", "deep/e.bmp"]
+
+
+def test_addresses_are_listed_like_folders():
+    files = pytest.importorskip("fsspec", reason="needs fsspec").filesystem("memory")
+    for name in ("b.jpg", "a.PNG", ".hidden.jpg", "film.mp4", "notes.md", "sub/c.webp", ".thumbs/d.jpg"):
+        files.pipe_file(f"/media/{name}", b"x")
+    assert names(find_sources(["memory://media"])) == ["a.PNG", "b.jpg", "film.mp4"]
+    deep = find_sources(["memory://media"], recursive=True)
+    assert names(deep) == ["a.PNG", "b.jpg", "film.mp4", "sub/c.webp"] and deep[2].video
+    assert deep[3].name == "memory:///media/sub/c.webp" and not deep[3].named
+    assert find_sources(["memory://media/b.jpg"])[0].named
+    with pytest.raises(BadImageError, match="film.mp4: a video is not read from an address"):
+        Video(deep[2].name)
+
+
+def test_an_address_that_never_ends_is_no_image(monkeypatch):
+    class Camera:
+        def info(self, path):
+            return {"mimetype": "multipart/x-mixed-replace; boundary=frame"} if "cam" in path else {}
+
+    monkeypatch.setattr("detection.images.sources.file_system", lambda address: (Camera(), address))
+    with pytest.raises(BadImageError, match="http://cam/video: is a stream: watch it with `mobilessd live"):
+        find_sources(["http://cam/video"])
+    assert names(find_sources(["http://host/image?id=3", "http://cam/snapshot.jpg"])) == ["image?id=3", "snapshot.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nobody keeps root out")
+def test_a_folder_that_may_not_be_read_says_so(tmp_path):
+    (tmp_path / "shut").mkdir(mode=0o000)
+    with pytest.raises(BadImageError, match="shut: cannot be read: Permission denied"):
+        find_sources([tmp_path / "shut"])
 
 
 @pytest.mark.parametrize("name", ["nowhere.jpg", "no/such/folder", "a\0b", "x" * 300, "two\nlines.jpg"])

@@ -15,7 +15,8 @@ from detection.cli.common import progress
 from detection.cli.detect_outputs import Findings, OutputNames, image_suffix, save_image
 from detection.detector import Detector
 from detection.errors import BadImageError
-from detection.images.sources import Frame, Source, Video, find_sources
+from detection.images.sources import Source, find_sources
+from detection.images.video import Frame, Video
 from detection.live.recorder import Recorder
 from detection.stream import Found, detect_stream, in_order
 
@@ -50,14 +51,14 @@ class Job:
                         self._left_out(source, words, bar)
                     else:
                         self.done += 1
-                        bar.write(f"{source.path}: {words}", file=sys.stdout)
+                        bar.write(f"{source.name}: {words}", file=sys.stdout)
                     bar.update()
 
     def _images(self, sources: Iterable[Source]) -> Iterator[Outcome]:
         """Each image with what was found in it, in words, when it is drawn; or with what is wrong with it."""
         draw = self.names is not None
         batch = 1 if self.few else BATCH_DRAWN if draw else BATCH
-        found = detect_stream(self.detector, sources, lambda source: source.path, batch=batch, keep_image=draw)
+        found = detect_stream(self.detector, sources, lambda source: source.name, batch=batch, keep_image=draw)
         with closing(found), closing(in_order(_draw, self._to_draw(found), DRAWING, BATCH_DRAWN)) as drawn:
             for one in drawn:
                 if one.error is not None:
@@ -74,7 +75,7 @@ class Job:
         for one in found:
             path = None
             if self.names and one.image is not None:
-                path = self.names.path_for(one.item, image_suffix(one.item.path, one.image))
+                path = self.names.path_for(one.item, image_suffix(one.item, one.image))
             yield one, path
 
     def _videos(self, sources: Iterable[Source]) -> Iterator[Outcome]:
@@ -88,7 +89,7 @@ class Job:
         """Detects in every frame of a video and writes the drawn one; returns what was seen in how many frames."""
         seen: Counter[str] = Counter()
         count = 0
-        with Video(source.path) as video, progress(video.count or None, " frames") as bar:
+        with Video(source.name) as video, progress(video.count or None, " frames") as bar:
             recorder = Recorder(self.names.path_for(source, ".mp4"), video.fps) if self.names else None
             try:
                 for frame, detections in self._frames(video):

@@ -52,11 +52,11 @@ def _same(path: Path) -> str:
     return os.path.realpath(path).casefold()  # some file systems do not tell upper case from lower
 
 
-def image_suffix(path: Path, image: np.ndarray) -> str:
+def image_suffix(source: Source, image: np.ndarray) -> str:
     """The ending of a drawn image: that of the source where every program reads it, else .jpg; .png where neither
     takes an image as long as this one.
     """
-    suffix = path.suffix.lower()
+    suffix = source.ending
     if suffix not in LONGEST:
         suffix = ".jpg"
     return suffix if max(image.shape) <= LONGEST[suffix] else ".png"
@@ -87,13 +87,13 @@ class Findings:
     def add(self, source: Source, detections: Detections, frame: int | None = None, time: float | None = None) -> None:
         """Adds what was found in an image, or in one frame (number, seconds) of a video."""
         self._count += 1
-        image_id = self._ids[source.path] if self._ids else self._count
+        image_id = self._ids[source.name] if self._ids else self._count
         place = {} if frame is None or time is None else {"frame": frame, "time": round(time, 3)}
         found = detections.to_coco(image_id)
-        self.results += [one | {"file_name": os.fspath(source.path)} | place for one in found]
+        self.results += [one | {"file_name": source.name} | place for one in found]
         for one, name, box in zip(found, detections.names, detections.boxes):
             corners = (round(float(value), 2) for value in box)
-            start = (source.path, place.get("frame", ""), place.get("time", ""), image_id)
+            start = (source.name, place.get("frame", ""), place.get("time", ""), image_id)
             self._rows.append((*start, name, one["category_id"], one["score"], *corners))
 
     def skip(self) -> None:
@@ -114,11 +114,11 @@ class Findings:
             temporary.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")
 
 
-def _ids_in_names(sources: list[Source]) -> dict[Path, int]:
-    ids: dict[Path, int] = {}
+def _ids_in_names(sources: list[Source]) -> dict[str, int]:
+    ids: dict[str, int] = {}
     for source in sources:
         match = _COCO_NAME.fullmatch(source.path.stem)
         if source.video or not match:
             return {}
-        ids[source.path] = int(match[1])
+        ids[source.name] = int(match[1])
     return ids if len(set(ids.values())) == len(ids) else {}

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         views = views_named(args.views)
     except ValueError as error:
         raise MobileSSDError(str(error)) from None
-    images = [source.path for source in find_sources(args.images, recursive=True) if not source.video]
+    images = [source.name for source in find_sources(args.images, recursive=True) if not source.video]
     teachers = [onnx_teacher(path, args.threads) for path in args.teacher]
     number = write_soft_labels(teachers, images, args.output, views, threads=args.threads)
     print(f"{number} images looked at; soft labels in {args.output}")

@@ -63,7 +63,7 @@ def calibration_images(folder: Path, size: tuple[int, int], number: int = USUAL)
     from detection.images.preprocess import stretch
     from detection.images.sources import find_sources
 
-    files = [source.path for source in find_sources([str(folder)], recursive=True) if not source.video]
+    files = [source.name for source in find_sources([str(folder)], recursive=True) if not source.video]
     chosen = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     found: list[np.ndarray] = []
     for file in chosen:

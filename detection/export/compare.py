@@ -161,7 +161,7 @@ def sample_images(folder: Path | None, number: int = IMAGES) -> list[np.ndarray]
     from detection.images.sources import find_sources
 
     if folder is not None:
-        files = [source.path for source in find_sources([str(folder)], recursive=True) if not source.video]
+        files = [source.name for source in find_sources([str(folder)], recursive=True) if not source.video]
         if not files:
             raise MobileSSDError(f"{folder}: holds no images to compare on")
         step = max(len(files) // number, 1)

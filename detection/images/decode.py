@@ -1,4 +1,4 @@
-"""From an image file or its bytes to upright RGB pixels, in one way for every command. OpenCV and numpy only."""
+"""From an image file or its bytes to upright RGB pixels, in one way for every command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import stat
 import cv2
 import numpy as np
 
-from detection.errors import BadImageError
+from detection.errors import BadImageError, shown
+from detection.images.addresses import fetch, is_address
 from detection.images.header import ImageHeader, explain_no_image, read_header
 
 MAX_PIXELS = 100_000_000  # 100 megapixels: beyond any camera's single shot, 300 MB once decoded
@@ -18,7 +19,7 @@ _TO_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
 def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads an image file: uint8 RGB [H, W, 3], upright.
+    """Reads an image from a file, or from an address (s3://...): uint8 RGB [H, W, 3], upright.
 
     JPEG (also grey and CMYK), PNG (also grey, palette, 16 bits), WebP, BMP, GIF and TIFF; of several frames the first.
     Exif's orientation is applied. 16-bit channels are scaled to 8. Transparent parts show white, as on a page (in TIFF
@@ -26,8 +27,11 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndar
 
     Raises BadImageError, one line with the file's name and the way out, if the file is missing, a folder, empty, no
     image, cut short, broken, or of more than `max_pixels` (known from its header, before anything is decoded).
+    MobileSSDError where a store does not answer.
     """
     name = os.fspath(path)
+    if is_address(name):
+        return decode_image(fetch(name), name, max_pixels)
     try:
         status = os.stat(name)
         if stat.S_ISDIR(status.st_mode):
@@ -115,5 +119,4 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _bad(name: str | os.PathLike, what: str) -> BadImageError:
-    shown = os.fsdecode(name)
-    return BadImageError(f"{shown if shown.isprintable() else ascii(shown)}: {what}")
+    return BadImageError(f"{shown(name)}: {what}")

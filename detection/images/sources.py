@@ -1,202 +1,257 @@
-"""What a person names on the command line -> images and videos, and the frames of a video. OpenCV and numpy only.
+"""What a person names -> the images and videos that it means, by name alone: a million are listed without opening one.
 
-Cameras and streams are not here: they do not end, and are the business of `detection.live`.
+What turns out to be missing or no image is found when it is read. Cameras and streams are not here: they do not end,
+and are the business of `detection.live`.
 """
 
 from __future__ import annotations
 
+import codecs
 import glob
-import math
+import io
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-
-from detection.errors import BadImageError
+from detection.errors import BadImageError, shown
+from detection.images.addresses import fetch, file_system, is_address, local, unreachable
 from detection.images.header import gif_is_animated
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".3gp"}
 VIDEOS |= {".ogv", ".mjpeg", ".mjpg"}
-USUAL_FPS = 25.0  # of a video that does not say
+HTTP = ("http://", "https://")
+STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "srt://", "udp://", "tcp://", "rtp://", "mms://")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """An image or video to look at.
 
-    path: the file. video: whether it has frames. named: the person wrote this very file (and wants to hear of it when
-    it is broken); else it came out of a folder, a pattern or a list. relative: where it belongs below an output folder,
-    so that files of the same name from different subfolders stay apart.
+    name: a path, or an address (s3://...). named: the person wrote this very file (and wants to hear of it when it is
+    broken); else it came out of a folder, a pattern or a list. folder: how `name` begins where it was found in a folder.
     """
 
-    path: Path
-    video: bool
-    named: bool
-    relative: Path
+    name: str
+    named: bool = False
+    folder: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Of a file on this machine."""
+        return Path(self.name)
+
+    @property
+    def relative(self) -> Path:
+        """Where it belongs below an output folder, so that files of one name from different subfolders stay apart."""
+        return Path(os.path.basename(self.name) if self.folder is None else self.name[len(self.folder) :])
+
+    @property
+    def ending(self) -> str:
+        """`.jpg`, in lower case."""
+        return os.path.splitext(self.name)[1].lower()
+
+    @property
+    def video(self) -> bool:
+        """Whether it has several frames, by its ending; into a GIF on this machine it looks."""
+        if self.ending == ".gif" and not is_address(self.name):
+            try:
+                return gif_is_animated(self.path.read_bytes())
+            except OSError:
+                return False
+        return self.ending in VIDEOS
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One frame of a video. index: 0, 1, ...; time: seconds since its start; image: uint8 RGB [H, W, 3]."""
-
-    index: int
-    time: float
-    image: np.ndarray
-
-
-def find_sources(names: Iterable[str | os.PathLike], recursive: bool = False) -> list[Source]:
+def find_sources(names: Iterable[str | os.PathLike], recursive: bool = False, check_lists: bool = True) -> list[Source]:
     """The images and videos that `names` mean, in the order given, each once.
 
-    A name is a file; a folder (what is in it, sorted; with `recursive` also below it; hidden files are left out); a
-    pattern (`shots/*.jpg`, `**` for any depth); or a text file (.txt) with one of these a line, relative to where it
-    lies. An animated GIF is a video. Other endings than those known are looked at if the file itself was named.
+    A name is a file; a folder (what is in it, sorted; with `recursive` also below it; hidden files are left out, links to
+    folders not followed); a pattern (`shots/*.jpg`, `**` for any depth); or a text file (.txt) with one of these a line,
+    relative to where it lies; each of them a path, or an address that fsspec knows (s3://bucket/folder). Endings tell
+    images and videos, in upper and lower case; other files are taken if they were named themselves. A symbolic link is
+    a name of its own. check_lists: a line of a list that does not exist is an error at once; else it is seen when it is
+    read, and a million lines cost nothing.
 
-    Raises BadImageError, one line, for a name that does not exist or means nothing.
+    Raises BadImageError, one line, for a name that does not exist or means nothing; MobileSSDError where a store does
+    not answer.
     """
-    found: list[Source] = []
-    for name in names:
-        found += _expand(os.fspath(name), recursive)
-    once: dict[str, Source] = {}
-    for source in found:
-        once.setdefault(os.path.realpath(source.path), source)
-    if not once:
+    _real_folder.cache_clear()
+    found = [source for name in names for source in _expand(os.fspath(name), recursive, check_lists)]
+    if not found:
         raise BadImageError("no images or videos named: name files, folders or patterns such as 'shots/*.jpg'")
+    return unique(found)
+
+
+def unique(sources: Iterable[Source]) -> list[Source]:
+    """Each image once, where it came first; as named if it was named anywhere. Links to folders are followed for that, a
+    file that is a link is another image."""
+    once: dict[str, Source] = {}
+    for source in sources:
+        folder, slash, file = source.name.rpartition(os.sep)
+        key = source.name if is_address(source.name) else f"{_real_folder(folder or slash)}{os.sep}{file}"
+        known = once.setdefault(key, source)
+        if source.named and not known.named:
+            once[key] = replace(known, named=True)
     return list(once.values())
 
 
-def _expand(name: str, recursive: bool, from_list: bool = False) -> list[Source]:
-    if "://" in name:
-        raise BadImageError(f"{name}: is a stream, not a file: watch it with `mobilessd live {name}`, or save it first")
-    path = Path(name).expanduser()
+def _expand(name: str, recursive: bool, check_lists: bool) -> list[Source]:
+    if is_address(name):
+        if name.startswith(STREAMS):
+            hint = f"watch it with `mobilessd live {name}`, or save it first"
+            raise BadImageError(f"{name}: is a stream, and no file system reads this: {hint}")
+        if name.lower().endswith(".txt"):
+            return _in_list(name, recursive, check_lists)
+        if name.startswith(HTTP) and not _known(name) and _never_ends(name):
+            raise BadImageError(f"{name}: is a stream: watch it with `mobilessd live {name}`, or save it first")
+        return _at_address(name, recursive)
+    path = os.path.expanduser(local(name))
     try:
-        if path.is_dir():
-            return _in_folder(path, recursive)
-        if path.exists():
-            if path.suffix.lower() == ".txt" and not from_list:
-                return _in_list(path, recursive)
-            return [_source(path, named=not from_list)]
+        if not path.lower().endswith(".txt") or os.path.isdir(path) or not os.path.exists(path):
+            return _at_path(path, recursive)
+        return _in_list(path, recursive, check_lists)
     except (OSError, ValueError) as error:  # no permission, a name too long, a null character
-        raise BadImageError(f"{_shown(name)}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if glob.has_magic(name):
-        matches = [Path(match) for match in sorted(glob.glob(os.fspath(path), recursive=True))]
-        known = [_source(match, named=False) for match in matches if match.is_file() and _known(match)]
-        if not known:
-            raise BadImageError(f"{_shown(name)}: no image or video matches this pattern")
-        return known
-    raise BadImageError(f"{_shown(name)}: no such file or folder: check the path")
+        raise BadImageError(f"{shown(name)}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _in_folder(folder: Path, recursive: bool) -> list[Source]:
-    found, deeper = [], False
+def _at_path(path: str, recursive: bool) -> list[Source]:
+    """What a file, folder or pattern on this machine means."""
+    if os.path.isdir(path):
+        folder, names, deeper = _below(_tidy(path), recursive)
+        return _some([Source(name, folder=folder) for name in names], shown(path), deeper)
+    if os.path.exists(path):
+        return [Source(_tidy(path), named=True)]
+    if not glob.has_magic(path):
+        raise BadImageError(f"{shown(path)}: no such file or folder: check the path")
+    if not (matches := [Source(_tidy(match)) for match in sorted(glob.iglob(path, recursive=True)) if _known(match)]):
+        raise BadImageError(f"{shown(path)}: no image or video matches this pattern")
+    return matches
+
+
+def _below(folder: str, recursive: bool) -> tuple[str, list[str], bool]:
+    """How names in a folder begin; the images and videos in it, those of each folder before its subfolders; and whether
+    there are some further below, where none were found. OSError if this folder itself may not be read."""
+    os.scandir(folder).close()  # os.walk would find nothing there, and not say why
+    found: list[str] = []
+    start = "" if folder == os.curdir else os.path.join(folder, "")
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(below for below in folders if not below.startswith("."))
-        for file in sorted(files):
-            if not file.startswith(".") and _known(path := Path(root, file)):
-                if recursive or Path(root) == folder:
-                    found.append(_source(path, named=False, relative=path.relative_to(folder)))
-                else:
-                    deeper = True
-        if deeper or (not recursive and found):
+        inside = os.path.join(root, "")[len(os.path.join(folder, "")) :]
+        known = [start + inside + file for file in sorted(files) if _known(file) and not file.startswith(".")]
+        if root != folder and not recursive and known:
+            return start, [], True
+        found += known
+        if found and not recursive:
             break
+    return start, found, False
+
+
+def _at_address(address: str, recursive: bool) -> list[Source]:
+    """An image by its ending, a pattern, or else a folder; over http everything is one image."""
+    if address.startswith(HTTP) or (_known(address) and not _pattern(address)):
+        return [Source(address, named=True)]
+    files, path = file_system(address)
+    if _pattern(address):
+        if not (matches := [one for one in _ask(address, files.glob, path) if _known(one)]):
+            raise BadImageError(f"{address}: no image or video matches this pattern")
+        return [Source(files.unstrip_protocol(one)) for one in sorted(matches)]
+    if recursive:
+        inside = _ask(address, files.find, path)
+    else:
+        inside = [one["name"] for one in _ask(address, files.ls, path, detail=True) if one["type"] == "file"]
+    start = len(path.rstrip("/")) + 1
+    known = [one for one in sorted(inside) if _known(one) and not _hidden(one[start:])]
+    # A store has no folders, only names with slashes in them: whether some lie deeper costs a second look.
+    deeper = not known and not recursive and any(map(_known, _ask(address, files.find, path)))
+    folder = files.unstrip_protocol(path.rstrip("/")) + "/"
+    return _some([Source(files.unstrip_protocol(one), folder=folder) for one in known], address, deeper)
+
+
+def _never_ends(address: str) -> bool:
+    """Whether a server says that a camera is behind this address, not an image."""
+    files, path = file_system(address)
+    try:
+        kind = files.info(path).get("mimetype", "")
+    except Exception:  # a server that answers no such question: fetching the image will tell
+        return False
+    return kind.startswith(("multipart/", "video/"))
+
+
+def _ask(address: str, question: Callable, *arguments: Any, **options: Any) -> Any:
+    """What a file system answers; MobileSSDError, one line, where it does not."""
+    try:
+        return question(*arguments, **options)
+    except FileNotFoundError:
+        raise BadImageError(f"{address}: no such folder: check the address") from None
+    except Exception as error:  # every file system has errors of its own
+        raise unreachable(address, error) from None
+
+
+def _some(found: list[Source], folder: str, deeper: bool) -> list[Source]:
     if not found:
         hint = "there are some in its subfolders, add --recursive" if deeper else "name another folder"
-        raise BadImageError(f"{_shown(folder)}: no images or videos in this folder: {hint}")
+        raise BadImageError(f"{folder}: no images or videos in this folder: {hint}")
     return found
 
 
-def _in_list(path: Path, recursive: bool) -> list[Source]:
-    """The sources of a text file with one name a line; empty lines and those that start with # are left out."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    found = []
-    for number, line in enumerate(lines, 1):
-        if line and not line.startswith("#"):
-            try:
-                found += _expand(line if os.path.isabs(line) else os.fspath(path.parent / line), recursive, True)
-            except BadImageError as error:
-                raise BadImageError(f"{_shown(path)}, line {number}: {error}") from None
-    if not found:
-        raise BadImageError(f"{_shown(path)}: a list without a single image or video")
-    return found
-
-
-def _source(path: Path, named: bool, relative: Path | None = None) -> Source:
-    return Source(path, is_video(path), named, relative or Path(path.name))
-
-
-def _known(path: Path) -> bool:
-    return path.suffix.lower() in IMAGES or path.suffix.lower() in VIDEOS
-
-
-def is_video(path: Path) -> bool:
-    """True for the endings of videos, and for GIFs of more than one frame."""
-    suffix = path.suffix.lower()
-    if suffix == ".gif":
+def _in_list(path: str, recursive: bool, check: bool) -> list[Source]:
+    """What the lines of a text file mean; empty ones and those that start with # are left out."""
+    found: list[Source] = []
+    folder = path.rpartition("/")[0] + "/" if is_address(path) else os.path.join(os.path.dirname(path), "")
+    for number, line in enumerate(_lines(path), 1):
+        name = line.strip()
+        if not name or name.startswith("#"):
+            continue
         try:
-            return gif_is_animated(path.read_bytes())
-        except OSError:
-            return False
-    return suffix in VIDEOS
+            name = local(name) if is_address(name) or os.path.isabs(local(name)) else folder + name
+            if name.lower().endswith(".txt") or (_known(name) and not _pattern(name) and not check):
+                found.append(Source(_tidy(name)))  # a list in a list is no image, which is seen when it is read
+            else:
+                expand = _at_address if is_address(name) else _at_path
+                found += [replace(one, named=False) for one in expand(name, recursive)]
+        except BadImageError as error:
+            raise BadImageError(f"{shown(path)}, line {number}: {error}") from None
+    if not found:
+        raise BadImageError(f"{shown(path)}: a list without a single image or video")
+    return found
 
 
-class Video:
-    """The frames of a video file, in order; also an animated GIF.
-
-    fps: frames a second (25 where the file does not say). count: how many frames it says it has, 0 if unknown; only an
-    estimate in many formats. Use it in a `with` block, or let the iteration come to its end. Rotation notes of phones
-    are applied by OpenCV.
-
-    Raises BadImageError, one line, if the file cannot be opened as a video; iterating raises it if not one frame
-    comes out.
-    """
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = os.fspath(path)
-        if not os.path.isfile(self.path):
-            raise BadImageError(f"{_shown(self.path)}: no such file: check the path")
-        if not os.path.getsize(self.path):
-            raise BadImageError(f"{_shown(self.path)}: is empty (0 bytes): fetch it again")
-        self._begin(cv2.VideoCapture(self.path))
-
-    def _begin(self, capture: cv2.VideoCapture) -> None:
-        self._capture = capture
-        if not capture.isOpened():
-            self._refuse()
-        fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.fps = float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else USUAL_FPS
-        self.count = int(count) if math.isfinite(count) and 0 < count < 1e9 else 0
-
-    def __enter__(self) -> Video:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._capture.release()
-
-    def __iter__(self) -> Iterator[Frame]:
-        index, time = 0, -1.0
-        while True:
-            ok, bgr = self._capture.read()
-            if not ok:
-                break
-            said = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            # Some files say nothing, or start anew; time must never run backwards.
-            time = said if math.isfinite(said) and said > time else max(index / self.fps, time)
-            yield Frame(index, time, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-            index += 1
-        self._capture.release()
-        if not index:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        raise BadImageError(
-            f"{_shown(self.path)}: no frame can be read: broken, cut short, or of a codec that this OpenCV lacks; "
-            "convert it to mp4"
-        )
+def _lines(path: str) -> Iterator[str]:
+    """Of a text file, in UTF-8 with or without a mark, or in UTF-16 with one (as Windows shells write it). Bytes that
+    are no text stay as they are: names of files may hold some."""
+    with io.BytesIO(fetch(path)) if is_address(path) else open(path, "rb") as file:
+        start = file.read(2)
+        file.seek(0)
+        encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        yield from io.TextIOWrapper(file, encoding, errors="surrogateescape")
 
 
-def _shown(name: str | os.PathLike) -> str:
-    text = os.fsdecode(name)
-    return text if text.isprintable() else ascii(text)
+def _tidy(name: str) -> str:
+    """`./a//b.jpg` as `a/b.jpg`; `a/../b.jpg` as `b.jpg`, where `a` is no link to another place."""
+    if is_address(name):
+        return name
+    tidy = os.path.normpath(name)
+    if os.pardir in name and _real_folder(os.path.dirname(tidy)) != _real_folder(os.path.dirname(name)):
+        return name
+    return tidy
+
+
+@cache  # emptied by each `find_sources`: a folder of a million images is looked at once
+def _real_folder(path: str) -> str:
+    return os.path.realpath(path or os.curdir)
+
+
+def _pattern(name: str) -> bool:
+    return glob.has_magic(name) and (is_address(name) or not os.path.exists(name))
+
+
+def _known(name: str) -> bool:
+    ending = os.path.splitext(name)[1].lower()
+    return ending in IMAGES or ending in VIDEOS
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))

@@ -15,7 +15,8 @@ import numpy as np
 
 from detection.errors import BadImageError
 from detection.images.decode import read_image
-from detection.images.sources import Source, Video, find_sources
+from detection.images.sources import Source, find_sources
+from detection.images.video import Video
 from detection.live.mailbox import Mailbox
 from detection.live.source_names import SourceName
 
@@ -161,14 +162,14 @@ class FileCapture(Capture):
     def _frames(self, one: Source) -> Iterator[tuple[np.ndarray, float, float]]:
         """(image, seconds since its beginning, seconds that it lasts) of each frame."""
         if one.video:
-            with Video(one.path) as video:
+            with Video(one.name) as video:
                 self.fps = video.fps
                 for frame in video:
                     yield frame.image, frame.time, 1 / video.fps
             return
         self.fps = IMAGES_PER_SECOND
         try:
-            yield read_image(one.path), 0.0, 1 / IMAGES_PER_SECOND
+            yield read_image(one.name), 0.0, 1 / IMAGES_PER_SECOND
         except BadImageError as error:
             if one.named:
                 raise
