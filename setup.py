@@ -37,7 +37,7 @@ BASE = [
 RUNTIME = ["openvino>=2024.4"]
 TORCH = ["torch>=2.4", "torchvision>=0.19"]
 TFLITE = ["tflite>=2.10"]
-EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.6.5"]
+EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.6.5", "jinja2>=3.0"]
 
 EXTRAS = {
     "runtime": RUNTIME,
@@ -100,7 +100,7 @@ setup(
     py_modules=["mobilessd"],
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
     package_data={
-        "detection": ["weights/*.safetensors", "weights/*.onnx", "live/page/*", "train/report/*.html"],
+        "detection": ["weights/*.safetensors", "weights/*.onnx", "live/page/*", "evaluate/report/templates/*"],
     },
     cmdclass={"build_py": BuildWithRecipes},
     python_requires=">=3.10",

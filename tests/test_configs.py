@@ -265,6 +265,8 @@ class TestInstalled:
         ask = "import detection.train.recipes as c; print(c.CONFIGS); print(*c.list_configs())"
         done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True)
         assert done.stdout.split() == [str(tmp_path / "detection" / "train" / "configs"), *list_configs()]
+        made = sorted(path.name for path in (tmp_path / "detection/evaluate/report/templates").iterdir())
+        assert made == ["report.html", "sections.html", "sort.js", "style.css"]
         ask = "from detection.weights.resolve import open_weights as o; print(o(None).path, o(None).graph)"
         done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True)
         here = tmp_path / "detection" / "weights" / DEFAULT

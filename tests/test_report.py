@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 from detection.cli.main import main
+from detection.errors import MissingPackageError
 from detection.evaluate.coco import evaluate
 from detection.evaluate.curves import against_threshold, precision_recall
 from detection.evaluate.errors import KINDS
 from detection.evaluate.matches import match
 from detection.evaluate.outcomes import confusion_matrix, mix_ups, outcomes_at
+from detection.evaluate.report.write import write_report
 from detection.evaluate.results import Results, no_results, write_results
 from detection.evaluate.thresholds import best_thresholds
 from detection.evaluate.truth import GroundTruth
 from detection.images.decode import read_image
-from detection.train.report.write import write_report
+from detection.train.history_charts import training_section
 from detection.weights.card import Card
 
 HISTORY = [
@@ -104,7 +106,9 @@ def text_of(report):
 def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_path, images):
     truth, results = made_up()
     card = Card({"input": {"size": [300, 300]}}, ("a", "b", "c"), (1, 2, 3), name="my model", licence="CC0")
-    report = write_report(tmp_path, truth, results, images, history=HISTORY, card=card, config="lr: 0.01 # <small>\n")
+    report = write_report(
+        tmp_path, truth, results, images, sections=[training_section(HISTORY)], card=card, config="lr: 0.01 # <small>\n"
+    )
     assert report.notes == () and report.page == tmp_path / "report.html"
     page = text_of(report)
     plots = ["loss", "map", "learning_rate", "pr_curves", "thresholds", "confusion", "predictions"]
@@ -151,7 +155,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_escapes_every_name(tmp_path, 
     truth = a_truth([(0, 0, 5, 5, 50, 50), (1, 1, 5, 5, 50, 50)], (evil, "_$\\frac{"))
     results = some_results([(0, 1, 5, 5, 50, 50, 0.9), (1, 1, 5, 5, 50, 50, 0.8)])
     page = text_of(write_report(tmp_path, truth, results, images, title=evil, config=evil))
-    assert evil not in page and page.count(html.escape(evil)) >= 3
+    assert evil not in page and html.unescape(page).count(evil) >= 3
     assert not re.search(r'(?:src|href)="(?!#|data:image/|plots/|worst/|per_class|numbers)', page)
     assert not re.search(r"@import|url\((?!#)", page)
     assert page.count("<section") == page.count("</section>") and page.rstrip().endswith("</html>")
@@ -193,11 +197,22 @@ def test_a_perfect_result_has_no_worst_images(tmp_path, images, no_plots):
 
 def test_without_matplotlib_one_line_says_so_and_the_rest_is_written(tmp_path, images, no_plots):
     truth, results = made_up()
-    report = write_report(tmp_path, truth, results, images, history=HISTORY)
+    report = write_report(tmp_path, truth, results, images, sections=[training_section(HISTORY)])
     assert len(report.notes) == 1 and "pip install matplotlib" in report.notes[0]
     assert report.notes[0] in text_of(report)
     assert [p.name for p in (tmp_path / "plots").iterdir()] == ["predictions.png"]
     assert len(list((tmp_path / "worst").iterdir())) == 20
+
+
+def test_without_jinja2_one_line_says_so_and_nothing_is_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    truth, results = made_up()
+    with pytest.raises(MissingPackageError, match="pip install jinja2"):
+        write_report(tmp_path / "out", truth, results)
+    command = ["eval", "--annotations", "none.json", "--self-test", "--report", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert capsys.readouterr().err == "error: report.html needs jinja2: pip install jinja2\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_that_are_gone_or_broken_are_named_and_the_rest_is_shown(tmp_path, no_plots):

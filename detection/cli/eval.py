@@ -17,9 +17,10 @@ from detection.boxes.class_names import ClassNames
 from detection.cli.common import add_detector_arguments, open_detector, positive_int
 from detection.data.image_ids import read_ids
 from detection.errors import BadDataError, MobileSSDError
-from detection.evaluate import report
+from detection.evaluate import tables
 from detection.evaluate.categories import match_categories
 from detection.evaluate.coco import ENGINES, CocoNumbers, choose_engine, evaluate
+from detection.evaluate.report.page import page_template
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
 from detection.evaluate.truth import GroundTruth, find_images, read_truth
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     numbers = evaluate(truth, results, args.engine)
     thresholds = best_thresholds(truth, results)
     unknown: dict[str, Any] = {"score_floor": None, "nms_iou": None, "max_detections": None, "runtime": None}
-    protocol = report.Protocol(
+    protocol = tables.Protocol(
         annotations=truth.path,
         split=_split_name(truth.path) + (f" ({Path(args.image_ids).name})" if args.image_ids else ""),
         images=len(truth.image_ids),
@@ -110,22 +111,22 @@ def run(args: argparse.Namespace) -> int:
         differences = paired_bootstrap(truth, results, other, args.draws)
 
     if not args.quiet:
-        print(report.class_table(numbers, thresholds), end="\n\n")
+        print(tables.class_table(numbers, thresholds), end="\n\n")
     if errors is not None:
-        print(report.error_table(errors), end="\n\n")
+        print(tables.error_table(errors), end="\n\n")
     if differences is not None:
         print(f"A: {model}\nB: {args.versus}")
-        print(report.difference_table(differences, args.draws), end="\n\n")
-    print(report.summary(numbers, protocol, thresholds))
+        print(tables.difference_table(differences, args.draws), end="\n\n")
+    print(tables.summary(numbers, protocol, thresholds))
     if seconds is not None:
         print(f"    {len(truth.image_ids) / seconds:.1f} images/s, decoding included")
-    for line in report.warnings_of(protocol, numbers):
+    for line in tables.warnings_of(protocol, numbers):
         _warn(line)
-    data = report.to_dict(numbers, protocol, thresholds, errors, differences, seconds)
+    data = tables.to_dict(numbers, protocol, thresholds, errors, differences, seconds)
     if args.json:
         write_text(args.json, json.dumps(data, indent=1) + "\n")
     if args.csv:
-        write_text(args.csv, report.to_csv(data))
+        write_text(args.csv, tables.to_csv(data))
     if args.report:
         _write_report(args, truth, results, numbers, protocol)
     if args.store_threshold:
@@ -188,10 +189,10 @@ def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str,
 
 
 def _write_report(
-    args: argparse.Namespace, truth: GroundTruth, results: Results, numbers: CocoNumbers, protocol: report.Protocol
+    args: argparse.Namespace, truth: GroundTruth, results: Results, numbers: CocoNumbers, protocol: tables.Protocol
 ) -> None:
     """The page for people. Without the images, as may be with --results, it has no images, and says so."""
-    from detection.train.report.write import write_report
+    from detection.evaluate.report.write import write_report
 
     try:
         images = find_images(truth, args.images)
@@ -208,6 +209,8 @@ def _write_report(
 def _check(args: argparse.Namespace) -> None:
     """What does not go together, and what is missing, is said before the work is done."""
     choose_engine(args.engine)
+    if args.report:
+        page_template()  # MissingPackageError
     if args.self_test and (args.results or args.weights):
         raise MobileSSDError("--self-test feeds the ground truth back: it needs neither --weights nor --results")
     if args.store_threshold:
@@ -233,7 +236,7 @@ def _judge_self_test(truth: GroundTruth, numbers: CocoNumbers) -> None:
         reasons.append(f"{full} times an image has more than 100 objects of one class, of which COCO counts 100")
     if not real.any():
         reasons.append("there are no objects")
-    raise BadDataError(f"{truth.path}: self-test gives AP {report.show(numbers.AP)}, not 1.000: {'; '.join(reasons)}")
+    raise BadDataError(f"{truth.path}: self-test gives AP {tables.show(numbers.AP)}, not 1.000: {'; '.join(reasons)}")
 
 
 def _split_name(path: str) -> str:

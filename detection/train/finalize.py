@@ -8,8 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from detection.data.overlap import image_hashes
+from detection.errors import MissingPackageError
+from detection.evaluate.report.write import write_report
+from detection.evaluate.tables import Protocol
 from detection.evaluate.thresholds import best_thresholds, by_class_name
 from detection.evaluate.truth import GroundTruth
+from detection.train.history_charts import training_section
 from detection.train.learn.distributed import same_on_all, same_weights
 from detection.train.learn.loop import Job, Progress, keep
 from detection.train.validate import PROTOCOL, Validation, truth_of, validate
@@ -124,32 +128,33 @@ def complete_card(card: Card, job: Job, progress: Progress, data: Data, scored: 
 
 
 def _report(job: Job, scored: Validation, card: Card) -> None:
-    from detection.evaluate.report import Protocol
-    from detection.train.report.write import write_report
-
     assert job.history is not None
-    report = write_report(
-        job.folder,
-        scored.truth,
-        scored.results,
-        "/",
-        history=job.history.rows,
-        card=card,
-        config=job.config.to_yaml(),
-        title=job.folder.name,
-        numbers=scored.numbers,
-        protocol=Protocol(
-            annotations=scored.truth.path,
-            split="validation",
-            images=len(scored.truth.image_ids),
-            score_floor=PROTOCOL["score"],
-            nms_iou=PROTOCOL["iou"],
-            max_detections=PROTOCOL["max_detections"],
-            model=card.name,
-            runtime=f"torch on {job.device}, float32",
-            engine=scored.numbers.engine,
-        ),
-    )
+    try:
+        report = write_report(
+            job.folder,
+            scored.truth,
+            scored.results,
+            "/",
+            sections=[training_section(job.history.rows)],
+            card=card,
+            config=job.config.to_yaml(),
+            title=job.folder.name,
+            numbers=scored.numbers,
+            protocol=Protocol(
+                annotations=scored.truth.path,
+                split="validation",
+                images=len(scored.truth.image_ids),
+                score_floor=PROTOCOL["score"],
+                nms_iou=PROTOCOL["iou"],
+                max_detections=PROTOCOL["max_detections"],
+                model=card.name,
+                runtime=f"torch on {job.device}, float32",
+                engine=scored.numbers.engine,
+            ),
+        )
+    except MissingPackageError as error:  # the weights are there; `mobilessd eval --report` can still write the page
+        log.warning("no report: %s", error)
+        return
     for note in report.notes:
         log.warning("%s", note)
 

@@ -12,6 +12,7 @@ from typing import Any
 from detection.files import write_text
 
 JSONL, CSV = "history.jsonl", "history.csv"
+FORMER_NAMES = {"pictures": "images", "pictures_per_second": "images_per_second"}  # of columns, in runs of version 0.1
 
 
 class History:
@@ -64,13 +65,14 @@ class History:
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run folder; a last line cut off by a kill is left out."""
+    """The rows of a run folder, under today's names of columns; a last line cut off by a kill is left out."""
     rows = []
     for line in (folder / JSONL).read_text(encoding="utf-8").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        rows.append({FORMER_NAMES.get(name, name): value for name, value in row.items()})
     return rows
 
 

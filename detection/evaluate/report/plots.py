@@ -1,36 +1,18 @@
-"""The curves of a training and of an evaluation: each function gives charts that `chart.save` draws. See chart.py."""
+"""The curves of an evaluation: each function gives a chart, which chart.py draws."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from detection.evaluate.curves import ThresholdCurve
 from detection.evaluate.matches import RECALLS
-from detection.train.report.chart import BLUE, GREEN, INK, LINE, MUTED, ORANGE, SERIES, Chart
+from detection.evaluate.report.chart import BLUE, GREEN, INK, LINE, MUTED, ORANGE, SERIES, Chart
 
-LOSSES = ("loss", "classification", "localisation", "distillation")  # keys of history rows; the first is their sum
 MOST_IN_CONFUSION = 20  # classes that one can read in a matrix
-
-
-def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Loss, learning rate and mAP against the images seen; those for which `history` has values.
-
-    history: a dict for each line of the log, with some of: images (seen so far), step, loss and its parts (LOSSES),
-    lr, and for evaluations AP, AP50, AP75. Values that are missing or not finite are left out.
-    """
-    charts = []
-    if any(len(_series(history, key)[0]) for key in LOSSES):
-        charts.append(Chart("loss", "Loss", "Faint: as logged. Bold: smoothed.", lambda f: _draw_loss(f, history)))
-    if len(_series(history, "AP")[0]):
-        note = "On the images that chose the best weights, at each evaluation. The dot is the best."
-        charts.append(Chart("map", "mAP", note, lambda f: _draw_map(f, history)))
-    if len(_series(history, "lr")[0]):
-        charts.append(Chart("learning_rate", "Learning rate", "", lambda f: _draw_rate(f, history)))
-    return charts
 
 
 def precision_recall_chart(curves: np.ndarray, names: Sequence[str]) -> Chart:
@@ -66,45 +48,6 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> Chart:
         size=(max(4.6, 2.4 + side * 1.25), max(2.6, 1.4 + side)),
         wide=len(names) > 8,
     )
-
-
-def _draw_loss(figure: Any, history: Sequence[Mapping[str, Any]]) -> None:
-    axes = figure.add_subplot()
-    highest = []
-    for key, color in zip(LOSSES, SERIES):
-        x, y = _series(history, key)
-        if not y.any():  # a part that this training does not have
-            continue
-        smooth = _smooth(y)
-        axes.plot(x, y, color=color, alpha=0.25, linewidth=0.8)
-        axes.plot(x, smooth, color=color, label=key if key != "loss" else "sum", marker="." if len(x) == 1 else "")
-        highest.append(max(np.percentile(y, 98), smooth[-1]))
-    axes.set_ylim(0, 1.1 * max(highest, default=0.0) or 1.0)  # the first steps' peak would hide the rest
-    _finish(axes, history)
-
-
-def _draw_map(figure: Any, history: Sequence[Mapping[str, Any]]) -> None:
-    axes = figure.add_subplot()
-    for key, color in zip(("AP", "AP50", "AP75"), SERIES):
-        x, y = _series(history, key)
-        if len(x):
-            axes.plot(x, y, color=color, label=key, marker="o", markersize=2.5)
-            if key == "AP":
-                best = int(y.argmax())
-                axes.plot(x[best], y[best], "o", color=color, markersize=7)
-                axes.annotate(
-                    f"{y[best]:.3f}", (x[best], y[best]), (0, -14), textcoords="offset points", ha="center", fontsize=8
-                )
-    axes.set_ylim(0, min(1.0, 1.15 * axes.get_ylim()[1]))
-    _finish(axes, history)
-
-
-def _draw_rate(figure: Any, history: Sequence[Mapping[str, Any]]) -> None:
-    axes = figure.add_subplot()
-    axes.plot(*_series(history, "lr"), color=BLUE)
-    axes.set_ylim(bottom=0)
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    _finish(axes, history, legend=False)
 
 
 def _draw_precision_recall(figure: Any, curves: np.ndarray, names: Sequence[str]) -> None:
@@ -191,43 +134,17 @@ def _most_confused(matrix: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray
     return shares, labels, [*columns, "missed"], counts[rows].tolist()
 
 
-def _finish(axes: Any, history: Sequence[Mapping[str, Any]], legend: bool = True) -> None:
-    axes.set_xlabel("images seen" if any("images" in row for row in history) else "step")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
-    axes.set_xlim(left=0)
-    if legend:
-        _legend(axes)
-
-
 def _unit_square(axes: Any, x: str, y: str) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=x, ylabel=y)
-    _legend(axes)
+    draw_legend(axes)
 
 
-def _legend(axes: Any) -> None:
+def draw_legend(axes: Any) -> None:
+    """The legend above the plot, in as many columns as its names allow."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         columns = 3 if len(handles) > 4 or max(map(len, labels)) > 12 else len(handles)
         axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2)
-
-
-def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(images seen [n], value [n]) of the rows that have a finite number under `key`."""
-    points = [
-        (row.get("images", row.get("step", index)), row[key])
-        for index, row in enumerate(history)
-        if isinstance(row.get(key), (int, float)) and math.isfinite(row[key])
-    ]
-    x, y = np.array(points, np.float64).reshape(-1, 2).T
-    return x, y
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """A centred running mean over a twentieth of the curve; narrower towards its ends, so that it never lags behind."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    reach = np.minimum(len(values) // 40, np.minimum(at, at[::-1]))
-    return (total[at + reach + 1] - total[at - reach]) / (2 * reach + 1)
 
 
 def short(name: str, most: int = 22) -> str:

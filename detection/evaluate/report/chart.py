@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,27 +68,47 @@ class Chart:
     wide: bool = False
 
 
-def save(chart: Chart, folder: Path) -> str:
-    """Writes `folder`/NAME.png, and returns the same plot as an SVG element for an HTML page.
+@dataclass(frozen=True)
+class DrawnChart:
+    """A chart of the page. file: its PNG, inside the folder of the page. svg: the element. inches: how wide it is."""
 
-    Raises MissingPackageError if matplotlib is not installed.
-    """
+    title: str
+    note: str
+    file: str
+    svg: str
+    wide: bool
+    inches: float
+
+
+def write_chart(chart: Chart, path: Path) -> None:
+    """Writes the plot as the kind of file that the ending says (.png, .svg, .pdf), atomically."""
+    with _figure(chart) as figure, atomic_write(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:] or "png", dpi=200, facecolor="white")
+
+
+def draw_for_page(chart: Chart, folder: Path) -> DrawnChart:
+    """Writes `folder`/plots/NAME.png, and returns the chart with the same plot as an SVG element."""
+    file, svg = f"plots/{chart.name}.png", io.BytesIO()
+    with _figure(chart) as figure:
+        with atomic_write(folder / file) as temporary:
+            figure.savefig(temporary, format="png", dpi=200, facecolor="white")
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return DrawnChart(chart.title, chart.note, file, _for_page(svg.getvalue().decode()), chart.wide, chart.size[0])
+
+
+@contextmanager
+def _figure(chart: Chart) -> Iterator[Any]:
+    """The drawn figure, as long as its style holds. MissingPackageError if matplotlib is not installed."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingPackageError(
-            "matplotlib is not installed, so no curves are drawn: pip install matplotlib"
-        ) from None
+        raise MissingPackageError("there are no plots without matplotlib: pip install matplotlib") from None
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": chart.name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in other scripts: boxes, not a complaint
         figure = Figure(figsize=chart.size, layout="constrained")
         chart.draw(figure)
-        with atomic_write(folder / f"{chart.name}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=200, facecolor="white")
-        svg = io.BytesIO()
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _for_page(svg.getvalue().decode())
+        yield figure
 
 
 def _for_page(svg: str) -> str:

@@ -1,1 +1,0 @@
-"""What a person looks at after a training or an evaluation: plots and one page."""
