@@ -42,7 +42,7 @@ s3: the store is written in Python and computes on the same cores. ray: two work
 
 
 @dataclass
-class Row:
+class TableRow:
     """One line of the table. rate, running: images a second, of all and once the first shard is there (None: of files
     whose times are not at hand). deaths: processes killed on the way. same: its rows are those of the plain run."""
 
@@ -70,17 +70,17 @@ class Bench:
         options = ["--weights", self.weights, "--shards", out, "--shard-size", str(self.size), "--score", "0.1", *more]
         return [sys.executable, script, source, *options]
 
-    def alone(self, name: str, source: str, out: str, read: Callable[[], dict], expected: dict, *more: str) -> Row:
+    def alone(self, name: str, source: str, out: str, read: Callable[[], dict], expected: dict, *more: str) -> TableRow:
         """A run that nobody disturbs."""
         begin = time.perf_counter()
         done = subprocess.run(self.command(source, out, *more), capture_output=True, text=True)
         wall = time.perf_counter() - begin
         rate = rate_of(done.stdout, done.stderr)
-        return Row(name, rate, self.running(Path(out)), wall, 0, not expected or read() == expected)
+        return TableRow(name, rate, self.running(Path(out)), wall, 0, not expected or read() == expected)
 
     def killed(
         self, name: str, source: str, out: str, shards: Callable[[], int], read: Callable, expected: dict
-    ) -> Row:
+    ) -> TableRow:
         """A run killed at three random moments, and started again each time."""
         total, deaths, begin = -(-self.count // self.size), 0, time.perf_counter()
         for after in sorted(self.chance.sample(range(total * 3 // 4), 3)):
@@ -96,9 +96,9 @@ class Bench:
         wall = time.perf_counter() - begin
         if done.returncode:
             raise SystemExit(f"error: {name} failed:\n{done.stderr[-2000:]}")
-        return Row(name, self.count / wall, None, wall, deaths, read() == expected)
+        return TableRow(name, self.count / wall, None, wall, deaths, read() == expected)
 
-    def ray_killed(self, source: str, out: Path, expected: dict) -> Row:
+    def ray_killed(self, source: str, out: Path, expected: dict) -> TableRow:
         """A run on two workers, of which one is killed once a third of the shards are there."""
         begin, third = time.perf_counter(), -(-self.count // self.size) // 3
         command = self.command(source, str(out), "--engine", "ray", "--workers", "2")
@@ -115,7 +115,7 @@ class Bench:
         wall = time.perf_counter() - begin
         same = rows_of(out) == expected
         rate = rate_of(text, text)
-        return Row("ray, one of two workers killed", rate, self.running(out), wall, len(victims), same)
+        return TableRow("ray, one of two workers killed", rate, self.running(out), wall, len(victims), same)
 
     def running(self, out: Path) -> float | None:
         """Images a second from the first shard to the last, by the times of the files."""
@@ -148,7 +148,7 @@ def main() -> int:
     return 0 if all(row.same for row in rows) else 1
 
 
-def measure(bench: Bench, source: str, parts: list[str]) -> Iterator[Row]:
+def measure(bench: Bench, source: str, parts: list[str]) -> Iterator[TableRow]:
     """The rows of the table, as they are known; the plain run is always the first, the others are held against it."""
     out = bench.folder / "plain"
     plain = bench.alone("plain", source, str(out), lambda: rows_of(out), {})
@@ -190,7 +190,7 @@ def measure(bench: Bench, source: str, parts: list[str]) -> Iterator[Row]:
         yield bench.ray_killed(source, bench.folder / "ray killed", expected)
 
 
-def words(row: Row) -> str:
+def words(row: TableRow) -> str:
     return "same" if row.same else "OTHER"
 
 

@@ -29,7 +29,7 @@ NOTES = """wall: from the start of the process to its end, imports included. cpu
 ours and litert: one uncounted round first, in which a published file is converted into the cache (once for ever) and
 the images enter the system's file cache: what is counted is a warm start. {conversion}
 litert: raw tensors need an interpreter that keeps all tensors (experimental_preserve_all_tensors), as the parity oracle
-has it; XNNPACK, on by default, works in it. torchvision: random weights, so that every class reaches its floor and it
+has it; XNNPACK, on by default, works in it. torchvision: random weights, so that every class passes the threshold and it
 returns its full 300 boxes an image: its post-processing and its pycocotools are dearer than with trained weights."""
 
 

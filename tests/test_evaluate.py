@@ -249,7 +249,7 @@ def test_the_command_writes_the_stable_json(tmp_path, shared, capsys):
         "0.505",
         "split val2014_100",
         "100 images",
-        "score floor 0.00",
+        "score threshold 0.00",
         "NMS IoU unknown",
         "maxDets 1/10/100",
     ):

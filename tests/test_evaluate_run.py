@@ -175,14 +175,14 @@ def test_classes_that_the_model_lacks_are_missed(data, fake, capsys):
 def test_the_protocol_stands_beside_the_number(data, fake, capsys):
     assert main(["eval", "--annotations", str(data)]) == 0
     printed = capsys.readouterr().out
-    for words in ("split val2017", "5 images", "score floor 0.01", "NMS IoU 0.6", "100 boxes an image", "fake"):
+    for words in ("split val2017", "5 images", "score threshold 0.01", "NMS IoU 0.6", "100 boxes an image", "fake"):
         assert words in printed
 
 
-def test_a_high_score_floor_is_warned_of(data, fake, capsys):
+def test_a_high_score_threshold_is_warned_of(data, fake, capsys):
     fake.settings.score = 0.3
     assert main(["eval", "--annotations", str(data)]) == 0
-    assert "warning: the score floor 0.3 is above 0.05" in capsys.readouterr().err
+    assert "warning: the score threshold 0.3 is above 0.05" in capsys.readouterr().err
 
 
 def test_images_that_were_trained_on_are_warned_of(data, fake, capsys):

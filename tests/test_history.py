@@ -1,12 +1,15 @@
-"""The history of a run: what a resumed run reads, keeps and goes on with."""
+"""The history of a run: what a resumed run reads, keeps and goes on with; and the report at its end."""
 
 import csv
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("torch", reason="needs torch")
 
+from detection.train.finalize import _report
 from detection.train.history_charts import training_section
 from detection.train.learn.history import History, read_history
 
@@ -24,3 +27,14 @@ def test_a_run_begun_under_former_names_of_columns_goes_on_under_todays(tmp_path
     assert list(rows[0]) == ["step", "images", "images_per_second", "loss"] and rows[-1]["images_per_second"] == "6.0"
     facts = training_section(history.rows).facts
     assert facts["images seen"] == "240" and facts["speed"] == "5.0 images/s (median)"
+
+
+def test_without_jinja2_a_training_ends_with_a_warning_in_the_place_of_the_report(tmp_path, caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    truth = SimpleNamespace(path="some.json", image_ids=(1, 2))
+    scored = SimpleNamespace(truth=truth, results=None, numbers=SimpleNamespace(engine="pycocotools"))
+    config = SimpleNamespace(to_yaml=lambda: "")
+    job = SimpleNamespace(folder=tmp_path, history=SimpleNamespace(rows=[]), config=config, device="cpu")
+    _report(job, scored, SimpleNamespace(name="mine"))
+    assert caplog.messages == ["no report: report.html needs jinja2: pip install jinja2"]
+    assert not list(tmp_path.iterdir())

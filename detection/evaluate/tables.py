@@ -1,6 +1,6 @@
 """What a person reads after an evaluation: tables, JSON, CSV, and the warnings that belong beside a mAP.
 
-A mAP without its protocol is worth little, so the protocol is printed with it, always. Standard library only.
+A mAP without its protocol is worth little, so the protocol is always printed with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from detection.evaluate.coco import MAX_DETECTIONS, CocoNumbers, none_for_nan
 from detection.evaluate.errors import ErrorSplit
 from detection.evaluate.thresholds import Thresholds
 
-HIGH_FLOOR = 0.05  # a score floor above this cuts the end off the precision-recall curve
+HIGH_THRESHOLD = 0.05  # a score threshold above this cuts the end off the precision-recall curve
 MEANING = {
     "classification": "right place, wrong class",
     "localisation": "right class, badly placed",
@@ -30,7 +30,7 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the numbers came about. None: not known. score_floor: the lowest score kept.  max_detections: boxes kept of an
+    """How the numbers came about. None: not known. score_floor: the score threshold.  max_detections: boxes kept of an
     image; COCO's own limit is beside it.  (Of a results file: the lowest score and the most boxes found in it.)"""
 
     annotations: str
@@ -52,7 +52,7 @@ class Protocol:
         parts = [
             f"split {self.split}",
             f"{self.images} images",
-            f"score floor {_known(self.score_floor)}",
+            f"score threshold {_known(self.score_floor)}",
             f"NMS IoU {_known(self.nms_iou)}",
             f"{_known(self.max_detections)} boxes an image (COCO maxDets {of_coco})",
             self.engine,
@@ -63,14 +63,14 @@ class Protocol:
 
 
 def warnings_of(protocol: Protocol, numbers: CocoNumbers) -> list[str]:
-    """What makes a number look better or worse than it is, one line each. (tensorflow/models#6636: a floor of 0.3
+    """What makes a number look better or worse than it is, one line each. (tensorflow/models#6636: a threshold of 0.3
     costs several points of AP.)"""
     lines = []
     full = numbers.detections >= 0.5 * MAX_DETECTIONS[-1] * numbers.images  # weak ones made room for better ones
-    if protocol.score_floor is not None and protocol.score_floor > HIGH_FLOOR and not full:
+    if protocol.score_floor is not None and protocol.score_floor > HIGH_THRESHOLD and not full:
         lines.append(
-            f"the score floor {protocol.score_floor:.3g} is above {HIGH_FLOOR}: weak detections that COCO counts "
-            "are gone, AP is lower than it would be at 0.01"
+            f"the score threshold {protocol.score_floor:.3g} is above {HIGH_THRESHOLD}: weak detections that COCO counts "
+            "are gone, and AP is lower than it would be at 0.01"
         )
     if protocol.runtime and protocol.max_detections is not None and protocol.max_detections < MAX_DETECTIONS[-1]:
         lines.append(f"only {protocol.max_detections} boxes an image are kept: COCO counts up to {MAX_DETECTIONS[-1]}")

@@ -50,7 +50,7 @@ class Examples:
             sections.append(Section("Predictions", "gallery", {"note": note, "images": sample, "kind": "pairs"}))
         return sections
 
-    def _scenes(self, index: int, *rooms: tuple[int, int]) -> list[gallery.Scene]:
+    def _scenes(self, index: int, *limits: tuple[int, int]) -> list[gallery.Scene]:
         """Image `index` with its boxes, in each of these sizes; nothing without the file."""
         name = self.truth.file_names[index]
         if self.folder is None or not name:
@@ -61,7 +61,7 @@ class Examples:
             if str(error) not in self.notes:
                 self.notes.append(str(error))
             return []
-        return [gallery.scene(image, room, self.truth, self.outcomes, index) for room in rooms]
+        return [gallery.scene(image, limit, self.truth, self.outcomes, index) for limit in limits]
 
     def _describe(self, index: int) -> str:
         """F1 0.25 · 2 right, 1 wrong, 3 missed"""

@@ -1,4 +1,4 @@
-"""Images with their truth and what was found in them, side by side or judged box by box. OpenCV and numpy only."""
+"""Images with their truth and what was found in them, side by side or judged box by box."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Scene:
     shown_boxes: np.ndarray
 
 
-def scene(image: np.ndarray, room: tuple[int, int], truth: GroundTruth, outcomes: Outcomes, index: int) -> Scene:
-    """Image `index` of `truth`, shrunk where it is larger than `room` = (height, width) in pixels."""
+def scene(image: np.ndarray, limit: tuple[int, int], truth: GroundTruth, outcomes: Outcomes, index: int) -> Scene:
+    """Image `index` of `truth`, shrunk where it is larger than `limit` = (height, width) in pixels."""
     height, width = image.shape[:2]
-    scale = min(1.0, room[0] / height, room[1] / width)
+    scale = min(1.0, limit[0] / height, limit[1] / width)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
