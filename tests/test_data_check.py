@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from data_sets import SIZE, coco, make_image, voc, yolo
@@ -22,6 +23,7 @@ from detection.data.overlap import image_hashes, same_files, shared_images
 from detection.data.repair import clean_boxes, read_headers, repair, turn_boxes
 from detection.errors import BadDataError
 from detection.images.decode import read_image
+from detection.images.preprocess import halved
 
 HEIGHT, WIDTH = SIZE
 
@@ -150,12 +152,19 @@ def test_headers_agree_with_the_decoder_on_real_images(shared):
         assert read_image(data.path(i)).shape[:2] == tuple(headers.sizes[i])
 
 
-def test_large_photographs_are_decoded_at_a_fraction(tmp_path):
-    path = make_image(tmp_path / "large.jpg", size=(1200, 1600), orientation=6)
-    assert load_image(path).shape == (1600, 1200, 3)
-    assert load_image(path, max_side=800).shape == (800, 600, 3)
-    assert load_image(path, max_side=801).shape == (1600, 1200, 3)
-    assert load_image(path, max_side=100).shape == (200, 150, 3)
+def test_large_photographs_are_decoded_at_the_size_that_detection_averages_them_to(tmp_path):
+    rough = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    path = tmp_path / "large.jpg"
+    cv2.imwrite(str(path), cv2.resize(rough, (4003, 3001), interpolation=cv2.INTER_CUBIC))
+    whole = read_image(path)
+    for side, times in ((300, 2), (900, 1), (1600, 0)):
+        loaded, averaged = load_image(path, (side, side)), halved(whole, (side, side))
+        assert loaded.shape == averaged.shape == (3001 >> times, 4003 >> times, 3)
+        assert np.abs(loaded.astype(int) - averaged).mean() < 3
+    turned = make_image(tmp_path / "turned.jpg", size=(3001, 4003), orientation=6)
+    assert load_image(turned, (300, 300)).shape == (1000, 750, 3) == halved(read_image(turned), (300, 300)).shape
+    small = make_image(tmp_path / "small.jpg", size=(1999, 20))
+    assert (load_image(small, (4, 4)) == read_image(small)).all()
 
 
 # --- the report

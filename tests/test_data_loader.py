@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, build
 from detection.data.open import open_data
 from detection.errors import BadDataError, MobileSSDError
+from detection.images.decode import read_image
+from detection.images.preprocess import stretch
 from detection.train.input import loader as loader_module
 from detection.train.input.augment import PRESETS, Augmentation
 from detection.train.input.cache import ImageCache
@@ -226,16 +228,32 @@ def test_the_cache_is_shared_by_workers_and_changes_nothing(data):
     loader.close()
 
 
-def test_the_cache_keeps_to_its_budget_and_bounds_images(tmp_path):
-    sizes = np.array([[600, 800], [400, 400], [0, 0], [300, 200]], np.int32)
-    cache = ImageCache(sizes, budget_mb=0.5, max_side=400)
-    assert cache.planned == 1 and cache.shapes[0].tolist() == [300, 400]
-    image = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
-    small = cache.put(0, image)
-    assert small.shape == (300, 400, 3) and (cache.get(0) == small).all() and not cache.get(0).flags.writeable
-    assert cache.get(1) is None and cache.put(1, image[:400, :400]).shape == (400, 400, 3) and cache.get(1) is None
-    assert cache.put(2, image).shape == (600, 800, 3)  # a size that is not known: as it is
-    assert ImageCache(sizes, budget_mb=5, max_side=400).planned == 3
+def test_the_cache_keeps_to_its_budget_and_plans_with_halved_images():
+    sizes = np.array([[1800, 2400], [400, 400], [0, 0], [300, 200]], np.int32)
+    cache = ImageCache(sizes, budget_mb=3.1, input_size=(300, 300))
+    assert cache.planned == 1 and cache.shapes[0].tolist() == [900, 1200]
+    image = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    cache.put(0, image)
+    assert (cache.get(0) == image).all() and not cache.get(0).flags.writeable
+    for index in (1, 2):  # no room; a size that is not known
+        cache.put(index, image[:400, :400])
+        assert cache.get(index) is None
+    cache = ImageCache(sizes, budget_mb=9, input_size=(300, 300))
+    assert cache.planned == 3
+    cache.put(1, image)  # not the size that the data set says
+    assert cache.get(1) is None
+
+
+def test_large_images_come_as_detection_sees_them(tmp_path):
+    """A photograph, its boxes with it: without augmentation the batch holds the pixels that `stretch` gives."""
+    path = make_image(tmp_path / "large.png", size=(3001, 2003))
+    data = build(["a"], [path], [0], [[300, 200, 1500, 1000]], [0], sizes=[(2003, 3001)])
+    for cache_mb in (0, 20):
+        loader = TrainLoader(data, (300, 300), 1, PRESETS["none"], cache_mb=cache_mb)
+        first, second = loader.batches(0, 2)
+        assert (first.images[0].numpy() == stretch(read_image(path), (300, 300))).all()
+        assert (second.images == first.images).all()
+        assert np.allclose(first.boxes[0, 0], np.array([300 / 3001, 200 / 2003, 1500 / 3001, 1000 / 2003]), atol=1e-6)
 
 
 def test_annotations_cost_little_while_reading_and_afterwards(tmp_path):

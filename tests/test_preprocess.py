@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from detection.images.decode import decode_image, read_image
 from detection.images.header import gif_is_animated, read_header
-from detection.images.preprocess import stretch
+from detection.images.preprocess import halved, halvings, stretch
 
 
 def make_image(height=48, width=64):
@@ -219,6 +219,27 @@ def test_stretch_keeps_the_whole_image_and_not_its_aspect():
     result = stretch(image, (300, 300)).astype(int)
     assert result[0, 0, 0] == 0 and result[0, -1, 0] == 255 and result[-1, 0, 1] == 255
     assert abs(result[150, 150, 0] - 127) <= 2 and abs(result[150, 150, 1] - 127) <= 4
+
+
+def test_large_images_are_averaged_two_by_two_first():
+    """1080p and COCO are not touched; no side falls below the input's; a mean of blocks, channel by channel."""
+    assert [halvings(size, (300, 300)) for size in ((1080, 1920), (1999, 1999), (2160, 3840), (3000, 4000))] == [
+        0,
+        0,
+        1,
+        2,
+    ]
+    assert [halvings(size, (300, 300)) for size in ((599, 8000), (1000, 8000), (6000, 8000), (1, 3000))] == [0, 1, 3, 0]
+    assert halvings((3000, 4000), (640, 640)) == 2 and halvings((3000, 4000), (800, 800)) == 1
+    image = np.random.default_rng(0).integers(0, 256, (701, 2001, 3), np.uint8)
+    blocks = image[:700, :2000].reshape(350, 2, 1000, 2, 3).mean((1, 3))
+    small = halved(image, (300, 300))
+    assert small.shape == (350, 1000, 3) and np.abs(small - blocks).max() <= 0.5
+    result = stretch(image, (300, 300))
+    assert np.array_equal(result, cv2.resize(small, (300, 300), interpolation=cv2.INTER_LINEAR))
+    assert np.array_equal(stretch(image[..., ::-1], (300, 300)), result[..., ::-1])
+    noise = np.random.default_rng(1).integers(0, 256, (3000, 4000, 3), np.uint8)
+    assert stretch(noise, (300, 300)).std() < 20 < 40 < noise[::10, ::10].std()  # that is what the averaging is for
 
 
 def test_real_images_read_as_opencv_reads_them(shared):

@@ -15,8 +15,9 @@ import numpy as np
 
 from detection.data.dataset import DetectionData
 from detection.data.faults import Faults
-from detection.data.image_files import Header, load_image, read_header
+from detection.data.image_files import Header, read_header
 from detection.errors import BadDataError, BadImageError
+from detection.images.decode import read_image
 
 SMALLEST = 0.01  # pixels: a narrower box has no width
 SAME_SHAPE = 0.01  # aspects that differ by less were resized, not exchanged
@@ -39,7 +40,7 @@ def read_headers(data: DetectionData, decode: bool = False, threads: int = 8) ->
         try:
             header = read_header(path)
             if decode:
-                load_image(path)
+                read_image(path)
             return header
         except FileNotFoundError:
             return ""

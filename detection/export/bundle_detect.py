@@ -39,7 +39,7 @@ class Detector:
 
     def __call__(self, bgr):
         height, width = bgr.shape[:2]
-        small = cv2.resize(bgr, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        small = cv2.resize(self.halved(bgr), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
         encodings, logits = self.network(np.ascontiguousarray(small[None, ..., ::-1]))
         scores = self.activate(logits[0])[:, 1:]  # the first column is the background
         anchors, classes = np.nonzero(scores > self.score)
@@ -50,6 +50,15 @@ class Detector:
         boxes = (boxes * np.array([width, height, width, height], np.float32))[kept]
         names = self.card["class_names"]
         return [(names[c], float(s), tuple(b)) for c, s, b in zip(classes[order][kept], values[order][kept], boxes)]
+
+    def halved(self, bgr):
+        """Averaged two by two, as long as the longer side has 2,000 pixels and both suffice for the network."""
+        height, width = bgr.shape[:2]
+        while max(height, width) >= 2000 and height >= 2 * self.height and width >= 2 * self.width:
+            even = bgr[: height // 2 * 2, : width // 2 * 2]
+            height, width = height // 2, width // 2
+            bgr = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
+        return bgr
 
     def activate(self, logits):
         if self.spec["scores"] == "sigmoid":

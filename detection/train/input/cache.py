@@ -1,4 +1,4 @@
-"""Decoded images kept in memory that all worker processes share. numpy and OpenCV only."""
+"""Decoded images kept in memory that all worker processes share."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import mmap
 import multiprocessing
 from typing import Any
 
-import cv2
 import numpy as np
+
+from detection.images.preprocess import halvings
 
 
 class ImageCache:
-    """Room for as many images as fit into a budget, each scaled down to a longer side of `max_side`.
+    """Room for as many images as fit into a budget, each as large as it is loaded for a network of `input_size`.
 
     Where each image goes is planned from the sizes beforehand, so that nothing is ever evicted, and which images
     are kept depends on nothing but the data. The memory is one anonymous shared mapping: forked workers fill it
     together (a process that is started anew instead of forked gets an empty one of its own share of the budget).
     """
 
-    def __init__(self, sizes: np.ndarray, budget_mb: float, max_side: int, sharers: int = 1):
-        """sizes int32 [P, 2] (height, width); images of unknown size (0, 0) are not kept."""
-        self.sizes, self.budget, self.max_side, self.sharers = sizes, int(budget_mb * 2**20), max_side, max(sharers, 1)
-        scale = np.minimum(1.0, max_side / np.maximum(sizes.max(1), 1))
-        self.shapes = np.maximum(np.rint(sizes * scale[:, None]), 1).astype(np.int64)
+    def __init__(self, sizes: np.ndarray, budget_mb: float, input_size: tuple[int, int], sharers: int = 1):
+        """sizes int32 [P, 2] (height, width) of the files; images of unknown size (0, 0) are not kept."""
+        self.sizes, self.budget, self.sharers = sizes, int(budget_mb * 2**20), max(sharers, 1)
+        self.shapes = sizes.astype(np.int64) >> np.array([[halvings(tuple(s), input_size)] for s in sizes.tolist()])
         self._allocate(self.budget)
 
     def _allocate(self, budget: int) -> None:
@@ -51,19 +51,12 @@ class ImageCache:
         view.flags.writeable = False
         return view
 
-    def put(self, index: int, image: np.ndarray) -> np.ndarray:
-        """Scales a freshly decoded image down, keeps it if there is room, and returns it.
-
-        The size returned is the same whether or not it is kept: a run does not depend on who decoded what first.
-        """
-        height, width = self.shapes[index] if self.sizes[index].all() else image.shape[:2]
-        if image.shape[:2] != (height, width):
-            image = cv2.resize(image, (int(width), int(height)), interpolation=cv2.INTER_AREA)
-        if self.offsets[index] >= 0:
+    def put(self, index: int, image: np.ndarray) -> None:
+        """Keeps an image if there is room for it. One of another size than its file should have is not kept."""
+        if self.offsets[index] >= 0 and image.shape[:2] == tuple(self.shapes[index]):
             self._view(index)[...] = image  # two workers may do so at once: they write the same bytes
             with self.lock:
                 self.filled[index] = 1
-        return image
 
     def _view(self, index: int) -> np.ndarray:
         height, width = self.shapes[index]
@@ -71,7 +64,7 @@ class ImageCache:
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("sizes", "budget", "max_side", "sharers", "shapes")}
+        return {name: getattr(self, name) for name in ("sizes", "budget", "sharers", "shapes")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -39,9 +39,9 @@ class TrainLoader:
 
     data: boxes are cleaned here (`clean_boxes`); clean the images beforehand. batch_size: of all ranks together; rank
     r of `world` gets its r-th part of each global batch. workers: processes; 0 works in this one. cache_mb: memory for
-    decoded images (`ImageCache`). max_side: large JPEGs are decoded at a fraction of their size as long as the
-    longer side stays above this, and cached images are scaled down to it. crowd, difficult: what becomes of such
-    boxes: "drop" (torchvision, Caffe), "ignore" (a region of which nothing is known) or "train" (TensorFlow).
+    decoded images (`ImageCache`). Large images are halved as in detection (`images.preprocess.halved`). crowd,
+    difficult: what becomes of such boxes: "drop" (torchvision, Caffe), "ignore" (a region of which nothing is known) or
+    "train" (TensorFlow).
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class TrainLoader:
         world: int = 1,
         workers: int = 0,
         cache_mb: float = 0,
-        max_side: int = 1024,
         crowd: str = "drop",
         difficult: str = "drop",
         prefetch: int = 2,
@@ -69,9 +68,8 @@ class TrainLoader:
         self.data = _with_policy(clean_boxes(data), crowd=crowd, difficult=difficult)
         self.batch_size, self.rank, self.world, self.workers = batch_size, rank, world, workers
         self.prefetch, self.pin_memory = prefetch, pin_memory
-        max_side = max(max_side, *input_size)
-        cache = ImageCache(self.data.sizes, cache_mb, max_side, workers) if cache_mb > 0 else None
-        self.source = _Source(self.data, input_size, augmentation, seed, cache, max_side, batch_size, rank, world)
+        cache = ImageCache(self.data.sizes, cache_mb, input_size, workers) if cache_mb > 0 else None
+        self.source = _Source(self.data, input_size, augmentation, seed, cache, batch_size, rank, world)
         self._warned: set[str] = set()
         self._loader: Any = None
         self._steps = _Steps()
@@ -176,7 +174,6 @@ class _Source:
     augmentation: Augmentation
     seed: int
     cache: ImageCache | None
-    max_side: int
     batch_size: int
     rank: int
     world: int
@@ -226,9 +223,9 @@ class _Source:
         entry = self.data.image(index)
         image = self.cache.get(index) if self.cache else None
         if image is None:
-            image = load_image(entry.path, self.max_side)
+            image = load_image(entry.path, self.input_size)
             if self.cache:
-                image = self.cache.put(index, image)
+                self.cache.put(index, image)
         boxes = entry.boxes
         if all(entry.size) and image.shape[:2] != entry.size:
             scale = np.array(image.shape[:2], np.float32) / np.array(entry.size, np.float32)

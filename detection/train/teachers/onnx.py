@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from detection.boxes.postprocess import suppress
 from detection.errors import BadWeightsError
+from detection.images.preprocess import stretch
 from detection.runtimes.openvino import core, read_model
 from detection.train.teachers.pseudo_labels import FLOOR, Teacher
 
@@ -63,7 +63,7 @@ def deim(run: Callable[..., Any], size: int) -> Teacher:
     unit = np.ones((1, 2), np.int64)
 
     def teacher(image: np.ndarray) -> np.ndarray:
-        small = cv2.resize(image, (size, size)).transpose(2, 0, 1)[None].astype(np.float32) / 255
+        small = stretch(image, (size, size)).transpose(2, 0, 1)[None].astype(np.float32) / 255
         found = run(small, unit)
         labels, boxes, scores = (found[name][0] for name in ("labels", "boxes", "scores"))
         return np.column_stack([labels, scores, boxes])[scores > FLOOR]
@@ -78,7 +78,7 @@ def picodet(run: Callable[..., Any], size: int) -> Teacher:
     centres = np.concatenate([_centres(size, stride) for stride in PICODET_STRIDES])
 
     def teacher(image: np.ndarray) -> np.ndarray:
-        small = (cv2.resize(image, (size, size))[..., ::-1] - PICODET_MEAN) / PICODET_STD
+        small = (stretch(image, (size, size))[..., ::-1] - PICODET_MEAN) / PICODET_STD
         found = run(np.ascontiguousarray(small.transpose(2, 0, 1)[None]))
         levels = len(PICODET_STRIDES)
         scores = np.concatenate([found[i][0] for i in range(levels)])
