@@ -31,6 +31,7 @@ BASE = [
     "opencv-python>=4.8",
     "safetensors>=0.4.2",
     "tqdm>=4.64",
+    "filelock>=3.12",
     "pyyaml>=6.0",
 ]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from detection.weights.download import transfer
 from detection.weights.download.fetch import folder_of
-from detection.weights.records import Record
+from detection.weights.download.published import PublishedFile
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -82,8 +82,10 @@ def isolate(home, monkeypatch):
     monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.01)
 
 
-def record(*urls, content=CONTENT, kind="state_dict", **more):
-    return Record("thing.test", "thing", kind, urls, hashlib.sha256(content).hexdigest(), len(content), **more)
+def record(*urls, content=CONTENT, sharded=False, **more):
+    name = "model.json" if sharded else urls[0].replace("#", "/").rsplit("/", 1)[-1]
+    digest = hashlib.sha256(content).hexdigest()
+    return PublishedFile("thing.test", name, urls, digest, len(content), sharded, **more)
 
 
 def whole(path, content=CONTENT):

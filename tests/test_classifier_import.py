@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from detection.errors import BadWeightsError
 from detection.images.preprocess import stretch
 from detection.ssd.network import build
-from detection.weights.importers.classifiers import import_tflite_classifier, load_backbone, read_body
+from detection.weights.backbone import load_backbone, read_backbone
+from detection.weights.importers.classifiers import import_tflite_classifier
 from detection.weights.names import spec_for
 
 FILES = (
@@ -112,7 +113,7 @@ def test_the_folded_float_v2_says_what_torchvision_s_network_says_with_its_weigh
             conv.bias = torch.nn.Parameter(state[f"features.{name}.bias"])
         for norm in [m for m in oracle.modules() if isinstance(m, torch.nn.BatchNorm2d)]:
             norm.eps = 0.0  # mean 0, variance 1: does nothing
-    body = read_body(imagenet / "mobilenet_v2_1.0_folded.safetensors")
+    body = read_backbone(imagenet / "mobilenet_v2_1.0_folded.safetensors")
     x = normalised(rgb(shared / "models" / "photos" / "cat.bmp"), body.input)
     assert body.padding == "symmetric" and body.folded
     with torch.no_grad():
@@ -143,4 +144,4 @@ def test_another_network_and_another_width_are_refused(imagenet):
 def test_tensors_that_are_no_body_are_refused_with_their_names(tmp_path):
     save_file({"layer.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(BadWeightsError, match="layer.weight"):
-        read_body(tmp_path / "other.safetensors")
+        read_backbone(tmp_path / "other.safetensors")

@@ -14,7 +14,8 @@ from detection.train.config import TrainConfig
 from detection.train.input.augment import PRESETS, Augmentation
 from detection.train.learn.schedule import learning_rate, resolve
 from detection.train.recipes import CONFIGS, list_configs, load_config
-from detection.weights.names import DEFAULT, spec_for
+from detection.weights.names import spec_for
+from detection.weights.records import DEFAULT
 
 COCO = 117_266  # images of train2017 that have boxes
 TF = 115_228  # images that TensorFlow's detectors were trained on

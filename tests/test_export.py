@@ -18,10 +18,10 @@ from detection.errors import MobileSSDError
 from detection.export import compare as comparing
 from detection.export.write import Wish, export
 from detection.runtimes import open_runtime
+from detection.ssd.families import list_architectures
 from detection.ssd.network import feature_maps
 from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
-from detection.weights.names import list_architectures
 from detection.weights.resolve import open_weights
 
 pytest.importorskip("onnx", reason="needs onnx")

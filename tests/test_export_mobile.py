@@ -21,11 +21,11 @@ from detection.export.compare import match, sample_images
 from detection.export.quantize import float_file
 from detection.export.write import Wish, export
 from detection.ssd.network import feature_maps
+from detection.weights.backbone import read_backbone
 from detection.weights.card import Card
 from detection.weights.card_files import add_tflite_card, tflite_card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 from detection.weights.formats import card_of
-from detection.weights.importers.classifiers import read_body
 from detection.weights.resolve import Weights, open_weights
 
 
@@ -147,7 +147,7 @@ def test_where_a_network_is_needed_a_tflite_file_of_ours_is_refused_in_one_line(
         with pytest.raises(MobileSSDError, match="name the weights it was made of"):
             float_file(weights, form)
     with pytest.raises(BadWeightsError, match="cannot become a network again"):
-        read_body(ours)
+        read_backbone(ours)
     assert main(["export", str(tmp_path / "m.pte"), "--bundle", str(tmp_path / "bundle")]) == 2
     assert "there is none of an ExecuTorch program" in capsys.readouterr().err
 

@@ -12,9 +12,11 @@ import torch
 from backbones import count
 from detection.boxes.anchors import AnchorSpec
 from detection.errors import MobileSSDError
+from detection.ssd.families import list_architectures
 from detection.ssd.network import anchors_of, build, feature_maps
 from detection.ssd.spec import SSDSpec
-from detection.weights.names import list_architectures, list_models, list_weights, spec_for
+from detection.weights.names import list_models, spec_for
+from detection.weights.records import list_weights
 
 
 @pytest.fixture(autouse=True)

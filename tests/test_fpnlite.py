@@ -11,7 +11,7 @@ from detection.errors import BadWeightsError
 from detection.images.preprocess import stretch
 from detection.ssd.network import Deployable, anchors_of
 from detection.weights.importers.assemble import assemble
-from detection.weights.importers.table import import_tflite
+from detection.weights.importers.table import import_detector
 from detection.weights.importers.tflite import read_tflite
 
 
@@ -49,7 +49,7 @@ def raw(shared, fpnlite, tmp_path_factory):
     reference = litert_reference(shared).TFLiteSSD
     in_float = with_float_weights(fpnlite, tmp_path_factory.mktemp("fpn") / "float.tflite")
     as_it_is, in_float = reference(str(fpnlite)), reference(str(in_float))
-    ssd, _ = import_tflite(fpnlite)
+    ssd, _ = import_detector(fpnlite)
     images = [stretch(rgb(p), (320, 320)) for p in some_images(shared / "data" / "coco_val500" / "images", 20)]
     with torch.no_grad():
         found = [Deployable(ssd)(torch.from_numpy(image)[None]) for image in images]
@@ -62,7 +62,7 @@ def raw(shared, fpnlite, tmp_path_factory):
 
 
 def test_fpnlite_is_read_from_the_file(fpnlite):
-    ssd, card = import_tflite(fpnlite)
+    ssd, card = import_detector(fpnlite)
     spec = ssd.spec
     assert spec.backbone == "mobilenet_v2" and spec.backbone_options["alpha"] == 1.0
     assert (spec.pyramid.channels, spec.pyramid.coarse, spec.pyramid.depth, spec.pyramid.separable) == (128, 2, 4, True)
@@ -71,7 +71,7 @@ def test_fpnlite_is_read_from_the_file(fpnlite):
 
 
 def test_fpnlite_anchors_are_the_file_s(fpnlite):
-    ours = anchors_of(import_tflite(fpnlite)[0])
+    ours = anchors_of(import_detector(fpnlite)[0])
     assert ours.shape == (12804, 4)
     assert np.abs(ours - read_tflite(fpnlite).anchors).max() < 1e-6
 
@@ -95,6 +95,6 @@ def test_fpnlite_stays_within_litert_s_own_rounding(raw):
 
 def test_a_predictor_that_is_not_shared_is_refused(fpnlite):
     graph = read_tflite(fpnlite)
-    graph.body[-1].weight[0, 0] += 1  # the last map's copy of the tower
+    graph.trunk[-1].weight[0, 0] += 1  # the last map's copy of the tower
     with pytest.raises(BadWeightsError, match="differs from map to map, so its predictor is not shared"):
         assemble(graph)

@@ -12,14 +12,14 @@ from detection.errors import MobileSSDError
 from detection.images.preprocess import stretch
 from detection.ssd.network import Deployable, build
 from detection.weights.batch_norms import fold_batch_norms, rebuild_batch_norms
-from detection.weights.importers.table import import_tflite
+from detection.weights.importers.table import import_detector
 from detection.weights.names import spec_for
 
 
 @pytest.fixture(scope="module")
 def v1(shared):
     """The published SSD MobileNet V1 (folded) before and after, and images that were not used for it."""
-    ssd, card = import_tflite(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
+    ssd, card = import_detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
     assert card.folded_norms
     files = some_images(shared / "data" / "coco_val500" / "images", 10)
     pixels = torch.from_numpy(np.stack([stretch(rgb(f), ssd.spec.input.size) for f in files]))
@@ -62,7 +62,7 @@ def test_statistics_are_those_of_the_images(v1):
 def test_training_mode_no_longer_starts_with_a_shock(v1, shared):
     """With trivial statistics the first step in training mode would say something else entirely."""
     ssd, x, _ = v1
-    folded, _ = import_tflite(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
+    folded, _ = import_detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
     with torch.no_grad():
         wanted = folded.eval()(x[:8])[1]
         shock = (folded.train()(x[:8])[1] - wanted).abs().mean()

@@ -17,7 +17,8 @@ from torch import nn
 from detection.boxes.geometry import to_xyxy
 from detection.boxes.postprocess import PostSettings, postprocess
 from detection.ssd.network import Deployable, anchors_of, build
-from detection.weights.importers.classifiers import IMAGENET, load_backbone
+from detection.weights.backbone import load_backbone
+from detection.weights.importers.backbone_weights import IMAGENET
 from detection.weights.importers.torchvision import import_torchvision_state
 from detection.weights.names import load, spec_for
 

@@ -10,7 +10,7 @@ from detection.cli.main import main
 from detection.ssd.network import anchors_of, feature_maps
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
-from detection.weights.names import DEFAULT
+from detection.weights.records import DEFAULT
 
 
 @pytest.fixture(scope="module")

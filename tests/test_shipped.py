@@ -12,8 +12,7 @@ from detection import Detector
 from detection.files import sha256_of
 from detection.weights.card import MARK
 from detection.weights.checkpoint import read_card
-from detection.weights.names import DEFAULT
-from detection.weights.records import RECORDS, find_record
+from detection.weights.records import DEFAULT, RECORDS, find_record
 from detection.weights.resolve import open_weights
 
 ROOT = Path(__file__).resolve().parents[1]

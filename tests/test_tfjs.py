@@ -13,7 +13,7 @@ from detection.images.decode import read_image
 from detection.images.preprocess import stretch
 from detection.runtimes import open_runtime
 from detection.ssd.spec import SSDSpec
-from detection.weights.importers.table import import_tfjs
+from detection.weights.importers.table import import_detector
 from detection.weights.importers.tfjs import read_tfjs
 from detection.weights.resolve import open_weights
 
@@ -43,7 +43,7 @@ def test_every_anchor_says_what_tensorflow_js_says(shared, folder, oracle, runti
 
 
 def test_4500543_parameters_and_everything_read_from_the_file(folder):
-    ssd, card = import_tfjs(folder)
+    ssd, card = import_detector(folder)
     assert sum(p.numel() for p in ssd.parameters()) == 4_500_543
     assert ssd.spec.backbone == "mobilenet_v2" and ssd.spec.backbone_options["alpha"] == 1
     assert ssd.spec.input.mean == (127.5,) * 3 and ssd.spec.input.size == (300, 300)
@@ -52,7 +52,7 @@ def test_4500543_parameters_and_everything_read_from_the_file(folder):
 
 
 def test_its_anchors_are_tensorflows_to_a_millionth(folder):
-    graph, (_, card) = read_tfjs(folder), import_tfjs(folder)
+    graph, (_, card) = read_tfjs(folder), import_detector(folder)
     anchors = anchors_for(SSDSpec.from_dict(card.spec).anchors, card.feature_maps, (300, 300))
     assert np.abs(anchors - graph.anchors).max() < 1e-6
 

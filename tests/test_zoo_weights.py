@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError
-from detection.weights import names as zoo
-from detection.weights import records
+from detection.weights import names, records, resolve
 from detection.weights.checkpoint import read_card
 from detection.weights.download.fetch import folder_of
 from detection.weights.records import RECORDS, find_record, list_weights
@@ -38,8 +37,8 @@ def cached(shared, tmp_path_factory):
         patch.setenv("MOBILESSD_HOME", str(home))
         patch.setenv("MOBILESSD_OFFLINE", "1")
         record = find_record(LITE)
-        shutil.copytree(shared / "models" / "ssdlite_mobilenet_v2_coco_tfjs", folder_of(record))
-        zoo.resolve(LITE)
+        shutil.copytree(shared / "models" / "ssdlite_mobilenet_v2_coco_tfjs", folder_of(record.file))
+        resolve.resolve(LITE)
     return home
 
 
@@ -64,7 +63,7 @@ def test_a_record_says_all_that_is_needed(record):
 def test_names_are_unique_and_found():
     assert len(set(list_weights())) == len(RECORDS)
     assert all(find_record(record.name) is record for record in RECORDS)
-    assert zoo.DEFAULT in list_weights()
+    assert records.DEFAULT in list_weights()
 
 
 @pytest.mark.parametrize("record", DETECTORS, ids=lambda record: record.name)
@@ -73,7 +72,7 @@ def test_a_detectors_record_names_a_network_that_can_be_built(record):
 
     from detection.ssd.network import build
 
-    spec = zoo.spec_for(record.name)
+    spec = names.spec_for(record.name)
     with torch.device("meta"):
         assert spec.num_classes == record.options["num_classes"] in (80, 90) and build(spec)
 
@@ -92,11 +91,11 @@ def test_the_published_files_at_hand_are_those_of_the_records(shared):
     from detection.weights.download.fetch import verify
 
     models = shared / "models"
-    verify(find_record(LITE), models / "ssdlite_mobilenet_v2_coco_tfjs" / "model.json")
-    verify(find_record("ssd_mobilenet_v1_075.coco"), models / "coco_ssd_mobilenet_v1" / "detect.tflite")
+    verify(find_record(LITE).file, models / "ssdlite_mobilenet_v2_coco_tfjs" / "model.json")
+    verify(find_record("ssd_mobilenet_v1_075.coco").file, models / "coco_ssd_mobilenet_v1" / "detect.tflite")
     for record in BODIES:
         if record.kind == "tflite":
-            verify(record, models / "imagenet" / record.filename)
+            verify(record.file, models / "imagenet" / record.filename)
 
 
 # From a name to weights
@@ -104,14 +103,16 @@ def test_the_published_files_at_hand_are_those_of_the_records(shared):
 
 def test_what_ships_and_is_missing_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
-    with pytest.raises(BadWeightsError, match=f"{zoo.DEFAULT}.* is missing; it comes with mobilessd: install it again"):
-        zoo.resolve(zoo.DEFAULT)
+    with pytest.raises(
+        BadWeightsError, match=f"{records.DEFAULT}.* is missing; it comes with mobilessd: install it again"
+    ):
+        resolve.resolve(records.DEFAULT)
 
 
 def test_a_path_means_itself(tmp_path):
     file = tmp_path / LITE
     file.touch()
-    assert zoo.resolve(file) == file and zoo.resolve(str(tmp_path)) == tmp_path
+    assert resolve.resolve(file) == file and resolve.resolve(str(tmp_path)) == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_path_means_itself(tmp_path):
         ("ssdlite_mobilenet_v2.coc", LITE),
         ("ssd_mobilenet_v1_75.coco", "ssd_mobilenet_v1_075.coco"),
         ("weights/ssdlite_mobilenet_v2.tflite", LITE),
-        ("ssdlite_mobilenet_v2", f"an architecture without weights; with weights: {zoo.DEFAULT}, {LITE}"),
+        ("ssdlite_mobilenet_v2", f"an architecture without weights; with weights: {records.DEFAULT}, {LITE}"),
         ("ssdlite_mobilenet_v1", "an architecture without weights; no weights are published"),
         ("best.safetensors", "nearest: "),
         ("", "nearest: "),
@@ -128,13 +129,13 @@ def test_a_path_means_itself(tmp_path):
 )
 def test_an_unknown_name_is_one_line_with_the_nearest_names(name, hint):
     with pytest.raises(BadWeightsError) as error:
-        zoo.resolve(name)
+        resolve.resolve(name)
     assert "no such file" in str(error.value) and hint in str(error.value) and "\n" not in str(error.value)
 
 
 def test_offline_and_not_in_the_cache_is_one_line(own_home):
     with pytest.raises(MobileSSDError) as error:
-        zoo.resolve(LITE)
+        resolve.resolve(LITE)
     text = str(error.value)
     assert f"put model.json and the shards that it names into {own_home}" in text and "\n" not in text
 
@@ -145,12 +146,12 @@ def test_without_torch_nothing_is_fetched_in_vain(own_home, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else real(name, *a))
     with pytest.raises(MissingPackageError, match="pip install torch"):
-        zoo.resolve(LITE)
+        resolve.resolve(LITE)
 
 
 def test_the_converted_checkpoint_carries_what_the_record_knows(cached, monkeypatch):
     monkeypatch.setenv("MOBILESSD_HOME", str(cached))
-    card = read_card(zoo.resolve(LITE))
+    card = read_card(resolve.resolve(LITE))
     record = find_record(LITE)
     assert card.name == LITE and card.licence == "Apache-2.0" and card.source == record.urls[0]
     assert card.attribution and [dict(m) for m in record.metrics] == card.metrics
@@ -162,30 +163,29 @@ def test_the_record_and_the_file_are_the_same_network(cached, monkeypatch):
     from detection.ssd.network import build
 
     monkeypatch.setenv("MOBILESSD_HOME", str(cached))
-    ssd, card = zoo.load(LITE)
+    ssd, card = names.load(LITE)
     assert count(ssd, 300).params == 4_500_543  # the V2 paper's network with 91 columns
-    of_record, of_file = build(zoo.spec_for(LITE)).state_dict(), ssd.state_dict()
+    of_record, of_file = build(names.spec_for(LITE)).state_dict(), ssd.state_dict()
     assert {name: t.shape for name, t in of_record.items()} == {name: t.shape for name, t in of_file.items()}
 
 
 def test_a_second_use_hashes_no_original_converts_nothing_and_opens_no_socket(cached, monkeypatch):
     monkeypatch.setenv("MOBILESSD_HOME", str(cached))
-    from detection.weights import resolve as source
     from detection.weights.download import fetch as download
 
     def forbidden(*args, **kwargs):
         raise AssertionError("done again")
 
     monkeypatch.setattr(download, "verify", forbidden)
-    monkeypatch.setattr(source, "importer_of", forbidden)
+    monkeypatch.setattr(resolve, "import_detector", forbidden)
     monkeypatch.setattr(socket.socket, "__init__", forbidden)
     monkeypatch.setattr(socket, "getaddrinfo", forbidden)
-    assert zoo.resolve(LITE).suffix == ".safetensors"
+    assert resolve.resolve(LITE).suffix == ".safetensors"
 
 
 def test_a_name_resolves_without_torch_and_without_network_modules(cached):
     code = (
-        f"import sys, detection.weights.names as z; z.resolve({LITE!r}); print({{'torch', 'ssl'}} & set(sys.modules))"
+        f"import sys, detection.weights.resolve as z; z.resolve({LITE!r}); print({{'torch', 'ssl'}} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -210,4 +210,4 @@ def test_a_detector_by_name_sees_a_person(cached, shared, monkeypatch):
 )
 def test_from_an_empty_cache_the_name_is_enough(tmp_path, monkeypatch):
     monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path))
-    assert read_card(zoo.resolve(LITE)).name == LITE
+    assert read_card(resolve.resolve(LITE)).name == LITE

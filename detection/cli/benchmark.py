@@ -20,7 +20,8 @@ from detection.errors import MobileSSDError
 from detection.evaluate.truth import find_images, read_truth
 from detection.export.compare import average_precision
 from detection.files import write_text
-from detection.weights.names import DEFAULT, list_architectures
+from detection.ssd.families import list_architectures
+from detection.weights.records import DEFAULT
 from detection.weights.resolve import open_weights
 
 EPILOG = """examples:

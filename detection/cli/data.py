@@ -58,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
 def _anchors_of(model: str):
     """(anchors [A, 4], (height, width)) of a weights file, a zoo name with weights, or the name of an architecture."""
     from detection.boxes.anchors import anchors_for
+    from detection.ssd.families import list_architectures
     from detection.ssd.spec import SSDSpec
-    from detection.weights.names import list_architectures, spec_for
+    from detection.weights.names import spec_for
 
     if model in list_architectures():
         from detection.ssd.network import anchors_of, build

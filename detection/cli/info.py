@@ -90,8 +90,8 @@ def find(args: argparse.Namespace) -> Subject:
     """The model that the command line means. Fetches nothing: published weights that are not in the cache are described
     by their record."""
     from detection.ssd.families import FAMILIES
-    from detection.weights.names import converted_path
     from detection.weights.records import find_record
+    from detection.weights.resolve import converted_path
 
     if Path(args.model).expanduser().exists():
         return _weights_file(args, args.model)
@@ -162,8 +162,8 @@ def describe(subject: Subject, norms: bool = True) -> dict[str, Any]:
 def listing() -> Iterable[dict[str, Any]]:
     """A row for each name: architectures first, then the names with weights."""
     from detection.ssd.families import FAMILIES
-    from detection.weights.names import converted_path
     from detection.weights.records import RECORDS
+    from detection.weights.resolve import converted_path
 
     for name, build in FAMILIES.items():
         yield {"name": name, "kind": "detector", "weights": False, "about": _first_sentence(build.__doc__)}
@@ -185,7 +185,7 @@ def _weights_file(args: argparse.Namespace, path: str) -> Subject:
     from detection.weights.resolve import open_weights
 
     _only_for_architectures(args)
-    if path.endswith(".tflite") and (classifier := _tflite_classifier(args, path)):
+    if classifier := _classifier_file(args, path):
         return classifier
     card = open_weights(path).card
     spec = SSDSpec.from_dict(card.spec)
@@ -197,17 +197,17 @@ def _weights_file(args: argparse.Namespace, path: str) -> Subject:
     return Subject(args.model, spec, card)
 
 
-def _tflite_classifier(args: argparse.Namespace, path: str) -> Subject | None:
-    """An ImageNet classifier in a `.tflite`; None if it holds a detector, published or exported by us."""
+def _classifier_file(args: argparse.Namespace, path: str) -> Subject | None:
+    """A published ImageNet classifier; None if the file holds a detector, published or exported by us."""
     from detection.weights.formats import card_of
-    from detection.weights.importers.flatbuffer import read_model
+    from detection.weights.importers.table import READABLE, import_classifier
 
-    if card_of(Path(path)) or read_model(path).post is not None:
+    if card_of(Path(path).expanduser(), READABLE) is not None:
         return None
-    _need_torch()
-    from detection.weights.importers.classifiers import import_tflite_classifier
-
-    network, _, contract = import_tflite_classifier(path)
+    found = import_classifier(Path(path).expanduser())
+    if found is None:
+        return None
+    network, _, contract = found
     size = args.input_size or contract.size
     return Subject(args.model, classifier=network, input_size=size, num_classes=network.fc.out_features)
 

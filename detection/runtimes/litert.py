@@ -16,7 +16,9 @@ import numpy as np
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.runtimes.base import Runtime
 from detection.ssd.spec import SSDSpec
-from detection.weights.resolve import Weights
+from detection.weights.formats import TFLITE, recognise
+from detection.weights.records import find_record
+from detection.weights.resolve import Weights, original_file
 
 LEAST = 1e-7  # scores closer to 0 or 1 have no finite logit
 
@@ -61,7 +63,7 @@ class Published(Runtime):
     name, device = "litert", "cpu"
 
     def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
-        path = original_file(weights)
+        path = published_file(weights)
         if precision not in ("auto", "int8", "float32"):
             raise MobileSSDError(f"runtime litert has no precision {precision!r}: it runs {path.name} as it is")
         self.threads = threads or os.cpu_count() or 1
@@ -112,18 +114,13 @@ class Published(Runtime):
         return (image - self._mean) / self._std
 
 
-def original_file(weights: Weights) -> Path:
+def published_file(weights: Weights) -> Path:
     """The .tflite file that weights came from: as named, or the published one of a zoo name. MobileSSDError if none."""
-    path = Path(weights.source).expanduser()
-    if path.suffix == ".tflite":
-        return path
-    from detection.weights.download.fetch import fetch
-    from detection.weights.records import find_record
-
     record = find_record(weights.source)
-    if record is None or record.kind != "tflite":
+    path = None if record is not None and record.kind != TFLITE.name else original_file(weights.source)
+    if path is None or recognise(path) != TFLITE:
         raise MobileSSDError(f"{weights.source}: runtime litert runs .tflite files alone; use another --runtime")
-    return fetch(record)
+    return path
 
 
 def open_interpreter(path: Path, threads: int, keep: bool = True) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from detection.boxes.anchors import AnchorSpec, Size
 from detection.boxes.geometry import TORCHVISION_MAX_LOG
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, nearest
 from detection.ssd.families_vgg import IMAGENET, check_alpha, known, size_of, ssd300_vgg16, ssd512_vgg16
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, PyramidSpec, SSDSpec
 
@@ -155,6 +155,28 @@ FAMILIES: dict[str, Callable[..., SSDSpec]] = {
         ssd512_vgg16,
     )
 }
+
+
+def list_architectures() -> tuple[str, ...]:
+    """The detectors that `architecture` builds by a bare name."""
+    return tuple(FAMILIES)
+
+
+def architecture(name: str, **options: Any) -> SSDSpec:
+    """The network of a detector by its bare name. Options: those of `Options` above, and a few of single families.
+
+    Raises MobileSSDError, one line with the nearest right words, for an unknown name or option, or a wrong value.
+    """
+    if name not in FAMILIES:
+        near = nearest(name, FAMILIES, 3, 0.4) or list(FAMILIES)
+        raise MobileSSDError(f"no model of the name {name!r}; nearest: {', '.join(near)}")
+    known_options = options_of(FAMILIES[name])
+    for option in options:
+        if option not in known_options:
+            near = nearest(option, known_options)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise MobileSSDError(f"{name} has no option {option!r}{hint}; it has {', '.join(known_options)}")
+    return FAMILIES[name](**options)
 
 
 def options_of(build: Callable[..., SSDSpec]) -> tuple[str, ...]:

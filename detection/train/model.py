@@ -94,7 +94,7 @@ def from_scratch(
     said = [f"network: {spec.backbone} with fresh weights, {spec.input.size[1]}x{spec.input.size[0]} pixels"]
     folded = None
     if backbone_weights is not None:
-        from detection.weights.importers.classifiers import load_backbone
+        from detection.weights.backbone import load_backbone
 
         report = load_backbone(ssd, backbone_weights)
         said[0] = f"network: {spec.backbone}, backbone from {backbone_weights}, extras and heads fresh"

@@ -96,8 +96,8 @@ def by_ending(path: str | Path, formats: tuple[Format, ...] = FORMATS) -> Format
     return next((format for format in formats if str(path).lower().endswith(format.endings)), None)
 
 
-def card_of(path: Path) -> Card | None:
+def card_of(path: Path, formats: tuple[Format, ...] = FORMATS) -> Card | None:
     """The card that a file carries, or None. Raises BadWeightsError, one line, for a damaged file."""
-    format = recognise(path)
+    format = recognise(path, formats)
     text = format.read_card(path) if format and format.read_card else None
     return Card.from_json(text, str(path)) if text else None

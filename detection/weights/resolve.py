@@ -1,30 +1,29 @@
-"""From a name or any path to weights that can run: published files are converted once and kept in the cache.
-
-Imports no torch where the conversion has been made before.
+"""What the user wrote -> an opened file: a name or path becomes a local file, fetched and converted where that has not
+been done before, and its card. Imports no torch where nothing has to be converted.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from detection.errors import BadWeightsError, MissingPackageError
+from detection.errors import BadWeightsError, nearest
 from detection.files import home, sha256_of
+from detection.ssd.families import FAMILIES
 from detection.weights.card import Card
-from detection.weights.checkpoint import read_card
+from detection.weights.checkpoint import read_card, save_checkpoint
 from detection.weights.formats import Format, card_of, recognise
+from detection.weights.importers.table import READABLE, import_detector, importer_of, need_torch
+from detection.weights.records import DEFAULT, Record, find_record, list_weights
 
 CONVERTER = 1  # raised whenever an importer would convert the same file to something else
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights at hand. path: a .safetensors of ours, or a file that we exported (.onnx, .xml, .tflite) and that runs as it
-    is; a .tflite of somebody else's is converted.
-    source: what the person named."""
+    """Weights at hand. path: a .safetensors of ours, or a file that we exported and that runs as it is. source: what the
+    user named."""
 
     path: Path
     card: Card
@@ -34,13 +33,6 @@ class Weights:
     def sha256(self) -> str:
         """Of the content of `path`."""
         return sha256_of(self.path)
-
-    @property
-    def graph(self) -> Path | None:
-        """The ONNX graph beside a checkpoint that ships with mobilessd, so that it runs without torch: its numbers are
-        those of the checkpoint, in which it looks them up."""
-        graph = self.path.with_suffix(".onnx")
-        return graph if self.path.parent == Path(__file__).parent and graph.exists() else None
 
     @property
     def format(self) -> Format:
@@ -55,83 +47,119 @@ class Weights:
         return self.format.runs
 
     @property
+    def graph(self) -> Path | None:
+        """The ONNX graph beside a checkpoint that ships with mobilessd, so that it runs without torch: its numbers are
+        those of the checkpoint, in which it looks them up."""
+        graph = self.path.with_suffix(".onnx")
+        return graph if self.path.parent == Path(__file__).parent and graph.exists() else None
+
+    @property
     def ready(self) -> Path | None:
         """The file that a runtime can read as it is, where nothing has to be converted first."""
         return self.path if self.exported else self.graph
 
 
 def open_weights(name_or_path: str | os.PathLike | None) -> Weights:
-    """Finds weights by zoo name or path, of any kind known; None means the ones that ship. Raises MobileSSDError, one
-    line, where there are none."""
-    from detection.weights.names import DEFAULT, resolve
-
+    """Finds weights by name or path, of any kind known; None means the bundled ones. Raises MobileSSDError, one line,
+    where there are none."""
     name_or_path = name_or_path or DEFAULT
-    path = resolve(str(name_or_path))
-    card = card_of(path)
+    path = resolve(name_or_path)
+    card = card_of(path, READABLE)
     if card is None:
         path = converted(path)
         card = read_card(path)
     return Weights(path, card, str(name_or_path))
 
 
-def converted(path: Path) -> Path:
-    """The safetensors form of a published file, made once: `MOBILESSD_HOME/converted/<name>-<hash>.safetensors`."""
-    convert = importer_of(path)
-    target = home() / "converted" / f"{path.stem}-{content_hash(path)[:16]}.safetensors"
-    if not target.exists():
-        need_torch(path)
-        from detection.weights.checkpoint import save_checkpoint
+def resolve(name_or_path: str | os.PathLike) -> Path:
+    """The file or folder that a path, or a name with a recipe, means.
 
-        ssd, card = convert(path)
-        card.source = card.source or path.name
-        card.name = card.name or (path.parent.name if path.name == "model.json" else path.stem)
-        save_checkpoint(target, ssd, card)
+    A name is fetched once and kept in the cache: a detector as safetensors with its card, a classifier as published.
+    Raises MobileSSDError, one line, where there is no such file and no such name (the nearest are offered), where it
+    cannot be fetched, or where converting it needs a package that is missing.
+    """
+    path = Path(name_or_path).expanduser()
+    if str(name_or_path) and path.exists():
+        return path
+    record = find_record(str(name_or_path))
+    if record is None:
+        raise BadWeightsError(_no_such(str(name_or_path)))
+    if record.task != "detector":
+        return _fetched(record)
+    target = converted_path(record)
+    if not target.exists():
+        need_torch(record.name)  # before megabytes are fetched in vain
+        _convert(_fetched(record), target, record)
     return target
 
 
-def need_torch(what: object) -> None:
-    """Raises MissingPackageError, one line that names `what` needs it, where torch is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        raise MissingPackageError(
-            f"{what}: converting it needs torch once (pip install torch torchvision); the cache then serves without"
-        )
+def original_file(name_or_path: str | os.PathLike) -> Path:
+    """The file as it was published: a path itself, or what a name's record fetches. Raises as `resolve`."""
+    record = find_record(str(name_or_path))
+    path = Path(name_or_path).expanduser()
+    return path if record is None or path.exists() else _fetched(record)
 
 
-def importer_of(path: Path) -> Callable:
-    """The function that reads this kind of file: path -> (SSD, Card)."""
-    if path.suffix == ".tflite":
-        from detection.weights.importers.table import import_tflite
+def converted(path: Path) -> Path:
+    """The safetensors form of a published file, made once: `MOBILESSD_HOME/converted/<name>-<hash>.safetensors`."""
+    importer_of(path)  # says what is wrong with a file that nobody reads
+    target = home() / "converted" / f"{path.stem}-{content_hash(path)[:16]}.safetensors"
+    if not target.exists():
+        _convert(path, target)
+    return target
 
-        return import_tflite
-    if path.name.endswith(".json") or (path.is_dir() and (path / "model.json").exists()):
-        from detection.weights.importers.table import import_tfjs
 
-        return import_tfjs
-    if path.suffix in (".pth", ".pt", ".safetensors"):  # a safetensors file without our card
-        from detection.weights.importers.table import import_state_dict
-
-        return import_state_dict
-    if (format := recognise(path)) and format.runs:
-        raise BadWeightsError(f"{path}: carries no mobilessd card; export it with mobilessd export")
-    raise BadWeightsError(
-        f"{path}: not weights of a known kind (.safetensors, .tflite, TensorFlow.js model.json, .pth, .onnx, .xml)"
-    )
+def converted_path(record: Record) -> Path:
+    """Where the safetensors form of a published detector lies, whether it is there or not: in the cache, or in the
+    installation."""
+    if record.shipped is not None:
+        return record.shipped
+    return home() / "weights" / f"{record.name}-{record.sha256[:8]}-{CONVERTER}.safetensors"
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of a TF.js folder's model.json and shards; changes when the importers do."""
-    files = [path]
-    if path.is_dir() or path.name == "model.json":
-        folder = path if path.is_dir() else path.parent
-        files = [folder / "model.json", *sorted(folder.glob("group*"))]
-    elif path.suffix in (
-        ".tflite",
-        ".pth",
-        ".pt",
-        ".safetensors",
-    ):  # the labels beside it are part of what is converted
-        files += sorted(path.parent.glob("*label*.txt"))
-    parts = f"{CONVERTER}:" + ":".join(sha256_of(file) for file in files)
+    """SHA-256 of all that a published file is converted from: its shards, and labels beside it, too; changes when the
+    importers do."""
     import hashlib
 
-    return hashlib.sha256(parts.encode()).hexdigest()
+    files = importer_of(path).files(path)
+    return hashlib.sha256(f"{CONVERTER}:{':'.join(map(sha256_of, files))}".encode()).hexdigest()
+
+
+def _convert(original: Path, target: Path, record: Record | None = None) -> None:
+    """Imports a published file and writes it as a checkpoint; a record knows more of it than the file."""
+    ssd, card = import_detector(original)
+    card.name = card.name or (
+        original.parent.name if original.name == importer_of(original).format.inside else original.stem
+    )
+    save_checkpoint(target, ssd, card if record is None else described(card, record))
+
+
+def described(card: Card, record: Record) -> Card:
+    """The card with what the record knows: name, source, licence, attribution, metrics."""
+    return replace(
+        card,
+        name=record.name,
+        source=record.urls[0],
+        licence=record.licence,
+        attribution=record.attribution,
+        metrics=[dict(metric) for metric in record.metrics],
+    )
+
+
+def _fetched(record: Record) -> Path:
+    if record.shipped is not None:
+        raise BadWeightsError(f"{record.name}: {record.shipped} is missing; it comes with mobilessd: install it again")
+    from detection.weights.download.fetch import fetch  # loads OpenSSL, which a start without a download has no need of
+
+    return fetch(record.file)
+
+
+def _no_such(name: str) -> str:
+    """One line for a name that is neither a file nor a model with weights."""
+    with_weights = [known for known in list_weights() if known.startswith(f"{name}.")]
+    if name in FAMILIES:
+        hint = f"with weights: {', '.join(with_weights)}" if with_weights else "no weights are published for it"
+        return f"{name}: no such file, and the model of that name is an architecture without weights; {hint}"
+    near = nearest(name, list_weights(), 3, 0.4) or list_weights()[:4]
+    return f"{name}: no such file, and no model of that name; nearest: {', '.join(near)}"

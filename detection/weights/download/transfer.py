@@ -1,5 +1,4 @@
-"""One file over HTTP: resumed where it stopped, tried again after a pause, never waiting for long. Standard library
-only (and tqdm for the bar).
+"""One file over HTTP: resumed where it stopped, tried again after a pause, never waiting for long.
 
 `urllib` follows redirects and honours `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and the system's settings.
 """
@@ -31,6 +30,10 @@ BLOCK = 1 << 16
 
 class DownloadError(MobileSSDError):
     """Something could not be fetched; the message is the reason."""
+
+
+class WrongContentError(DownloadError):
+    """What was fetched is whole by its length and still not what was published."""
 
 
 class _Passing(Exception):

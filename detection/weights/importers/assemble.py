@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from detection.boxes.anchors import AnchorSpec, anchors_for
-from detection.boxes.class_names import COCO_80, coco_classes_of_columns
 from detection.errors import BadWeightsError
 from detection.ssd.network import SSD, anchors_of, build, feature_maps
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
@@ -19,8 +18,8 @@ from detection.weights.card import Card
 from detection.weights.importers.assemble_pyramid import assemble_pyramid, has_shared_predictor
 from detection.weights.importers.fill import fill, fill_branch
 from detection.weights.importers.graph import Convolution, DetectorGraph, Head
+from detection.weights.importers.labels import class_list, object_labels
 from detection.weights.importers.recognize import layers_of, recognise
-from detection.weights.importers.tflite import object_labels
 
 TAPS = {"mobilenet_v1": ("conv11", "conv13"), "mobilenet_v2": ("expand13", "top")}
 
@@ -44,26 +43,26 @@ def assemble(graph: DetectorGraph) -> tuple[SSD, Card]:
 
 
 def _assemble_plain(graph: DetectorGraph) -> SSD:
-    shapes = [layer.shape for layer in graph.body]
-    body = recognise(shapes, TAPS)
-    if body is None:
+    shapes = [layer.shape for layer in graph.trunk]
+    backbone = recognise(shapes, TAPS)
+    if backbone is None:
         first = ", ".join(str(list(shape)) for shape in shapes[:4])
         raise BadWeightsError(
             f"{graph.file}: an SSD whose backbone is no MobileNet V1 or V2 of a known width "
             f"({len(shapes)} convolutions: {first}, ...)"
         )
     spec = SSDSpec(
-        backbone=body.name,
-        backbone_options=body.options,
-        taps=body.taps,
+        backbone=backbone.name,
+        backbone_options=backbone.options,
+        taps=backbone.taps,
         num_classes=graph.columns - 1,
         input=InputSpec(size=graph.input_size, mean=graph.mean, std=graph.std),
-        extras=_extras(graph.body[body.convolutions :], graph.file),
+        extras=_extras(graph.trunk[backbone.convolutions :], graph.file),
         heads=_heads(graph.box_heads),
         padding="same",
     )
     ssd = build(_with_anchors(spec, graph))
-    fill(layers_of(ssd.backbone) + layers_of(ssd.extras), graph.body, graph.file)
+    fill(layers_of(ssd.backbone) + layers_of(ssd.extras), graph.trunk, graph.file)
     for head, boxes, scores in zip(ssd.heads, graph.box_heads, graph.class_heads, strict=True):
         fill_branch(head.box, boxes, graph.file, boxes_of_tensorflow=True)
         fill_branch(head.score, scores, graph.file)
@@ -81,18 +80,6 @@ def _check_anchors(ssd: SSD, graph: DetectorGraph) -> None:
 def _step(graph: DetectorGraph) -> float:
     """How coarse the file's anchors are: the step of their 8-bit numbers, or float32's dust."""
     return max(graph.details.get("anchor_step", 0.0), 1e-4)
-
-
-def class_list(number: int, labels: list[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and ids of the object columns: the file's own labels where it has them, COCO's where the number is."""
-    if labels and any(labels):
-        names = tuple(name or f"unused {i + 1}" for i, name in enumerate(labels))
-        if number == 80 and names == tuple(COCO_80.values()):
-            return names, tuple(COCO_80)
-        return names, tuple(range(1, number + 1))
-    if number in (80, 90):
-        return coco_classes_of_columns(number)
-    return tuple(f"class {i + 1}" for i in range(number)), tuple(range(1, number + 1))
 
 
 def _extras(layers: list[Convolution], file: str) -> tuple[ExtraSpec, ...]:

@@ -32,34 +32,34 @@ def has_shared_predictor(graph: DetectorGraph) -> bool:
 def assemble_pyramid(graph: DetectorGraph) -> SSD:
     """The network of a graph with a shared predictor. Raises BadWeightsError if TensorFlow would not build it so.
 
-    The body's convolutions come in the order in which the maps need them: the backbone; the laterals and smoothing
+    The trunk's convolutions come in the order in which the maps need them: the backbone; the laterals and smoothing
     layers from coarse to fine; for each map, finest first, its coarse layer if it has one, and its copy of the tower.
     """
-    body = recognise([layer.shape for layer in graph.body], TAPS)
-    if body is None:
+    backbone = recognise([layer.shape for layer in graph.trunk], TAPS)
+    if backbone is None:
         raise BadWeightsError(f"{graph.file}: a pyramid on a backbone that is no MobileNet V1 or V2 of a known width")
-    rest = graph.body[body.convolutions :]
-    maps, laterals = len(graph.box_heads), len(body.taps)
+    rest = graph.trunk[backbone.convolutions :]
+    maps, laterals = len(graph.box_heads), len(backbone.taps)
     parts = 2 if len(graph.box_heads[0].layers) == 2 else 1  # layers of one separable convolution
     coarse = maps - laterals
     depth = (len(rest) - laterals - parts * (laterals - 1 + coarse)) // (parts * maps)
     width = rest[0].shape[0] if rest else 0
     spec = SSDSpec(
-        backbone=body.name,
-        backbone_options=body.options,
-        taps=body.taps,
+        backbone=backbone.name,
+        backbone_options=backbone.options,
+        taps=backbone.taps,
         num_classes=graph.columns - 1,
         input=InputSpec(size=graph.input_size, mean=graph.mean, std=graph.std),
         pyramid=PyramidSpec(channels=width, coarse=coarse, depth=depth, separable=parts == 2),
         heads=HeadSpec("separable" if parts == 2 else "conv", 3, class_bias=-4.6),
-        anchors=AnchorSpec("multiscale", {"min_level": _level(body.name, body.options, body.taps[0])}),
+        anchors=AnchorSpec("multiscale", {"min_level": _level(backbone.name, backbone.options, backbone.taps[0])}),
         norm_momentum=0.003,
     )
     if coarse < 0 or depth < 0 or len(rest) != laterals + parts * (laterals - 1 + coarse + maps * depth):
         raise BadWeightsError(f"{graph.file}: its pyramid is of no known kind ({len(rest)} layers for {maps} maps)")
     ssd = build(spec)
     assert ssd.pyramid is not None and isinstance(ssd.heads, SharedHeads)
-    fill(layers_of(ssd.backbone), graph.body[: body.convolutions], graph.file)
+    fill(layers_of(ssd.backbone), graph.trunk[: backbone.convolutions], graph.file)
     layers = iter(rest)
     for i in reversed(range(laterals)):
         fill_plain(ssd.pyramid.laterals[i], next(layers), graph.file)  # type: ignore[arg-type]

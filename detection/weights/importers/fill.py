@@ -1,4 +1,4 @@
-"""Copies what a published file holds into layers of ours, shape by shape. Imports torch and backbones' bricks."""
+"""Copies what a published file holds into layers of ours, shape by shape."""
 
 from __future__ import annotations
 

@@ -5,15 +5,16 @@ Nothing of LiteRT is needed or run. Quantised weights become real numbers by the
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tflite
 
-from detection.errors import BadWeightsError, MissingPackageError
+from detection.errors import BadWeightsError
 from detection.weights.importers.graph import Convolution, Node
+from detection.weights.importers.labels import labels_of
 
 OPS = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise"}
 DTYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 4: np.int64, 9: np.int8}
@@ -61,7 +62,8 @@ class Model:
 
 
 def read_model(path: str | Path) -> Model:
-    """Raises BadWeightsError, one line, for a file that is missing, cut short, or no TensorFlow Lite model."""
+    """Raises BadWeightsError, one line, for a file that is missing or no TensorFlow Lite model; whatever flatbuffers' offsets
+    happen to hit for one that is cut short (the table's guard names it)."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -69,23 +71,10 @@ def read_model(path: str | Path) -> Model:
         raise BadWeightsError(f"{path}: cannot be read ({error.strerror})") from None
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise BadWeightsError(f"{path}: not a TensorFlow Lite file (no TFL3 mark)")
-    try:
-        import tflite
-    except ImportError:
-        raise MissingPackageError(
-            f"{path}: reading .tflite files needs the schema package: pip install tflite"
-        ) from None
-    try:
-        return _parse(tflite, data, path)
-    except BadWeightsError:
-        raise
-    except Exception as error:  # flatbuffers raises whatever its offsets happen to hit
-        raise BadWeightsError(
-            f"{path}: cut short or damaged ({type(error).__name__} while reading); fetch it again"
-        ) from None
+    return _parse(data, path)
 
 
-def _parse(tflite: Any, data: bytes, path: Path) -> Model:
+def _parse(data: bytes, path: Path) -> Model:
     model = tflite.Model.GetRootAs(data, 0)
     graph = model.Subgraphs(0)
     tensors = [_tensor(model, graph.Tensors(i), path) for i in range(graph.TensorsLength())]
@@ -99,7 +88,7 @@ def _parse(tflite: Any, data: bytes, path: Path) -> Model:
         if kind == "CUSTOM" and b"Detection_PostProcess" in (code.CustomCode() or b""):
             result.post = inputs
             continue
-        convolution = _convolution(tflite, op, kind, inputs, outputs, tensors) if kind in OPS else None
+        convolution = _convolution(op, kind, inputs, outputs, tensors) if kind in OPS else None
         sources = [result.name(k) for k in inputs if k >= 0 and tensors[k].data is None]
         result.nodes.append(Node(kind.lower().replace("_", ""), result.name(outputs[0]), sources, convolution))
     result.labels = labels_of(path)
@@ -127,9 +116,7 @@ def _tensor(model: Any, tensor: Any, path: Path) -> Tensor:
     return Tensor(tensor.Name().decode(), shape, data, scale, zero, axis, integer, dtype == np.int8)
 
 
-def _convolution(
-    tflite: Any, op: Any, kind: str, inputs: list[int], outputs: list[int], tensors: list[Tensor]
-) -> Convolution:
+def _convolution(op: Any, kind: str, inputs: list[int], outputs: list[int], tensors: list[Tensor]) -> Convolution:
     options = tflite.Conv2DOptions() if kind == "CONV_2D" else tflite.DepthwiseConv2DOptions()
     options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
     # Weights lie OHWI; depthwise ones 1HWC.
@@ -144,24 +131,6 @@ def _convolution(
         kind == "DEPTHWISE_CONV_2D",
         int(options.StrideH()),
     )
-
-
-def labels_of(path: Path) -> list[str] | None:
-    """Class names that travel with the file: inside it (TFLite metadata is a zip at its end), or a labelmap beside it."""
-    names = ("labelmap.txt", "labels.txt", "coco_labels.txt", "imagenet_labels.txt")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            inside = [name for name in archive.namelist() if name.endswith(".txt")]
-            if inside:
-                return _lines(archive.read(inside[0]).decode("utf-8", "replace"))
-    for name in names:
-        if (path.parent / name).is_file():
-            return _lines((path.parent / name).read_text(encoding="utf-8", errors="replace"))
-    return None
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.strip().splitlines()]
 
 
 def _ints(array: Any) -> list[int]:

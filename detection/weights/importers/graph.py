@@ -1,7 +1,8 @@
-"""A frozen detector as a graph, whatever file it came from: which convolutions are body, which are heads, in what order.
+"""A frozen detector as a graph, whatever file it came from: which convolutions are its trunk (backbone
+and extras), which its heads, in what order.
 
 The importers of TensorFlow Lite and TensorFlow.js translate their files into `Node`s; `trace` finds the parts by
-walking back from the two outputs. numpy only.
+walking back from the two outputs.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ class Head:
 
 @dataclass
 class DetectorGraph:
-    """A single-shot detector taken apart. body: backbone and extras in execution order. anchors `cxcywh` fractions."""
+    """A single-shot detector taken apart. trunk: backbone and extras in execution order. anchors `cxcywh` fractions."""
 
     file: str
-    body: list[Convolution]
+    trunk: list[Convolution]
     box_heads: list[Head]
     class_heads: list[Head]
     anchors: np.ndarray
@@ -84,7 +85,7 @@ class DetectorGraph:
 def trace(
     nodes: list[Node], encodings: str, scores: str, file: str
 ) -> tuple[list[Convolution], list[Head], list[Head]]:
-    """The body and the two rows of heads of the detector whose outputs are the tensors `encodings` and `scores`."""
+    """The trunk and the two rows of heads of the detector whose outputs are the tensors `encodings` and `scores`."""
     made_by = {node.output: node for node in nodes}
     readers = Counter(name for node in nodes for name in node.inputs)
     box_heads = [_head(made_by, readers, name, file) for name in _branches(made_by, encodings, file)]
@@ -92,11 +93,11 @@ def trace(
     if [h.source for h in box_heads] != [h.source for h in class_heads]:
         raise BadWeightsError(f"{file}: its box and class heads read different maps; this is no SSD of a known kind")
     heads = {layer.name for head in box_heads + class_heads for layer in head.layers}
-    body: list[Convolution] = []
+    trunk: list[Convolution] = []
     seen: set[str] = set()
     for head in box_heads:
-        _collect(made_by, head.source, seen, body)
-    return [layer for layer in body if layer.name not in heads], box_heads, class_heads
+        _collect(made_by, head.source, seen, trunk)
+    return [layer for layer in trunk if layer.name not in heads], box_heads, class_heads
 
 
 def _branches(made_by: dict[str, Node], tensor: str, file: str) -> list[str]:

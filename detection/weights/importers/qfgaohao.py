@@ -18,10 +18,10 @@ from detection.ssd.families import ssd_mobilenet_v1, ssdlite_mobilenet_v1, ssdli
 from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import InputSpec, SSDSpec
 from detection.weights.card import Card
-from detection.weights.importers.assemble import class_list
+from detection.weights.importers.backbone_weights import BackboneWeights
+from detection.weights.importers.labels import class_list, object_labels
 from detection.weights.importers.recognize import ALPHAS
 from detection.weights.importers.state_dicts import Pair, copy_into
-from detection.weights.importers.tflite import object_labels
 
 State = Mapping[str, Tensor]
 HEADER = "classification_headers.0"
@@ -98,9 +98,9 @@ def _pairs_of_v1(ours: str, theirs: str) -> Iterator[Pair]:
         yield Pair(f"{ours}blocks.{i - 1}.pointwise", f"{theirs}{i}.3", f"{theirs}{i}.4")
 
 
-def _pairs_of_v2(body: nn.Module, ours: str, theirs: str) -> Iterator[Pair]:
+def _pairs_of_v2(backbone: nn.Module, ours: str, theirs: str) -> Iterator[Pair]:
     yield Pair(f"{ours}stem", f"{theirs}0.0", f"{theirs}0.1")
-    blocks = [module for module in body.modules() if isinstance(module, InvertedResidual)]
+    blocks = [module for module in backbone.modules() if isinstance(module, InvertedResidual)]
     for i, block in enumerate(blocks):
         yield from _inverted(f"{ours}blocks.{i}", f"{theirs}{i + 1}.conv", 0 if block.expand is not None else None)
     yield Pair(f"{ours}top", f"{theirs}{len(blocks) + 1}.0", f"{theirs}{len(blocks) + 1}.1")
@@ -115,9 +115,14 @@ def _inverted(ours: str, theirs: str, expand: int | None) -> Iterator[Pair]:
     yield Pair(f"{ours}.project", f"{theirs}.{at + 3}", f"{theirs}.{at + 4}")
 
 
-def body_of(state: State, file: str) -> nn.Module | None:
-    """The body of mobilenet_v1_with_relu_69_5.pth or mb2-imagenet-71_8.pth, filled (keys as base_net's own, or as
-    in their classifiers); None if it is none of them."""
+def backbone_of_state(state: State, file: str) -> BackboneWeights | None:
+    """The backbone of mobilenet_v1_with_relu_69_5.pth or mb2-imagenet-71_8.pth, filled (keys as base_net's own, or as in
+    their classifiers); None if it is none of them."""
+    backbone = _backbone(state, file)
+    return None if backbone is None else BackboneWeights(backbone, INPUT, "symmetric", folded=False)
+
+
+def _backbone(state: State, file: str) -> nn.Module | None:
     prefix = next((p for p in ("", "model.", "features.") if f"{p}0.0.weight" in state), None)
     if prefix is None:
         return None
@@ -125,11 +130,11 @@ def body_of(state: State, file: str) -> nn.Module | None:
     alpha = _alpha(own[f"{prefix}0.0.weight"].shape[0])
     options = {"alpha": alpha, "min_depth": 1, "padding": "symmetric", "norm_eps": 1e-5}
     if alpha is not None and f"{prefix}1.conv.0.weight" in own:
-        body = build_backbone("mobilenet_v2", ["top"], round_to=1, **options)
-        copy_into(body, _pairs_of_v2(body, "", prefix), own, file)
-        return body
+        backbone = build_backbone("mobilenet_v2", ["top"], round_to=1, **options)
+        copy_into(backbone, _pairs_of_v2(backbone, "", prefix), own, file)
+        return backbone
     if alpha is not None and f"{prefix}13.3.weight" in own:
-        body = build_backbone("mobilenet_v1", ["conv13"], activation="relu", **options)
-        copy_into(body, _pairs_of_v1("", prefix), own, file)
-        return body
+        backbone = build_backbone("mobilenet_v1", ["conv13"], activation="relu", **options)
+        copy_into(backbone, _pairs_of_v1("", prefix), own, file)
+        return backbone
     return None

@@ -1,7 +1,4 @@
-"""Which MobileNet a row of convolutions is, found by shapes alone: names and file names lie, shapes do not.
-
-Imports backbones' bricks and numpy; shared by the importers of detectors and of classifiers.
-"""
+"""Which MobileNet a row of convolutions is, found by shapes alone: names and file names lie, shapes do not."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Body:
-    """A body that was recognised: name, options, taps of a detector, and how many convolutions belong to it."""
+class Backbone:
+    """A backbone that was recognised: name, options, taps of a detector, and how many convolutions belong to it."""
 
     name: str
     options: dict[str, Any]
@@ -30,19 +27,19 @@ class Body:
     convolutions: int
 
 
-def recognise(shapes: list[Shape], taps: Mapping[str, tuple[str, ...]]) -> Body | None:
-    """The body whose convolutions [out, in / groups, kh, kw] the list starts with, or None.
+def recognise(shapes: list[Shape], taps: Mapping[str, tuple[str, ...]]) -> Backbone | None:
+    """The backbone whose convolutions [out, in / groups, kh, kw] the list starts with, or None.
 
-    taps: for each body looked for, what is built of it (the last tap decides where the body ends).
+    taps: for each backbone looked for, what is built of it (the last tap decides where the backbone ends).
     """
     for name, wanted in taps.items():
         for options in _variants(name):
             stem = available_taps(name, **options)[0].channels
             if not shapes or shapes[0][0] != stem:  # most widths are out of the question at the first layer
                 continue
-            body = _shapes(name, wanted, tuple(options.items()))
-            if tuple(shapes[: len(body)]) == body:
-                return Body(name, options, wanted, len(body))
+            own = _shapes(name, wanted, tuple(options.items()))
+            if tuple(shapes[: len(own)]) == own:
+                return Backbone(name, options, wanted, len(own))
     return None
 
 
@@ -62,5 +59,5 @@ def _variants(name: str) -> Iterator[dict[str, Any]]:
 @lru_cache(maxsize=64)
 def _shapes(name: str, taps: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> tuple[Shape, ...]:
     with torch.device("meta"):
-        body = build_backbone(name, taps, **dict(options))
-    return tuple(tuple(layer.conv.weight.shape) for layer in layers_of(body))
+        backbone = build_backbone(name, taps, **dict(options))
+    return tuple(tuple(layer.conv.weight.shape) for layer in layers_of(backbone))

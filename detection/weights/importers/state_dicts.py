@@ -21,6 +21,7 @@ from backbones.blocks import ConvNormAct
 from detection.errors import BadWeightsError
 from detection.weights.card_files import PICKLES
 from detection.weights.checkpoint import load_tensors
+from detection.weights.formats import SAFETENSORS, recognise
 from detection.weights.importers.fill import fill_trivial_norm
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")  # where training scripts put the state dict
@@ -42,7 +43,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     line, where the file holds code or objects (none of it runs), is cut short, or holds no tensors.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
+    if recognise(path) == SAFETENSORS:
         return load_tensors(path)
     try:
         with open(path, "rb") as file:

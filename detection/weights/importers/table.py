@@ -1,58 +1,136 @@
-"""One function for each kind of published file: path -> (network, card). Loading runs no code of the file."""
+"""The importers of published files: one table, and one guard around them all.
+
+A file is recognised without torch; the module that reads it, and torch with it, is imported when it is read.
+Reading runs no code of the file.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from detection.errors import BadWeightsError
+from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError
 from detection.weights.card import Card
+from detection.weights.card_files import PICKLES
+from detection.weights.formats import FORMATS, SAFETENSORS, TFLITE, Format, recognise
 
 if TYPE_CHECKING:
+    from backbones import Classifier
     from detection.ssd.network import SSD
+    from detection.ssd.spec import InputSpec
+    from detection.weights.importers.backbone_weights import BackboneWeights
 
 
-def import_tflite(path: str | os.PathLike) -> tuple[SSD, Card]:
-    """A TensorFlow Lite SSD MobileNet, quantised or float."""
-    from detection.weights.importers.assemble import assemble
-    from detection.weights.importers.tflite import read_tflite
+@dataclass(frozen=True)
+class Importer:
+    """What reads one format of others.
 
-    ssd, card = assemble(read_tflite(Path(path)))
+    detector, classifier, backbone: `module:function` in this package. path -> (network, card); path -> an ImageNet
+    classifier or its backbone, None where the file holds none. package: what has to be installed beside torch.
+    """
+
+    format: Format
+    detector: str
+    classifier: str | None = None
+    backbone: str | None = None
+    package: str | None = None
+
+    def files(self, path: Path) -> list[Path]:
+        """All files on whose content the outcome depends: the shards of a model in a folder; labels beside a file."""
+        if self.format.inside:
+            path = path / self.format.inside if path.is_dir() else path
+            return [path, *sorted(path.parent.glob("group*"))]
+        return [path, *sorted(path.parent.glob("*label*.txt"))]
+
+
+def _is_tfjs(head: bytes) -> bool:
+    return head.lstrip().startswith(b"{") and (b'"modelTopology"' in head or b'"weightsManifest"' in head)
+
+
+def _is_pickle(head: bytes) -> bool:
+    return head.startswith(PICKLES)
+
+
+TFJS = Format("tfjs", "TensorFlow.js", (".json",), _is_tfjs, inside="model.json")
+PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt"), _is_pickle)
+
+IMPORTERS = (
+    Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
+    Importer(TFJS, "tfjs:import_tfjs"),
+    Importer(PYTORCH, "layouts:import_state_dict", backbone="layouts:import_backbone"),
+    Importer(SAFETENSORS, "layouts:import_state_dict", backbone="layouts:import_backbone"),
+)
+READABLE = tuple(dict.fromkeys((*FORMATS, *(importer.format for importer in IMPORTERS))))
+
+
+def importer_of(path: Path) -> Importer:
+    """The importer of a file without a card. Raises BadWeightsError, one line, where there is none."""
+    format = recognise(path, READABLE)
+    found = next((importer for importer in IMPORTERS if importer.format == format), None)
+    if found is not None:
+        return found
+    if format is not None and format.runs:
+        raise BadWeightsError(f"{path}: carries no mobilessd card; export it with mobilessd export")
+    if format is not None:
+        raise BadWeightsError(f"{path}: {format.title} files are written by mobilessd export and run elsewhere")
+    known = ", ".join(f.inside or f.ending for f in READABLE if f.read_card or f not in FORMATS)
+    raise BadWeightsError(f"{path}: not weights of a known kind ({known})")
+
+
+def import_detector(path: str | os.PathLike) -> tuple[SSD, Card]:
+    """A published detector of any kind in the table -> (network, card). Raises MobileSSDError, one line."""
+    ssd, card = _read(Path(path), "detector")
     card.source = Path(path).name
     return ssd, card
 
 
-def import_tfjs(path: str | os.PathLike) -> tuple[SSD, Card]:
-    """A TensorFlow.js graph model of the TF detection zoo: the folder, or its model.json."""
-    from detection.weights.importers.assemble import assemble
-    from detection.weights.importers.tfjs import read_tfjs
-
-    ssd, card = assemble(read_tfjs(Path(path)))
-    return ssd, card
+def import_classifier(path: str | os.PathLike) -> tuple[Classifier, tuple[str, ...], InputSpec] | None:
+    """A published ImageNet classifier -> (network, class names, input); None for a file that is none. Raises as above."""
+    return _read(Path(path), "classifier")
 
 
-def import_state_dict(path: str | os.PathLike) -> tuple[SSD, Card]:
-    """A detector of torchvision or of qfgaohao/jetson-inference from a `.pth`, `.pt` or card-less `.safetensors` file.
+def import_backbone(path: str | os.PathLike) -> BackboneWeights | None:
+    """The backbone of a published ImageNet classifier; None for a file that holds none. Raises as above."""
+    return _read(Path(path), "backbone")
 
-    Which network it is and how many classes it has is read from the tensors; names from a labels.txt beside the file.
-    Nothing in the file is run: one that holds code or objects is refused.
-    """
-    from detection.weights.importers.flatbuffer import labels_of
-    from detection.weights.importers.qfgaohao import import_qfgaohao_state, is_qfgaohao
-    from detection.weights.importers.state_dicts import read_state_dict
-    from detection.weights.importers.torchvision import import_torchvision_state, is_torchvision
 
-    path = Path(path)
-    state, labels = read_state_dict(path), labels_of(path)
-    if is_torchvision(state):
-        ssd, card = import_torchvision_state(state, str(path), labels)
-    elif is_qfgaohao(state):
-        ssd, card = import_qfgaohao_state(state, str(path), labels)
-    else:
-        raise BadWeightsError(
-            f"{path}: no SSD of torchvision or pytorch-ssd, and no card that says what it is "
-            f"({len(state)} tensors: {', '.join(list(state)[:3])}, ...)"
+def need_torch(what: object) -> None:
+    """Raises MissingPackageError, one line that names `what` needs it, where torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingPackageError(
+            f"{what}: converting it needs torch once (pip install torch torchvision); the cache then serves without"
         )
-    card.source = path.name
-    return ssd, card
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Whatever a parser raises on bytes of others becomes one line that names the file."""
+    try:
+        yield
+    except MobileSSDError:
+        raise
+    except Exception as error:
+        raise BadWeightsError(
+            f"{path}: cut short or damaged ({type(error).__name__} while reading); fetch it again"
+        ) from error
+
+
+def _read(path: Path, kind: str) -> Any:
+    """What the importer of this file makes of it; None where it has no function for this kind."""
+    importer = importer_of(path)
+    function: str | None = getattr(importer, kind)
+    if function is None:
+        return None
+    need_torch(path)
+    if importer.package and importlib.util.find_spec(importer.package) is None:
+        raise MissingPackageError(f"{path}: {importer.format.title} needs a package: pip install {importer.package}")
+    module, _, name = function.partition(":")
+    read: Callable[[Path], Any] = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    with guarded(path):
+        return read(path)

@@ -15,10 +15,18 @@ import numpy as np
 
 from detection.boxes.geometry import to_cxcywh
 from detection.errors import BadWeightsError
+from detection.ssd.network import SSD
+from detection.weights.card import Card
+from detection.weights.importers.assemble import assemble
 from detection.weights.importers.graph import Convolution, DetectorGraph, Node, trace
 
 DTYPES = {"float32": np.float32, "int32": np.int32, "uint8": np.uint8, "bool": np.bool_}
 WEIGHT_SUFFIXES = ("/Conv2D/merged_input", "/depthwise_weights", "/weights")
+
+
+def import_tfjs(path: Path) -> tuple[SSD, Card]:
+    """A TensorFlow.js graph model of the TF detection zoo: the folder, or its model.json -> (network, card)."""
+    return assemble(read_tfjs(path))
 
 
 def read_tfjs(path: str | Path) -> DetectorGraph:
@@ -41,7 +49,7 @@ def read_tfjs(path: str | Path) -> DetectorGraph:
     concatenations = [node.output for node in nodes if node.op == "concatv2"]
     if "concat" not in concatenations or "concat_1" not in concatenations:
         raise BadWeightsError(f"{path}: has no box and class outputs (concat, concat_1), so it is no SSD of the TF zoo")
-    body, box_heads, class_heads = trace(nodes, "concat", "concat_1", str(path))
+    trunk, box_heads, class_heads = trace(nodes, "concat", "concat_1", str(path))
     anchors = constants.get("Postprocessor/ExpandDims")
     if anchors is None or anchors.ndim != 3 or anchors.shape[-1] != 4:
         raise BadWeightsError(f"{path}: carries no anchors (Postprocessor/ExpandDims), so it is no SSD of the TF zoo")
@@ -50,7 +58,7 @@ def read_tfjs(path: str | Path) -> DetectorGraph:
     per_cell = box_heads[0].layers[-1].shape[0] // 4
     return DetectorGraph(
         file=str(path),
-        body=body,
+        trunk=trunk,
         box_heads=box_heads,
         class_heads=class_heads,
         anchors=to_cxcywh(ymin_xmin.astype(np.float64)).astype(np.float32),

@@ -10,8 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from detection.errors import BadWeightsError
+from detection.ssd.network import SSD
+from detection.weights.card import Card
+from detection.weights.importers.assemble import assemble
 from detection.weights.importers.flatbuffer import Model, Tensor, read_model
 from detection.weights.importers.graph import DetectorGraph, trace
+
+
+def import_tflite(path: Path) -> tuple[SSD, Card]:
+    """A TensorFlow Lite SSD MobileNet, quantised or float -> (network, card)."""
+    return assemble(read_tflite(path))
 
 
 def read_tflite(path: str | Path) -> DetectorGraph:
@@ -25,14 +33,14 @@ def read_tflite(path: str | Path) -> DetectorGraph:
 def detector_graph(model: Model) -> DetectorGraph:
     assert model.post is not None
     boxes, scores, anchors = model.post
-    body, box_heads, class_heads = trace(model.nodes, model.name(boxes), model.name(scores), model.file)
+    trunk, box_heads, class_heads = trace(model.nodes, model.name(boxes), model.name(scores), model.file)
     mean, std = normalisation(model.tensors[model.inputs[0]])
     table = model.tensors[anchors]
     per_cell = box_heads[0].layers[-1].shape[0] // 4
     step = 0.0 if table.scale is None else float(table.scale.max())
     return DetectorGraph(
         file=model.file,
-        body=body,
+        trunk=trunk,
         box_heads=box_heads,
         class_heads=class_heads,
         anchors=table.real()[:, [1, 0, 3, 2]],  # y, x, h, w in the file
@@ -54,14 +62,3 @@ def normalisation(entry: Tensor) -> tuple[tuple[float, float, float], tuple[floa
         # A scale that is 1/128 or 1/127.5 to float32's precision is meant as that.
         return (zero,) * 3, (round(1 / scale, 4),) * 3
     return (127.5,) * 3, (127.5,) * 3
-
-
-def object_labels(labels: list[str] | None, columns: int) -> list[str] | None:
-    """The names of the object columns out of a label file, which may name background first, or have gaps (`???`)."""
-    if labels is None:
-        return None
-    if len(labels) == columns:
-        labels = labels[1:]
-    if len(labels) != columns - 1:
-        return None
-    return [name if name.strip("?") and name.lower() not in ("n/a", "unlabeled") else "" for name in labels]

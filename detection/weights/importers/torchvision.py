@@ -1,7 +1,7 @@
-"""torchvision's state dicts -> networks of ours: ssdlite320_mobilenet_v3_large, ssd300_vgg16, and the bodies.
+"""torchvision's state dicts -> networks of ours: ssdlite320_mobilenet_v3_large, ssd300_vgg16, and backbones.
 
 Which network it is, and how many classes it has, is read from the tensors. `import_torchvision_state` makes a detector;
-`body_of` finds MobileNet V2, V3 and VGG-16 classifiers, whose bodies start a training.
+`backbone_of_state` finds MobileNet V2, V3 and VGG-16 classifiers, whose backbones start a training.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from detection.ssd.families import ssd300_vgg16, ssdlite_mobilenet_v3_large
 from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
-from detection.weights.importers.assemble import class_list
+from detection.weights.importers.backbone_weights import IMAGENET, BackboneWeights
+from detection.weights.importers.labels import class_list, object_labels
 from detection.weights.importers.recognize import ALPHAS
 from detection.weights.importers.state_dicts import Pair, copy_into
-from detection.weights.importers.tflite import object_labels
 
 State = Mapping[str, Tensor]
 HEADS = "head.classification_head.module_list"
@@ -115,8 +115,8 @@ def _pairs_of_vgg(ssd: SSD) -> Iterator[Pair]:
             yield Pair(f"heads.{i}.{branch}", f"head.{theirs}_head.module_list.{i}")
 
 
-def _blocks(body: nn.Module) -> list[InvertedResidual]:
-    return [module for module in body.modules() if isinstance(module, InvertedResidual)]
+def _blocks(backbone: nn.Module) -> list[InvertedResidual]:
+    return [module for module in backbone.modules() if isinstance(module, InvertedResidual)]
 
 
 def _v3_block(block: InvertedResidual, ours: str, theirs: str, at: int, expand: bool = True) -> Iterator[Pair]:
@@ -132,9 +132,15 @@ def _v3_block(block: InvertedResidual, ours: str, theirs: str, at: int, expand: 
     yield Pair(f"{ours}.project", f"{theirs}.{at + 1}.0", f"{theirs}.{at + 1}.1")
 
 
-def body_of(state: State, file: str) -> tuple[nn.Module, bool] | None:
-    """The body of a MobileNet V2, V3 or VGG-16 classifier of torchvision, filled, and whether its norms were folded;
-    None if it is none. Its classifier is left out."""
+def backbone_of_state(state: State, file: str) -> BackboneWeights | None:
+    """The backbone of a MobileNet V2, V3 or VGG-16 classifier of torchvision, filled; None if it is none. Its classifier
+    is left out."""
+    found = _backbone(state, file)
+    return None if found is None else BackboneWeights(found[0], IMAGENET, "symmetric", folded=found[1])
+
+
+def _backbone(state: State, file: str) -> tuple[nn.Module, bool] | None:
+    """The filled backbone, and whether its norms were folded."""
     features = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
     if "features.1.conv.0.0.weight" in features:
         return _first_fitting("mobilenet_v2", ({"scale_top": False}, {"scale_top": True}), 1e-5, features, file)
@@ -142,34 +148,36 @@ def body_of(state: State, file: str) -> tuple[nn.Module, bool] | None:
         name = "mobilenet_v3_large" if "features.16.0.weight" in features else "mobilenet_v3_small"
         return _first_fitting(name, ({"reduced_tail": False}, {"reduced_tail": True}), 1e-3, features, file)
     if "features.28.weight" in features:
-        body = build_backbone("vgg16", ["conv5_3"], l2_norm=False)
-        return body, copy_into(body, [Pair(name, f"features.{at}") for name, at in VGG_LAYERS.items()], features, file)
+        backbone = build_backbone("vgg16", ["conv5_3"], l2_norm=False)
+        return backbone, copy_into(
+            backbone, [Pair(name, f"features.{at}") for name, at in VGG_LAYERS.items()], features, file
+        )
     return None
 
 
 def _first_fitting(
     name: str, variants: tuple[dict, ...], eps: float, state: State, file: str
 ) -> tuple[nn.Module, bool]:
-    """Tries widths until the body's shapes are those of the file."""
+    """Tries widths until the backbone's shapes are those of the file."""
     shape = state["features.0.0.weight"].shape
     reason: BadWeightsError | None = None
     for alpha in ALPHAS:
         for variant in variants:
             options = {"alpha": alpha, "min_depth": 8, "padding": "symmetric", "norm_eps": eps, **variant}
-            body = build_backbone(name, ["top"], **options)
-            if next(m for m in body.modules() if isinstance(m, ConvNormAct)).conv.weight.shape != shape:
+            backbone = build_backbone(name, ["top"], **options)
+            if next(m for m in backbone.modules() if isinstance(m, ConvNormAct)).conv.weight.shape != shape:
                 continue
-            pairs = _pairs_of_v2(body) if name == "mobilenet_v2" else _pairs_of_v3(body)
+            pairs = _pairs_of_v2(backbone) if name == "mobilenet_v2" else _pairs_of_v3(backbone)
             try:
-                return body, copy_into(body, pairs, state, file)
+                return backbone, copy_into(backbone, pairs, state, file)
             except BadWeightsError as error:
                 reason = reason or error
     raise reason or BadWeightsError(f"{file}: a {name} of no known width")
 
 
-def _pairs_of_v2(body: nn.Module) -> Iterator[Pair]:
+def _pairs_of_v2(backbone: nn.Module) -> Iterator[Pair]:
     yield Pair("stem", "features.0.0", "features.0.1")
-    blocks = _blocks(body)
+    blocks = _blocks(backbone)
     for i, block in enumerate(blocks):
         theirs, at = f"features.{i + 1}.conv", 0
         if block.expand is not None:
@@ -180,9 +188,9 @@ def _pairs_of_v2(body: nn.Module) -> Iterator[Pair]:
     yield Pair("top", f"features.{len(blocks) + 1}.0", f"features.{len(blocks) + 1}.1")
 
 
-def _pairs_of_v3(body: nn.Module) -> Iterator[Pair]:
+def _pairs_of_v3(backbone: nn.Module) -> Iterator[Pair]:
     yield Pair("stem", "features.0.0", "features.0.1")
-    blocks = _blocks(body)
+    blocks = _blocks(backbone)
     for i, block in enumerate(blocks):
         yield from _v3_block(block, f"blocks.{i}", f"features.{i + 1}.block", 0)
     yield Pair("top", f"features.{len(blocks) + 1}.0", f"features.{len(blocks) + 1}.1")
