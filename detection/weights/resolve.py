@@ -10,7 +10,6 @@ from pathlib import Path
 
 from detection.errors import BadWeightsError, nearest
 from detection.files import home, sha256_of
-from detection.ssd.families import FAMILIES
 from detection.weights.card import Card
 from detection.weights.checkpoint import read_card, save_checkpoint
 from detection.weights.formats import Format, card_of, recognise
@@ -157,6 +156,8 @@ def _fetched(record: Record) -> Path:
 
 def _no_such(name: str) -> str:
     """One line for a name that is neither a file nor a model with weights."""
+    from detection.ssd.families import FAMILIES  # only where something went wrong
+
     with_weights = [known for known in list_weights() if known.startswith(f"{name}.")]
     if name in FAMILIES:
         hint = f"with weights: {', '.join(with_weights)}" if with_weights else "no weights are published for it"
