@@ -194,6 +194,21 @@ def test_going_on_with_other_settings_is_refused(detect, change, words):
     assert code == 2 and err.count("\n") == 1 and re.search(words, err), err
 
 
+def test_a_folder_that_an_older_version_began_is_gone_on_with(detect):
+    """Its manifest calls the images pictures."""
+    detect("in")
+    before = bulk.shards_of(Path("out"))
+    path = Path("out/_manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest = {{"images": "pictures"}.get(key, key): value for key, value in manifest.items()}
+    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    Path("out/part-000001.jsonl").unlink()
+    code, out, err = detect("in")
+    assert code == 0 and "2 there already" in out and bulk.shards_of(Path("out")) == before
+    bulk.save_images(Path("in"), 1, start=10)
+    assert "was begun with 10 images and not 11" in detect("in")[2]
+
+
 def test_going_on_with_other_images_or_weights_is_refused(detect, weights, tmp_path):
     detect("in")
     bulk.save_images(Path("in"), 1, start=10)

@@ -74,6 +74,8 @@ def read(folder: Folder) -> Manifest:
         data = json.loads(folder.read(NAME))
         if data["format"] > FORMAT:
             raise BadDataError(f"{folder}/{NAME}: was written by a newer mobilessd: update, or name another folder")
+        if "pictures" in data:  # as older versions wrote it
+            data["images"] = data.pop("pictures")
         known = {f.name for f in fields(Manifest)}
         return Manifest(**{key: value for key, value in data.items() if key in known})
     except (ValueError, TypeError, KeyError):
