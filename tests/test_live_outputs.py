@@ -11,9 +11,9 @@ import pytest
 
 from detection.errors import MobileSSDError
 from detection.images.video import Video
-from detection.live.recorder import Recorder, RecordingStopped
 from detection.live.sinks import Recording
 from detection.live.window import window_problem
+from detection.outputs.video import Recorder, RecordingStopped
 
 # ---------------------------------------------------------------- recorder
 
@@ -68,8 +68,8 @@ def test_what_cannot_be_recorded_is_one_clear_line(tmp_path):
 def test_a_full_disk_ends_the_recording_and_keeps_it(tmp_path, monkeypatch):
     free = [10**12]
     usage = type(shutil.disk_usage(tmp_path))
-    monkeypatch.setattr("detection.live.recorder.shutil.disk_usage", lambda _: usage(10**12, 0, free[0]))
-    monkeypatch.setattr("detection.live.recorder.CHECK_EVERY", 0.0)
+    monkeypatch.setattr("detection.outputs.video.shutil.disk_usage", lambda _: usage(10**12, 0, free[0]))
+    monkeypatch.setattr("detection.outputs.video.CHECK_EVERY", 0.0)
     said = []
     recording = Recording(tmp_path / "out.mp4", lambda: 10, lambda: True, None, said.append)
     for i in range(9):

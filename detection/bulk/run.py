@@ -14,7 +14,7 @@ from detection.bulk.listing import Images, list_images
 from detection.bulk.manifest import Manifest, agree, hash_of_names, hash_of_weights, shown_name
 from detection.bulk.progress import Progress
 from detection.bulk.shard_worker import Finished, Task, make_shards
-from detection.bulk.shards import Shard, check_format, cut, errors_in, file_name
+from detection.bulk.shards import FORMATS, Shard, check_format, cut, file_name
 from detection.postprocessor import PostProcessor
 from detection.runtimes import choose
 from detection.weights.card import Card
@@ -184,7 +184,7 @@ def _look_back(order: Order, folder: Folder, images: Images, shards: list[Shard]
         named = images.named.intersection(shard.names)
         if not named and good:
             continue
-        errors = errors_in(folder.read(file_name(shard.index, order.kind)), order.kind)
+        errors = FORMATS[order.kind].errors_in(folder.read(file_name(shard.index, order.kind)))
         outcome.failed += sum(bool(errors.get(name)) for name in named)
         good = good or not all(errors.values())
     outcome.nothing = not good

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from detection.bulk.shards import Looked, Shard, encode
+from detection.bulk.shards import FORMATS, Shard
 from detection.detector import Detector
+from detection.errors import shown
 from detection.images.addresses import is_address
+from detection.outputs import Record
 from detection.stream import Found, detect_stream
 
 TURN = 0.001  # seconds: a callback of the network that needs Python waits that long for a thread that computes in it
@@ -65,22 +67,21 @@ def make_shards(
         group_of=lambda item: item[0],
     )
     for index, part in groupby(found, lambda one: one.item[0]):
-        looked = []
+        records = []
         for one in part:
-            looked.append(_looked(one, task.base))
+            records.append(_record(one, task.base))
             seen(1)
-        problems = tuple((one.name, one.problem) for one in looked if one.problem)
-        objects = sum(len(one.detections) for one in looked if one.detections is not None)
-        yield Finished(index, encode(looked, task.kind), len(looked), objects, problems)
+        problems = tuple((one.name, one.problem) for one in records if one.problem)
+        objects = sum(len(one.detections) for one in records if one.detections is not None)
+        yield Finished(index, FORMATS[task.kind].encode(records), len(records), objects, problems)
 
 
 def _place(name: str, base: str) -> str:
     return name if is_address(name) else os.path.join(base, name)
 
 
-def _looked(one: Found[tuple[int, str]], base: str) -> Looked:
+def _record(one: Found[tuple[int, str]], base: str) -> Record:
     """The row of an image. What is wrong with it is said without its name, which stands in the row already."""
     name = one.item[1]
-    path = _place(name, base)
-    shown = path if path.isprintable() else ascii(path)
-    return Looked(name, one.detections, str(one.error).removeprefix(f"{shown}: ") if one.error else "")
+    problem = str(one.error).removeprefix(f"{shown(_place(name, base))}: ") if one.error else ""
+    return Record(name, one.detections, problem)

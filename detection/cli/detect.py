@@ -48,27 +48,32 @@ def run(args: argparse.Namespace) -> int:
         return run_bulk(args)
     quick = not args.weights or Path(args.weights).suffix in (".xml", ".onnx")  # nothing to fetch or to convert
     detector = open_detector(args, at_once=True) if quick else None
-    from detection.cli.detect_job import Findings, Job, OutputNames, find_sources  # OpenCV comes while it compiles
+    from detection.cli.detect_job import (  # OpenCV comes while it compiles
+        CocoJson,
+        CsvTable,
+        Job,
+        OutputNames,
+        find_sources,
+    )
 
     sources = find_sources(args.sources, args.recursive)
     for path in filter(None, (args.json, args.csv)):
         if os.path.isdir(path):
             raise MobileSSDError(f"{path}: is a folder: name a file in it")
     names = None if args.no_draw else OutputNames(args.output, sources)
-    findings = Findings(sources)
+    kinds = ((CocoJson, args.json), (CsvTable, args.csv))
+    outputs = [kind(path) for kind, path in kinds if path]
     detector = detector or open_detector(args, at_once=True)
     print(detector, flush=True)
-    job = Job(detector, names, findings, sources)
+    job = Job(detector, names, outputs, sources)
     begin, stopped = time.perf_counter(), False
     try:
         job.run()
     except KeyboardInterrupt:
         stopped = True
     finally:
-        if args.json:
-            findings.write_json(args.json)
-        if args.csv:
-            findings.write_csv(args.csv)
+        for output in outputs:
+            output.close()
     seconds = time.perf_counter() - begin
     places = [f"drawn in {args.output}"] if names and job.done else []
     places += [f"boxes in {path}" for path in (args.json, args.csv) if path]

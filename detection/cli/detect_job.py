@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from detection.boxes.detections import Detections
 from detection.cli.common import progress
-from detection.cli.detect_outputs import Findings, OutputNames, image_suffix, save_image
 from detection.detector import Detector
 from detection.errors import BadImageError
 from detection.images.sources import Source, find_sources
 from detection.images.video import Frame, Video
-from detection.live.recorder import Recorder
+from detection.outputs import Output, Record
+from detection.outputs.coco_json import CocoJson, ImageIds
+from detection.outputs.csv_table import CsvTable
+from detection.outputs.drawn import OutputNames, image_suffix, save_image
+from detection.outputs.video import Recorder
 from detection.stream import Found, detect_stream, in_order
 
-__all__ = ["Findings", "Job", "OutputNames", "find_sources"]
+__all__ = ["CocoJson", "CsvTable", "Job", "OutputNames", "find_sources"]
 
 BATCH = 16  # images at once; fewer images than that go one by one, as a runtime gets ready for batches anew
 BATCH_DRAWN = 4  # where decoded images are kept until they are drawn: photographs are large
@@ -30,15 +34,17 @@ Outcome = tuple[Source, "str | BadImageError"]  # what was found in it in words,
 
 
 class Job:
-    """One run over all sources, and its tally. names: of the drawn files; None draws nothing."""
+    """One run over all sources, and its tally. names: of the drawn files; None draws nothing. outputs: where what is
+    found goes; whoever opened them closes them."""
 
     def __init__(
-        self, detector: Detector, names: OutputNames | None, findings: Findings, sources: list[Source]
+        self, detector: Detector, names: OutputNames | None, outputs: Sequence[Output], sources: list[Source]
     ) -> None:
         self.detector = detector
         self.names = names
-        self.findings = findings
+        self.outputs = outputs
         self.sources = sources
+        self.ids = ImageIds(sources)
         self.few = sum(not source.video for source in sources) < BATCH
         self.done = self.images = self.frames = self.boxes = self.bad = self.bad_named = 0
 
@@ -65,9 +71,8 @@ class Job:
                     yield one.item, one.error
                     continue
                 assert one.detections is not None
-                self.findings.add(one.item, one.detections)
+                self._add(one.item, one.detections)
                 self.images += 1
-                self.boxes += len(one.detections)
                 yield one.item, one.detections.in_words()
 
     def _to_draw(self, found: Iterable[Found[Source]]) -> Iterator[tuple[Found[Source], Path | None]]:
@@ -93,8 +98,7 @@ class Job:
             recorder = Recorder(self.names.path_for(source, ".mp4"), video.fps) if self.names else None
             try:
                 for frame, detections in self._frames(video):
-                    self.findings.add(source, detections, frame.index, frame.time)
-                    self.boxes += len(detections)
+                    self._add(source, detections, frame)
                     self.frames += 1
                     count += 1
                     seen.update(set(detections.names))
@@ -114,12 +118,20 @@ class Job:
                 assert one.detections is not None  # a frame is an array already: there is nothing to go wrong
                 yield one.item, one.detections
 
+    def _add(self, source: Source, detections: Detections, frame: Frame | None = None) -> None:
+        self.boxes += len(detections)
+        record = Record(source.name, detections, image_id=self.ids.next(source))
+        if frame is not None:
+            record = replace(record, frame=frame.index, time=frame.time)
+        for output in self.outputs:
+            output.add(record)
+
     def _left_out(self, source: Source, error: BadImageError, bar: Any) -> None:
         if len(self.sources) == 1:  # its error is the error of the run
             raise error
         self.bad += 1
         self.bad_named += source.named
-        self.findings.skip()
+        self.ids.next(source)  # the others' numbers do not depend on what can be read
         bar.write(f"warning: {error}", file=sys.stderr)
 
     def sum_up(self) -> str:

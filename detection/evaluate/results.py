@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from detection.evaluate.truth import (
     renumber,
     require_keys,
 )
-from detection.files import write_text
+from detection.outputs.coco_json import write_rows
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def write_results(path: str | os.PathLike, results: Results, truth: GroundTruth)
             results.image.tolist(), results.category.tolist(), results.boxes.tolist(), results.scores.tolist()
         )
     ]
-    write_text(path, json.dumps(rows, separators=(",", ":")))
+    write_rows(path, rows)
 
 
 def perfect_results(truth: GroundTruth) -> Results:

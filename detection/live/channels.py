@@ -12,7 +12,7 @@ from detection.boxes.class_names import ClassNames
 from detection.errors import MobileSSDError
 from detection.live.capture import Capture
 from detection.live.clips import Clips
-from detection.live.detection_log import COLUMNS, csv_lines, csv_row, json_lines
+from detection.live.detection_log import logged
 from detection.live.events import Command, Event, Lines, Webhook
 from detection.live.mailbox import Mailbox
 from detection.live.options import LiveOptions
@@ -23,6 +23,8 @@ from detection.live.sinks import Image, Recording, Say, path_of_source
 from detection.live.stats import Stats
 from detection.live.tracking import Tracker
 from detection.live.zones import Gate, GateSpec, parse_gate
+from detection.outputs.csv_table import LIVE_COLUMNS, LiveCsv, csv_line
+from detection.outputs.json_lines import LiveJsonLines
 
 
 class Channel:
@@ -82,7 +84,7 @@ class Outlets:
         self.command = Command(options.run, say) if options.run else None
         self.events = self._open(options.events, stack, gone)
         self.jsonl = self._open(options.jsonl, stack, gone)
-        self.csv = self._open(options.csv, stack, gone, csv_row(COLUMNS))
+        self.csv = self._open(options.csv, stack, gone, csv_line(LIVE_COLUMNS))
         self.webhook = Webhook(options.webhook, say) if options.webhook else None
         if self.webhook:
             stack.callback(self.webhook.close)
@@ -117,9 +119,9 @@ def add_steps(channel: Channel, outlets: Outlets, score: float, several: bool, s
     if channel.clips:
         channel.steps.append(channel.clips)
     if outlets.jsonl:
-        channel.steps.append(json_lines(name, score, outlets.jsonl))
+        channel.steps.append(logged(name, score, LiveJsonLines(outlets.jsonl.write)))
     if outlets.csv:
-        channel.steps.append(csv_lines(name, score, outlets.csv))
+        channel.steps.append(logged(name, score, LiveCsv(outlets.csv.write)))
     recording = None
     if options.record:
         path = path_of_source(options.record, capture.source.key, several)

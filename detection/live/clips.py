@@ -23,7 +23,7 @@ from detection.errors import MobileSSDError
 from detection.live.broadcaster import to_jpeg
 from detection.live.overlay import draw_tracked
 from detection.live.pipeline import Result
-from detection.live.recorder import Recorder
+from detection.outputs.video import Recorder
 
 LONGEST = 120.0  # seconds of one clip; an event that lasts gets a beginning, not a film
 WAITING = 400  # frames on their way to the writer; beyond, frames are left out of the clip

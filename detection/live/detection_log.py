@@ -1,54 +1,23 @@
-"""What is seen, frame by frame, for other programs: JSON lines and CSV. Steps of the pipeline."""
+"""What is seen, frame by frame, for other programs: a step of the pipeline that hands it to an output."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from detection.live.events import Lines
 from detection.live.pipeline import Result
+from detection.outputs import Output, Record
 
-COLUMNS = ("source", "frame", "time", "at", "class", "category_id", "score", "x1", "y1", "x2", "y2", "track_id")
 
-
-def json_lines(source: str, score: float, lines: Lines) -> Callable[[Result], Result]:
-    """A step that writes a line for each frame, also for those in which nothing is: {source, frame, time, at,
-    image_size, detections: [{name, class_id, score, box, track_id}]}."""
+def logged(source: str, score: float, output: Output) -> Callable[[Result], Result]:
+    """A step that adds each frame of `source` to `output`, with its boxes of at least `score`."""
 
     def step(result: Result) -> Result:
         frame = result.frame
-        about = {"source": source, "frame": frame.index, "time": round(frame.time, 3), "at": now()}
-        lines.write(json.dumps({**about, **result.detections.above(score).to_dict()}))
+        output.add(Record(source, result.detections.above(score), frame=frame.index, time=frame.time, at=now()))
         return result
 
     return step
-
-
-def csv_lines(source: str, score: float, lines: Lines) -> Callable[[Result], Result]:
-    """A step that writes a row for each box: COLUMNS, corners in pixels; track_id is empty where nothing is tracked."""
-
-    def step(result: Result) -> Result:
-        detections, frame = result.detections.above(score), result.frame
-        at = now()
-        for one, found in zip(detections.to_coco(0), detections.to_dict()["detections"]):
-            start = (source, frame.index, round(frame.time, 3), at)
-            track = found.get("track_id", -1)
-            corners = (round(value, 2) for value in found["box"])
-            row = (*start, found["name"], one["category_id"], found["score"], *corners, "" if track < 0 else track)
-            lines.write(csv_row(row))
-        return result
-
-    return step
-
-
-def csv_row(row: tuple[object, ...]) -> str:
-    """A row as text, without its line end."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(row)
-    return text.getvalue()
 
 
 def now() -> str:

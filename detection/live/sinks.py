@@ -13,8 +13,8 @@ from detection.errors import MobileSSDError
 from detection.live.mailbox import Mailbox
 from detection.live.overlay import draw_tracked, put_status
 from detection.live.pipeline import Result
-from detection.live.recorder import Recorder
 from detection.live.stats import Stats
+from detection.outputs.video import Recorder
 
 Say = Callable[[str], object]
 

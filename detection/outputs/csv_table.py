@@ -1,0 +1,68 @@
+"""Tables: a row for each box, corners in pixels; of a run as a whole file, of a live source line by line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from detection.files import atomic_write
+from detection.outputs import Record
+
+BOX = ("class", "category_id", "score", "x1", "y1", "x2", "y2")
+COLUMNS = ("file", "frame", "time", "image_id", *BOX)
+LIVE_COLUMNS = ("source", "frame", "time", "at", *BOX, "track_id")
+
+
+class CsvTable:
+    """COLUMNS of a run; frame and time are empty for images. See `Output`."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = path
+        self.lines = [csv_line(COLUMNS)]
+
+    def add(self, record: Record) -> None:
+        self.lines += csv_lines(record, COLUMNS)
+
+    def close(self) -> None:
+        with atomic_write(self.path) as temporary:  # a name that is no valid text must not lose a whole table
+            temporary.write_text("\n".join(self.lines) + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+class LiveCsv:
+    """LIVE_COLUMNS, each line given to `write` as it comes; track_id is empty where nothing is tracked. See `Output`."""
+
+    def __init__(self, write: Callable[[str], Any]) -> None:
+        self._write = write
+
+    def add(self, record: Record) -> None:
+        for line in csv_lines(record, LIVE_COLUMNS):
+            self._write(line)
+
+    def close(self) -> None:
+        pass
+
+
+def csv_lines(record: Record, columns: Sequence[str]) -> Iterator[str]:
+    """A line for each box of a record, without its line end."""
+    found = record.detections
+    if found is None:
+        return
+    about: dict[str, Any] = {"file": record.name, "source": record.name, "image_id": record.image_id, "at": record.at}
+    if record.frame is not None and record.time is not None:
+        about |= {"frame": record.frame, "time": round(record.time, 3)}
+    tracks = found.track_ids.tolist() if found.track_ids is not None else [-1] * len(found)
+    for name, one, box, track in zip(found.names, found.to_coco(0), found.boxes, tracks):
+        corners = [round(float(value), 2) for value in box]
+        row = about | dict(zip(BOX, (name, one["category_id"], one["score"], *corners)))
+        row["track_id"] = "" if track < 0 else track
+        yield csv_line([row.get(column, "") for column in columns])
+
+
+def csv_line(row: Sequence[object]) -> str:
+    """A row as text, without its line end."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(row)
+    return text.getvalue()
