@@ -27,6 +27,7 @@ def long_description() -> str:
 
 
 BASE = [
+    "msgspec>=0.18",
     "numpy>=1.24",
     "opencv-python>=4.8",
     "safetensors>=0.4.2",

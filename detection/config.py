@@ -1,187 +1,177 @@
-"""YAML into dataclasses, strictly: unknown keys and wrong types are refused with the nearest right key.
+"""Checked configuration: plain data (of YAML, JSON) into dataclasses, with one line for what is wrong in it.
 
-Imports the standard library, PyYAML and detection.errors. The type hints of the dataclasses are the whole schema.
+The type hints of a dataclass are its whole schema: `Annotated[float, Meta(ge=0, le=1)]` is a number from 0 to 1. msgspec
+compares values with them; the nearest right key is ours.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Literal, Union
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeVar, Union
 
-import yaml
+import msgspec
 
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, nearest, quoted
 
-Special = dict[type, Callable[[Any, str], Any]]  # what reads a section in a way of its own, by dataclass
+T = TypeVar("T")
 
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys in silence; here the second one is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (list, dict)):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+# Ranges that many keys share. A limited number must not stand in a union beside a tuple of fixed length: msgspec 0.22
+# then reads memory that it does not own (tests/test_configs.py looks for such hints).
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises MobileSSDError, one line with file and line number."""
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except FileNotFoundError:
-        raise MobileSSDError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise MobileSSDError(f"{path}: cannot be read as text ({error})") from None
-
-
-def parse_yaml(text: str, name: str) -> dict[str, Any]:
-    """The mapping in a YAML text; `name` is what errors call it."""
-    try:
-        data = yaml.load(text, _Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}:{mark.line + 1}" if mark else name
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise MobileSSDError(f"{where}: no valid YAML ({reason})") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise MobileSSDError(f"{name}: expected keys and values, found {_shown(data)}")
-    return data
-
-
-def build(kind: type, data: Any, name: str = "", special: Special | None = None) -> Any:
+def build(kind: type[T], data: Any, name: str = "") -> T:
     """The dataclass `kind` from plain data. `name` (a file) begins each error; nested keys are written a.b.c.
 
-    Raises MobileSSDError for an unknown key, with the nearest right one, for a value of another type, and for what the
-    dataclass itself refuses.
+    Numbers may be written as whole or broken ones where that says the same; an object of a section's dataclass is taken
+    as it is. Raises MobileSSDError, one line, for an unknown key (with the nearest right one), for a missing one, for a
+    value of another type or out of its range, and for what the dataclass itself refuses.
     """
-    return _Reader(name, dict(keys_of(kind)), special or {}).section(kind, data, "")
+    try:
+        return _Reader(kind).section(kind, data, "")
+    except MobileSSDError as error:
+        raise MobileSSDError(f"{name}: {error}" if name else str(error)) from None
+
+
+def check(instance: Any) -> None:
+    """Raises MobileSSDError, as `build`, for a dataclass that was made by hand and has a value of another type or range."""
+    reader = _Reader(type(instance))
+
+    def section(part: Any, prefix: str) -> None:
+        for key, hint in hints_of(part.__class__).items():
+            value = getattr(part, key)
+            if dataclasses.is_dataclass(value):
+                section(value, f"{prefix}{key}.")
+            else:
+                reader.value(hint, value, prefix + key)
+
+    section(instance, "")
+
+
+@functools.cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """The type hint of each key of a dataclass, with its `Meta`."""
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def keys_of(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All dotted keys of a dataclass with their type hints, sections included."""
-    for key, hint in typing.get_type_hints(kind).items():
+    for key, hint in hints_of(kind).items():
         yield prefix + key, hint
-        for part in _alternatives(hint):
-            if dataclasses.is_dataclass(part):
-                yield from keys_of(typing.cast(type, part), f"{prefix}{key}.")
+        if (inner := _section_of(hint)) is not None:
+            yield from keys_of(inner, f"{prefix}{key}.")
 
 
 @dataclasses.dataclass
 class _Reader:
-    name: str
-    keys: dict[str, Any]
-    special: Special
+    kind: type
 
     def section(self, kind: type, data: Any, where: str) -> Any:
+        if isinstance(data, kind):
+            return data
         if not isinstance(data, dict):
-            self.fail(where, f"expected keys and values, found {_shown(data)}")
-        hints = typing.get_type_hints(kind)
+            _fail(where, f"expected keys and values, found {quoted(data)}")
+        hints = hints_of(kind)
         prefix = f"{where}." if where else ""
         for key in data:
             if key not in hints:
-                self.fail("", f"unknown key {prefix + str(key)!r}{self.nearest(str(key), prefix, hints)}")
-        values = {key: self.value(hints[key], value, prefix + key) for key, value in data.items()}
-        try:
-            return kind(**values)
-        except MobileSSDError as error:
-            raise MobileSSDError(f"{self.name}: {error}" if self.name else str(error)) from None
+                raise MobileSSDError(f"unknown key {prefix + str(key)!r}{self.hint(str(key), prefix, hints)}")
+        for field in dataclasses.fields(kind):
+            if field.name not in data and field.default is field.default_factory is dataclasses.MISSING:
+                _fail(where, f"{field.name} is missing")
+        return kind(**{key: self.value(hints[key], value, prefix + key) for key, value in data.items()})
 
     def value(self, hint: Any, value: Any, where: str) -> Any:
+        """The value as one of this type."""
         parts = _alternatives(hint)
         if value is None and type(None) in parts:
             return None
-        for part in parts:
-            if dataclasses.is_dataclass(part):
-                kind = typing.cast(type, part)
-                if kind in self.special:
-                    try:
-                        return self.special[kind](value, where)
-                    except MobileSSDError as error:
-                        raise MobileSSDError(f"{self.name}: {error}" if self.name else str(error)) from None
-                return self.section(kind, value, where)
-        for part in parts:
-            accepted, result = _read(part, value)
-            if accepted:
-                return result
-        expected = " or ".join(dict.fromkeys(_described(part) for part in parts if part is not type(None)))
-        choices = [c for part in parts if typing.get_origin(part) is Literal for c in typing.get_args(part)]
-        near = difflib.get_close_matches(str(value), [str(c) for c in choices], 1) if choices else []
-        self.fail(
-            where, f"expected {expected}, found {_shown(value)}" + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        if (kind := _section_of(hint)) is not None:
+            return self.section(kind, value, where)
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None
+        if dataclasses.is_dataclass(inner) and isinstance(value, (list, tuple)):
+            return tuple(self.value(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
+        if isinstance(value, float) and value.is_integer() and int in parts and float not in parts:
+            value = int(value)
+        try:
+            found = msgspec.convert(value, hint)
+        except msgspec.ValidationError:
+            _fail(where, _out_of_range(hint, value) or _wrong_type(parts, value))
+        if not all(math.isfinite(number) for number in _numbers(found)):
+            _fail(where, _wrong_type(parts, value))
+        return found
 
-    def nearest(self, key: str, prefix: str, hints: dict[str, Any]) -> str:
-        """A hint: a key of this section that is written almost so, else the same word in another section."""
-        near = [prefix + found for found in difflib.get_close_matches(key, hints, 1, 0.75)]
-        near = near or [dotted for dotted in self.keys if dotted.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-        near = near or [prefix + found for found in difflib.get_close_matches(key, hints, 1, 0.5)]
-        leaves = {dotted.rsplit(".", 1)[-1]: dotted for dotted in self.keys}
-        near = near or [leaves[found] for found in difflib.get_close_matches(key, leaves, 1, 0.6)]
+    def hint(self, key: str, prefix: str, hints: dict[str, Any]) -> str:
+        """What to say of an unknown key: one of this section that is written almost so, else the same word in another
+        section."""
+        every = [dotted for dotted, _ in keys_of(self.kind)]
+        leaves = {dotted.rsplit(".", 1)[-1]: dotted for dotted in every}
+        near = [prefix + found for found in nearest(key, hints, cutoff=0.75)]
+        near = near or [dotted for dotted in every if dotted.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+        near = near or [prefix + found for found in nearest(key, hints, cutoff=0.5)]
+        near = near or [leaves[found] for found in nearest(key, leaves)]
         return f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; known are {', '.join(hints)}"
 
-    def fail(self, where: str, reason: str) -> typing.NoReturn:
-        raise MobileSSDError(": ".join(filter(None, (self.name, where, reason))))
+
+def _fail(where: str, reason: str) -> typing.NoReturn:
+    raise MobileSSDError(f"{where}: {reason}" if where else reason)
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    """The parts of a union without their `Meta`."""
+    parts = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(typing.get_args(part)[0] if typing.get_origin(part) is Annotated else part for part in parts)
 
 
-def _read(hint: Any, value: Any) -> tuple[bool, Any]:
-    """(whether the value is of this type, the value as it)."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return any(value == choice and type(value) is type(choice) for choice in arguments), value
-    if origin is tuple:
-        return _read_tuple(arguments, value)
-    if hint is dict or origin is dict:
-        return isinstance(value, dict) and all(isinstance(key, str) for key in value), value
-    if hint is float:
-        number = _number(value)
-        return number is not None, number
-    if hint is int:
-        number = _number(value)
-        return number is not None and number.is_integer(), int(number) if number is not None else None
-    return hint in (str, bool) and type(value) is hint, value
+def _section_of(hint: Any) -> type | None:
+    """The dataclass that a hint means, if it does."""
+    return next(
+        (part for part in _alternatives(hint) if isinstance(part, type) and dataclasses.is_dataclass(part)), None
+    )
 
 
-def _read_tuple(arguments: tuple[Any, ...], value: Any) -> tuple[bool, Any]:
-    if not isinstance(value, (list, tuple)):
-        return False, None
-    kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-    if len(kinds) != len(value):
-        return False, None
-    read = [_read(kind, item) for kind, item in zip(kinds, value)]
-    return all(accepted for accepted, _ in read), tuple(item for _, item in read)
+def _numbers(value: Any) -> list[float]:
+    items = value if isinstance(value, tuple) else (value,)
+    return [item for item in items if isinstance(item, float)]
 
 
-def _number(value: Any) -> float | None:
-    """Finite numbers, also those that YAML 1.1 reads as text: 4e-5 has no point."""
-    if isinstance(value, str) and "_" not in value and value[-1:].isdigit():
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
+def _limits(hint: Any) -> tuple[float, float]:
+    """The least and the largest number that the first `Meta` of a hint allows."""
+    if typing.get_origin(hint) is Annotated:
+        for meta in typing.get_args(hint)[1:]:
+            if isinstance(meta, msgspec.Meta):
+                return -math.inf if meta.ge is None else meta.ge, math.inf if meta.le is None else meta.le
+    found = [_limits(part) for part in typing.get_args(hint) if typing.get_origin(hint) is not Literal]
+    return next((limits for limits in found if limits != (-math.inf, math.inf)), (-math.inf, math.inf))
+
+
+def _out_of_range(hint: Any, value: Any) -> str | None:
+    least, most = _limits(hint)
+    for number in value if isinstance(value, (list, tuple)) else (value,):
+        if type(number) in (int, float) and math.isfinite(number) and not least <= number <= most:
+            return f"{number:g} is not " + (
+                f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            )
+    return None
+
+
+def _wrong_type(parts: tuple[Any, ...], value: Any) -> str:
+    expected = " or ".join(dict.fromkeys(_described(part) for part in parts if part is not type(None)))
+    choices = [str(c) for part in parts if typing.get_origin(part) is Literal for c in typing.get_args(part)]
+    near = nearest(str(value), choices)
+    return f"expected {expected}, found {quoted(value)}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _described(hint: Any) -> str:
+    (hint,) = _alternatives(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(str(choice) for choice in arguments)
@@ -191,8 +181,3 @@ def _described(hint: Any) -> str:
         return f"a list of {len(arguments)} numbers"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return names.get(hint, "keys and values")
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -39,3 +39,9 @@ def shown(name: str | os.PathLike) -> str:
     """A file's name as one line can hold it: line ends, and bytes that are no text, are spelt out."""
     text = os.fsdecode(name)
     return text if text.isprintable() else ascii(text)
+
+
+def quoted(value: object) -> str:
+    """A value of somebody's file as a message shows it: at most 60 characters."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

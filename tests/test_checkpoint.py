@@ -1,10 +1,12 @@
 """Checkpoints: what is written is what is read, a card says everything, and nothing is ever unpickled."""
 
 import pickle
+import re
 
 import pytest
 import torch
 
+from detection.boxes.anchors import AnchorSpec, anchors_for
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.ssd.network import build, feature_maps
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
@@ -118,6 +120,38 @@ def test_a_spec_with_an_unknown_key_names_the_nearest():
     with pytest.raises(MobileSSDError, match="unknown key 'paddding'; did you mean 'padding'"):
         SSDSpec.from_dict(SPEC.to_dict() | {"paddding": "same"})
     assert SSDSpec.from_dict(SPEC.to_dict()) == SPEC
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        ({"num_classes": 10**9}, "spec: num_classes: 1e+09 is not from 1 to 100000"),
+        ({"input": {"size": [300, 10**6]}}, "spec: input.size: 1e+06 is not from 1 to 16384"),
+        ({"input": {"size": [16384, 16384]}}, "spec: input.size: 16384 x 16384 are more than"),
+        ({"input": {"std": [0, 1, 1]}}, "spec: input.std: 0 is not at least 1e-06"),
+        ({"extras": [{"channels": 10**8, "hidden": 1}]}, "spec: extras[0].channels: 1e+08 is not from 1 to 8192"),
+        ({"extras": [{"channels": 8, "hidden": 8}] * 99}, "spec: extras, taps: a network has at most 32 of each"),
+        ({"extras": [{"channels": 8}]}, "spec: extras[0]: hidden is missing"),
+        ({"backbone_options": {"alpha": 10**5}}, "spec: backbone_options.alpha: 100000 is not at most 16"),
+        ({"anchors": {"options": {"min_scale": "x"}}}, "anchors: these options make no tensorflow layout"),
+        ({"anchors": {"options": {"scale": 1}}}, "anchors: these options make no tensorflow layout"),
+        (
+            {"anchors": {"layout": "multiscale", "options": {"scales_per_octave": 10**6}}},
+            "anchors: level 3 with 1000000 scales an octave makes no layout",
+        ),
+        ({"extras": 3}, "spec: extras: expected a list (keys and values each), found 3"),
+        ({"max_log": float("nan")}, "spec: max_log: expected a number, found nan"),
+        ({"pyramid": []}, "spec: pyramid: expected keys and values, found []"),
+    ],
+)
+def test_a_forged_spec_is_one_line_before_anything_is_built(change, line):
+    with pytest.raises(MobileSSDError, match=f"^{re.escape(line)}"):
+        SSDSpec.from_dict(SPEC.to_dict() | change).anchors.per_cell(6, (300, 300))
+
+
+def test_anchors_are_counted_before_they_are_laid():
+    with pytest.raises(MobileSSDError, match="anchors: 300,000,000 are more than 10,000,000"):
+        anchors_for(AnchorSpec(), [(10_000, 10_000)] + [(0, 0)] * 5, (300, 300))
 
 
 def test_an_input_too_small_for_the_pyramid_or_a_width_of_0_is_one_clear_line():

@@ -5,15 +5,19 @@ import math
 import re
 import subprocess
 import sys
+import types
+import typing
 
 import pytest
 
+from detection.config import keys_of
 from detection.errors import MobileSSDError
 from detection.ssd.spec import SSDSpec
-from detection.train.config import TrainConfig
+from detection.train.config import LossConfig, TrainConfig
 from detection.train.input.augment import PRESETS, Augmentation
 from detection.train.learn.schedule import learning_rate, resolve
 from detection.train.recipes import CONFIGS, list_configs, load_config
+from detection.weights.card import Card
 from detection.weights.names import spec_for
 from detection.weights.records import DEFAULT
 
@@ -207,6 +211,10 @@ class TestStrictness:
             ({"steps": 5, "epochs": 2}, "steps and epochs: only one can be the length of a run"),
             ({"batch": 10, "accumulate": 4}, "accumulate: a batch of 10 has no 4 equal parts"),
             ({"loss": {"match_iou": 1.5}}, "loss.match_iou: 1.5 is not from 0 to 1"),
+            ({"schedule": {"milestones": [3, -1]}}, "schedule.milestones: -1 is not at least 0"),
+            ({"input_size": 0}, "input_size: 0 is not at least 1"),
+            ({"input_size": [300, 0]}, "input_size: 0 is not at least 1"),
+            ({"workers": -1}, "workers: -1 is not at least 0"),
             (
                 {"schedule": {"kind": "exponential"}},
                 "schedule.decay_every: an exponential schedule needs a length above 0",
@@ -219,9 +227,10 @@ class TestStrictness:
         assert refused(data).startswith(line)
 
     def test_numbers_that_yaml_reads_as_text_are_numbers(self, tmp_path):
-        (tmp_path / "a.yaml").write_text("optimizer: {lr: 4e-5}\nsamples: 2e5\n")
+        (tmp_path / "a.yaml").write_text("optimizer: {lr: 4e-5, weight_decay: 1.5e3}\nsamples: 2e5\n")
         config = load_config(tmp_path / "a.yaml")
-        assert config.optimizer.lr == 4e-5 and config.samples == 200_000
+        assert config.optimizer.lr == 4e-5 and config.optimizer.weight_decay == 1500 and config.samples == 200_000
+        assert type(config.samples) is int
 
     @pytest.mark.parametrize(
         "text, line",
@@ -247,6 +256,21 @@ class TestStrictness:
     def test_an_empty_file_is_the_default(self, tmp_path):
         (tmp_path / "a.yaml").write_text("# nothing\n")
         assert load_config(tmp_path / "a.yaml") == load_config("finetune")
+
+    def test_what_is_made_by_hand_is_checked_too(self):
+        with pytest.raises(MobileSSDError, match="^loss.match_iou: 1.5 is not from 0 to 1$"):
+            TrainConfig(loss=LossConfig(match_iou=1.5))
+        with pytest.raises(MobileSSDError, match="^batch: expected a whole number, found 'many'$"):
+            TrainConfig(batch="many")
+
+    @pytest.mark.parametrize("kind", [TrainConfig, SSDSpec, Card])
+    def test_no_hint_brings_msgspec_to_read_foreign_memory(self, kind):
+        """msgspec 0.22 breaks down at a limited number in a union with a tuple of fixed length."""
+        for key, hint in keys_of(kind):
+            parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()
+            limited = any(typing.get_origin(part) is typing.Annotated for part in parts)
+            fixed = any(typing.get_origin(part) is tuple and typing.get_args(part)[-1] is not ... for part in parts)
+            assert not (limited and fixed), key
 
     def test_augmentation_is_a_preset_or_changes_upon_one(self):
         assert TrainConfig.from_dict({"augmentation": "liu"}).augmentation == PRESETS["liu"]

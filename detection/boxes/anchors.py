@@ -16,6 +16,7 @@ import numpy as np
 from detection.errors import MobileSSDError
 
 Size = tuple[int, int]  # height, width
+MOST_ANCHORS = 10_000_000  # of any network that is of use; a forged card may ask for more
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,21 @@ class AnchorSpec:
 
     def cells(self, maps: int, input_size: Size) -> list[Cell]:
         """The anchors of one cell of each of `maps` feature maps, for an input of (height, width) pixels."""
-        if self.layout not in LAYOUTS:
-            raise MobileSSDError(f"unknown anchor layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
-        cells = LAYOUTS[self.layout](maps, input_size, **self.options)
+        cells = self._laid_out(maps, input_size)
         if self.base is None:
             return cells
-        meant = LAYOUTS[self.layout](maps, self.base, **self.options)
+        meant = self._laid_out(maps, self.base)
         return [
             replace(cell, sizes=_in_pixels(one, self.base, input_size), clamp=None) for cell, one in zip(cells, meant)
         ]
+
+    def _laid_out(self, maps: int, input_size: Size) -> list[Cell]:
+        if self.layout not in LAYOUTS:
+            raise MobileSSDError(f"unknown anchor layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
+        try:
+            return LAYOUTS[self.layout](maps, input_size, **self.options)
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+            raise MobileSSDError(f"anchors: these options make no {self.layout} layout ({error})") from None
 
     def per_cell(self, maps: int, input_size: Size) -> tuple[int, ...]:
         """How many anchors a cell of each map has: what the heads need to know."""
@@ -76,6 +83,9 @@ def anchors_for(spec: AnchorSpec, feature_maps: Sequence[Size], input_size: Size
     feature_maps: (height, width) of each map as the network really makes them; input_size: (height, width) in pixels.
     """
     cells = spec.cells(len(feature_maps), input_size)
+    count = sum(rows * columns * len(cell.sizes) for cell, (rows, columns) in zip(cells, feature_maps))
+    if count > MOST_ANCHORS:
+        raise MobileSSDError(f"anchors: {count:,} are more than {MOST_ANCHORS:,}")
     levels = [_lay(cell, size, input_size) for cell, size in zip(cells, feature_maps, strict=True)]
     return np.concatenate(levels).astype(np.float32)
 
@@ -247,6 +257,8 @@ def multiscale(
     Level l has base size `anchor_scale` * 2^l pixels. Within a cell the ratios vary slowest. Centres lie half a stride
     into their cell, but at the cell's corner where the stride does not divide the input (multiscale_grid_anchor_generator.py).
     """
+    if not (0 <= min_level <= 16 and 1 <= scales_per_octave <= 64):
+        raise MobileSSDError(f"anchors: level {min_level} with {scales_per_octave} scales an octave makes no layout")
     octaves = [2 ** (k / scales_per_octave) for k in range(scales_per_octave)]
     height, width = input_size
     cells = []

@@ -167,13 +167,15 @@ def settings(items: list[str]) -> dict[str, Any]:
     """KEY=VALUE items as values by dotted key."""
     import yaml
 
+    from detection.yaml_reader import parse_value
+
     found: dict[str, Any] = {}
     for item in items:
         key, equals, value = item.partition("=")
         if not equals:
             raise MobileSSDError(f"--set {item}: write KEY=VALUE, as in optimizer.lr=0.01")
         try:
-            found[key.strip()] = yaml.safe_load(value)
+            found[key.strip()] = parse_value(value)
         except yaml.YAMLError:
             raise MobileSSDError(f"--set {item}: {value!r} is no value that YAML can read") from None
     return found

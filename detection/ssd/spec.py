@@ -1,28 +1,41 @@
 """What a detector is, in plain numbers: dataclasses that become YAML, stand in every card, and rebuild the network.
 
-Imports no torch, so that a card can be read where only a runtime is installed.
+No torch, so that a card can be read where only a runtime is installed. A card may be anybody's: the limits are far
+above every network that is of use, and keep a forged one from asking for gigabytes.
 """
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from detection.boxes.anchors import AnchorSpec, Size
 from detection.boxes.geometry import BoxCoder
+from detection.config import NotNegative, Share, build
 from detection.errors import MobileSSDError
+
+Side = Annotated[int, Meta(ge=1, le=16384)]  # of an input, in pixels
+Channels = Annotated[int, Meta(ge=1, le=8192)]
+Kernel = Annotated[int, Meta(ge=1, le=31)]
+Few = Annotated[int, Meta(ge=0, le=32)]
+Scale = Annotated[float, Meta(ge=1e-6)]  # what something is divided by
+PIXELS = 2**25  # of an input
+LARGEST_ALPHA = 16
+LARGEST_OPTION = 1e6  # of any number among the options of a backbone or of anchors
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the network eats: (x - mean) / std of uint8 RGB pixels, the image stretched to `size` (height, width)."""
+    """What the network is given: (x - mean) / std of uint8 RGB pixels, the image stretched to `size` (height, width)."""
 
-    size: Size = (300, 300)
+    size: tuple[Side, Side] = (300, 300)
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    color: str = "rgb"  # "bgr": the channels are swapped inside the network; mean and std are in the network's order
-    resize: str = "stretch"
+    std: tuple[Scale, Scale, Scale] = (127.5, 127.5, 127.5)
+    color: Literal["rgb", "bgr"] = "rgb"  # "bgr": the network swaps the channels; mean and std are in its own order
+    resize: Literal["stretch"] = "stretch"
 
 
 @dataclass(frozen=True)
@@ -35,12 +48,12 @@ class ExtraSpec:
     a "separable" layer (qfgaohao's mb1-ssd-lite).
     """
 
-    channels: int
-    hidden: int
+    channels: Channels
+    hidden: Annotated[int, Meta(ge=0, le=8192)]
     kind: str = "conv"
-    kernel: int = 3
-    stride: int = 2
-    padding: int | None = None
+    kernel: Kernel = 3
+    stride: Kernel = 2
+    padding: Few | None = None
     linear: bool = False
 
 
@@ -51,7 +64,7 @@ class HeadSpec:
     `depthwise_norm` are for files in the wild. class_bias: start of the class biases (focal loss: -4.6)."""
 
     kind: str = "conv"
-    kernel: int = 1
+    kernel: Kernel = 1
     plain_last: bool = False
     depthwise_bias: bool = False
     depthwise_norm: bool = True
@@ -63,9 +76,9 @@ class PyramidSpec:
     """The feature pyramid of TensorFlow's FPN-lite models: top-down maps of `channels`, `coarse` further maps by
     stride-2 convolutions, one predictor of `depth` layers shared by all maps, with batch norms of its own for each."""
 
-    channels: int = 128
-    coarse: int = 2
-    depth: int = 4
+    channels: Channels = 128
+    coarse: Few = 2
+    depth: Few = 4
     separable: bool = True
 
 
@@ -81,20 +94,20 @@ class SSDSpec:
     backbone: str = "mobilenet_v1"
     backbone_options: dict[str, Any] = field(default_factory=dict)
     taps: tuple[str, ...] = ()
-    num_classes: int = 80
+    num_classes: Annotated[int, Meta(ge=1, le=100_000)] = 80
     input: InputSpec = InputSpec()
     extras: tuple[ExtraSpec, ...] = ()
     extras_norm: bool = True
     heads: HeadSpec = HeadSpec()
     pyramid: PyramidSpec | None = None
     anchors: AnchorSpec = AnchorSpec()
-    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    variances: tuple[Scale, Scale, Scale, Scale] = (0.1, 0.1, 0.2, 0.2)
     max_log: float | None = None
     scores: str = "sigmoid"
     padding: str = "same"
     activation: str = "relu6"
-    norm_eps: float = 0.001
-    norm_momentum: float = 0.03
+    norm_eps: NotNegative = 0.001
+    norm_momentum: Share = 0.03
 
     def __post_init__(self) -> None:
         height, width = self.input.size
@@ -102,6 +115,12 @@ class SSDSpec:
             raise MobileSSDError(
                 f"an input of {height} x {width} pixels and {self.num_classes} classes make no detector"
             )
+        if height * width > PIXELS:
+            raise MobileSSDError(f"input.size: {height} x {width} are more than {PIXELS:,} pixels")
+        if len(self.extras) > 32 or len(self.taps) > 32:
+            raise MobileSSDError("extras, taps: a network has at most 32 of each")
+        _check_options("backbone_options", self.backbone_options)
+        _check_options("anchors.options", self.anchors.options)
         if self.scores not in ("sigmoid", "softmax"):
             raise MobileSSDError(f"scores: {self.scores!r} is neither sigmoid nor softmax")
         if self.padding not in ("same", "symmetric"):
@@ -138,29 +157,22 @@ class SSDSpec:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> SSDSpec:
-        """The inverse of `to_dict`; an unknown key is refused with the nearest right one."""
-        data = dict(data)
-        parts = {"input": InputSpec, "heads": HeadSpec, "anchors": AnchorSpec, "pyramid": PyramidSpec}
-        for key, kind in parts.items():
-            if data.get(key) is not None and key in data:
-                data[key] = _strict(kind, data[key], key)
-        if "extras" in data:
-            data["extras"] = tuple(_strict(ExtraSpec, extra, "extras") for extra in data["extras"])
-        return _strict(SSDSpec, data, "spec")
+        """The inverse of `to_dict`. Raises MobileSSDError, one line, for unknown keys and wrong or unreasonable values."""
+        return build(SSDSpec, data, "spec")
 
 
-def _strict(kind: type, data: Any, where: str) -> Any:
-    if isinstance(data, kind):
-        return data
-    if not isinstance(data, dict):
-        raise MobileSSDError(f"{where}: expected keys and values, found {data!r}")
-    known = {f.name for f in fields(kind)}
-    for key in data:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            raise MobileSSDError(f"{where}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    return kind(**frozen)
+def _check_options(name: str, value: Any) -> None:
+    """Raises MobileSSDError for a number, somewhere in options, that no network has."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_options(f"{name}.{key}", item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_options(name, item)
+    elif isinstance(value, (int, float)):
+        most = LARGEST_ALPHA if name.endswith(".alpha") else LARGEST_OPTION
+        if not math.isfinite(value) or abs(value) > most:
+            raise MobileSSDError(f"{name}: {value:g} is not at most {most:g}")
 
 
 def _plain(value: Any) -> Any:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from msgspec import Meta
 
-from detection import config as strict
-from detection.errors import MobileSSDError
+from detection.config import Count, NotNegative, Positive, Share, build, check
+from detection.errors import MobileSSDError, quoted
 from detection.train.input.augment import PRESETS, Augmentation
-from detection.train.limits import check
 
 OLD_NAMES = {"pict" + "ures": "samples"}  # keys of runs and recipes that were written before 0.2
 Unit = Literal["steps", "epochs", "samples"]
@@ -34,16 +34,16 @@ class OptimizerConfig:
     """
 
     kind: Literal["sgd", "adamw", "rmsprop"] = "adamw"
-    lr: float = 1e-3
-    momentum: float = 0.9
+    lr: NotNegative = 1e-3
+    momentum: Share = 0.9
     nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
-    decay: float = 0.9
-    epsilon: float = 1.0
-    weight_decay: float = 0.01
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    decay: Share = 0.9
+    epsilon: NotNegative = 1.0
+    weight_decay: NotNegative = 0.01
     decay_on: Literal["weights", "slim", "all"] = "weights"
-    backbone_lr: float = 1.0
-    bias_lr: float = 1.0
+    backbone_lr: NotNegative = 1.0
+    bias_lr: NotNegative = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class ScheduleConfig:
     """
 
     kind: Literal["cosine", "multistep", "exponential", "constant"] = "cosine"
-    warmup: int = 100
-    warmup_lr: float = 1e-4
+    warmup: Count = 100
+    warmup_lr: NotNegative = 1e-4
     warmup_mode: Literal["before", "over"] = "before"
-    final: float = 0.0
-    milestones: tuple[float, ...] = ()
-    gamma: float = 0.1
+    final: Share = 0.0
+    milestones: tuple[NotNegative, ...] = ()
+    gamma: NotNegative = 0.1
     decay_every: float = 0.0
-    hold: float = 0.0
+    hold: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,18 @@ class LossConfig:
     """
 
     matcher: Literal["tf", "liu", "torchvision"] = "tf"
-    match_iou: float = 0.5
+    match_iou: Share = 0.5
     classification: Literal["auto", "softmax", "sigmoid", "focal"] = "auto"
-    negatives: float = 3.0
-    minimum_negatives: int = 3
-    mining_nms: float = 0.0
-    alpha: float = 0.75
-    gamma: float = 2.0
+    negatives: NotNegative = 3.0
+    minimum_negatives: Count = 3
+    mining_nms: Share = 0.0
+    alpha: Share = 0.75
+    gamma: NotNegative = 2.0
     localisation: Literal["smooth_l1", "giou", "diou", "ciou"] = "smooth_l1"
-    beta: float = 1.0
+    beta: NotNegative = 1.0
     code_size: bool = False
-    classification_weight: float = 1.0
-    localisation_weight: float = 1.0
+    classification_weight: NotNegative = 1.0
+    localisation_weight: NotNegative = 1.0
 
     def for_scores(self, scores: str) -> LossConfig:
         """The same with "auto" settled for a network whose `SSDSpec.scores` are these. Raises MobileSSDError where the
@@ -111,11 +111,11 @@ class DistillationConfig:
     """
 
     teacher: str | None = None
-    scores: float = 1.0
-    boxes: float = 1.0
-    temperature: float = 1.0
-    floor: float = 0.1
-    power: float = 1.0
+    scores: NotNegative = 1.0
+    boxes: NotNegative = 1.0
+    temperature: Annotated[float, Meta(ge=1e-3)] = 1.0
+    floor: Share = 0.1
+    power: NotNegative = 1.0
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ class InitialConfig:
     """
 
     backbone: Scheme = "default"
-    backbone_std: float = 0.03
+    backbone_std: NotNegative = 0.03
     extras: Scheme = "default"
-    extras_std: float = 0.03
+    extras_std: NotNegative = 0.03
     heads: Scheme = "default"
-    heads_std: float = 0.03
+    heads_std: NotNegative = 0.03
     class_bias: float = 0.0
 
 
@@ -140,7 +140,7 @@ class EMAConfig:
     """Moving average of the weights, which is what is evaluated and kept. decay 0: none. ramp: early steps decay less,
     min(decay, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage(num_updates)."""
 
-    decay: float = 0.998
+    decay: Share = 0.998
     ramp: bool = True
 
 
@@ -168,14 +168,14 @@ class TrainConfig:
     model: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
-    input_size: int | tuple[int, int] | None = None
+    input_size: int | tuple[Positive, Positive] | None = None
     initial: InitialConfig = InitialConfig()
-    batch: int = 16
-    accumulate: int = 1
-    steps: int | None = None
-    epochs: float | None = None
-    samples: int | None = None
-    recipe_batch: int | None = None
+    batch: Positive = 16
+    accumulate: Positive = 1
+    steps: Positive | None = None
+    epochs: Annotated[float, Meta(ge=1e-9)] | None = None
+    samples: Positive | None = None
+    recipe_batch: Positive | None = None
     rescale_lr: bool = True
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -184,26 +184,40 @@ class TrainConfig:
     augmentation: Augmentation = Augmentation(crop="tf", expand=0.25, photometric="torchvision")
     ema: EMAConfig = EMAConfig()
     norms: Literal["train", "frozen"] = "train"
-    norm_momentum: float | None = None
-    freeze: int | tuple[str, ...] = 0
+    norm_momentum: Share | None = None
+    freeze: Count | tuple[str, ...] = 0
     crowd: Literal["ignore", "drop", "train"] = "ignore"
     difficult: Literal["ignore", "drop", "train"] = "ignore"
-    clip_norm: float = 10.0
+    clip_norm: NotNegative = 10.0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     round_to_int8: bool = False
     compile: Literal["auto"] | bool = "auto"
-    evaluate_every: float = 1000
-    keep_every: float = 0
-    log_every: int = 20
-    patience: int = 0
-    seed: int = 0
-    workers: int | Literal["auto"] = "auto"
-    cache_mb: float = 1024
+    evaluate_every: NotNegative = 1000
+    keep_every: NotNegative = 0
+    log_every: Positive = 20
+    patience: Count = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    workers: Count | Literal["auto"] = "auto"
+    cache_mb: NotNegative = 1024
 
     def __post_init__(self) -> None:
-        if all(getattr(self, unit) is None for unit in ("steps", "epochs", "samples")):
-            object.__setattr__(self, "samples", 10_000)
+        """Raises MobileSSDError, which names the key, for what cannot be, each value alone or together."""
         check(self)
+        lengths = [unit for unit in ("steps", "epochs", "samples") if getattr(self, unit) is not None]
+        if not lengths:
+            object.__setattr__(self, "samples", 10_000)
+        if len(lengths) > 1:
+            raise MobileSSDError(f"{' and '.join(lengths)}: only one can be the length of a run")
+        if isinstance(self.input_size, int) and self.input_size < 1:
+            raise MobileSSDError(f"input_size: {self.input_size} is not at least 1")
+        if self.schedule.kind == "exponential" and self.schedule.decay_every <= 0:
+            raise MobileSSDError("schedule.decay_every: an exponential schedule needs a length above 0")
+        if list(self.schedule.milestones) != sorted(self.schedule.milestones):
+            raise MobileSSDError("schedule.milestones: they must rise")
+        if self.batch % self.accumulate:
+            raise MobileSSDError(f"accumulate: a batch of {self.batch} has no {self.accumulate} equal parts")
+        if 0 < self.loss.gamma < 1:
+            raise MobileSSDError("loss.gamma: between 0 and 1 its gradient is infinite; 0, or at least 1")
 
     @property
     def unit(self) -> Unit:
@@ -226,25 +240,23 @@ class TrainConfig:
     def from_dict(data: Mapping[str, Any], name: str = "") -> TrainConfig:
         """The inverse of `to_dict`. Raises MobileSSDError, one line, for unknown keys and wrong values."""
         data = {OLD_NAMES.get(key, key): value for key, value in data.items()}
-        return strict.build(TrainConfig, data, name, {Augmentation: _augmentation})
+        try:
+            if "augmentation" in data:
+                data["augmentation"] = _augmentation(data["augmentation"])
+        except MobileSSDError as error:
+            raise MobileSSDError(f"{name}: {error}" if name else str(error)) from None
+        return build(TrainConfig, data, name)
 
 
-def _augmentation(value: Any, where: str) -> Augmentation:
-    """A preset's name, or keys and values upon one (`preset`; without it upon Augmentation's own defaults)."""
+def _augmentation(value: Any) -> Any:
+    """The keys and values of an augmentation, those of its `preset` filled in; a preset's name alone means the preset."""
     value = {"preset": value} if isinstance(value, str) else value
-    if not isinstance(value, dict):
-        raise MobileSSDError(f"{where}: expected keys and values or a preset, found {value!r}")
-    rest = dict(value)
-    preset = rest.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
-        raise MobileSSDError(f"{where}: unknown preset {preset!r}; there are {', '.join(PRESETS)}")
-    changed = strict.build(_Nested, {"augmentation": rest}).augmentation
-    return dataclasses.replace(PRESETS[preset], **{key: getattr(changed, key) for key in rest}) if preset else changed
-
-
-@dataclass(frozen=True)
-class _Nested:
-    augmentation: Augmentation
+    if not isinstance(value, dict) or "preset" not in value:
+        return value
+    preset = value["preset"]
+    if preset not in PRESETS:
+        raise MobileSSDError(f"augmentation: unknown preset {quoted(preset)}; there are {', '.join(PRESETS)}")
+    return dataclasses.asdict(PRESETS[preset]) | {key: given for key, given in value.items() if key != "preset"}
 
 
 def _plain(value: Any) -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detection import config as strict
 from detection.errors import MobileSSDError
 from detection.train.config import TrainConfig
+from detection.yaml_reader import read_yaml
 
 _HERE = Path(__file__).resolve().parent
 # The recipes: beside the packages in a checkout, within this one when installed (setup.py puts them there).
@@ -26,7 +26,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises MobileSSDError, one line.
     """
     path = config_path(path)
-    data = {} if str(path) == FINETUNE and not path.is_file() else strict.read_yaml(path)
+    data = {} if str(path) == FINETUNE and not path.is_file() else read_yaml(path)
     overrides = overrides or {}
     own = TrainConfig.from_dict(data, str(path))
     if data.get("recipe_batch") is None:
