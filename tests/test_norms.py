@@ -10,8 +10,8 @@ from torch import nn
 
 from detection.errors import MobileSSDError
 from detection.images.preprocess import stretch
+from detection.ssd.batch_norms import fold_batch_norms, rebuild_batch_norms
 from detection.ssd.network import Deployable, build
-from detection.weights.batch_norms import fold_batch_norms, rebuild_batch_norms
 from detection.weights.importers.table import import_detector
 from detection.weights.names import spec_for
 

@@ -52,8 +52,8 @@ def release(names: Sequence[str], name: str, parent: str | None, data: str, outp
     """Writes the file and its graph, and returns the file's size in bytes. Raises MobileSSDError where the weights do not
     belong together."""
     from detection.runtimes import onnx_graph
+    from detection.ssd.batch_norms import fold_batch_norms
     from detection.train.model import class_sources, transfer
-    from detection.weights.batch_norms import fold_batch_norms
     from detection.weights.checkpoint import load_checkpoint, save_checkpoint
     from detection.weights.resolve import open_weights
 

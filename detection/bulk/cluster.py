@@ -206,8 +206,8 @@ class Content:
 
     @classmethod
     def of(cls, weights: Weights) -> Content:
-        paths = [weights.path, *([weights.path.with_suffix(".bin")] if weights.path.suffix == ".xml" else [])]
-        return cls(hash_of_files(weights), tuple((path.name, path.read_bytes()) for path in paths))
+        files = weights.format.files(weights.path)
+        return cls(hash_of_files(weights), tuple((path.name, path.read_bytes()) for path in files))
 
     def lay_down(self) -> str:
         """Writes them into this node's cache, where they are not yet; returns the path to open."""

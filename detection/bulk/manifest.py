@@ -103,10 +103,8 @@ def hash_of_weights(weights: Weights) -> str:
 
 def hash_of_files(weights: Weights) -> str:
     """The SHA-256 of what runs; of an OpenVINO file, also of the numbers beside it."""
-    numbers = weights.path.with_suffix(".bin")
-    if weights.path.suffix != ".xml" or not numbers.exists():
-        return weights.sha256
-    return hashlib.sha256(f"{weights.sha256}:{sha256_of(numbers)}".encode()).hexdigest()
+    hashes = [sha256_of(path) for path in weights.format.files(weights.path) if path.exists()]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(":".join(hashes).encode()).hexdigest()
 
 
 def shown_name(weights: Weights) -> str:

@@ -177,7 +177,7 @@ def _workers(device: str, here: World) -> int:
 
 def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, images: int = 256) -> None:
     """Of the body, or of the whole network, on images of the training data as they are."""
-    from detection.weights.batch_norms import rebuild_batch_norms
+    from detection.ssd.batch_norms import rebuild_batch_norms
 
     images = min(images, len(loader.data))
     log.info("the weights had their batch norms folded: rebuilding them on %d of your images", images)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.files import atomic_write
+from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
 from detection.weights.card_files import safetensors_card
 
@@ -86,7 +87,6 @@ def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 def load_checkpoint(path: str | os.PathLike) -> tuple[SSD, Card]:
     """The network that a file's card describes, with its weights, in eval mode. The file must fit its own card."""
     from detection.ssd.network import build
-    from detection.ssd.spec import SSDSpec
 
     card = read_card(path)
     ssd = build(SSDSpec.from_dict(card.spec))
@@ -118,8 +118,6 @@ def load_into(ssd: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> LoadRep
 
 def update_card(path: str | os.PathLike, **changes: Any) -> Card:
     """Rewrites a checkpoint with some fields of its card changed; the weights stay as they are, to the bit."""
-    from dataclasses import replace
-
     from safetensors.numpy import load_file, save_file
 
     card = replace(read_card(path), **changes)

@@ -1,4 +1,4 @@
-"""The same weights for another input size, without training. Imports torch in the function that needs it."""
+"""The same weights for another input size, without training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from detection.boxes.anchors import Size
 from detection.errors import MobileSSDError
-from detection.weights.resolve import Weights, need_torch
+from detection.weights.checkpoint import load_checkpoint, save_checkpoint
+from detection.weights.importers.table import need_torch
+from detection.weights.resolve import Weights
 
 
 def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = False) -> str:
@@ -21,7 +23,6 @@ def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = 
         raise MobileSSDError(f"{weights.path}: an exported file has one input size; name the weights it was made from")
     need_torch(weights.source)
     from detection.ssd.network import build, feature_maps
-    from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 
     ssd, card = load_checkpoint(weights.path)
     other = build(ssd.spec.resized(size))

@@ -42,11 +42,13 @@ class Importer:
     package: str | None = None
 
     def files(self, path: Path) -> list[Path]:
-        """All files on whose content the outcome depends: the shards of a model in a folder; labels beside a file."""
+        """All files on whose content the outcome depends: the shards of a model in a folder; else what belongs to the file,
+        and labels beside it."""
         if self.format.inside:
             path = path / self.format.inside if path.is_dir() else path
             return [path, *sorted(path.parent.glob("group*"))]
-        return [path, *sorted(path.parent.glob("*label*.txt"))]
+        parts = [part for part in self.format.files(path) if part.exists()]
+        return [*parts, *sorted(path.parent.glob("*label*.txt"))]
 
 
 def _is_tfjs(head: bytes) -> bool:

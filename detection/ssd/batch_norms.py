@@ -2,7 +2,7 @@
 
 Files that were made for inference have their norms folded into the convolutions; the importers give every layer a
 trivial norm (mean 0, variance 1). Training with such norms would start by dividing each channel by its real deviation:
-a shock that costs what was learned. Imports torch.
+a shock that costs what was learned.
 """
 
 from __future__ import annotations
