@@ -1,7 +1,10 @@
 """Export: every architecture says the same in every form and batch; what differs is not written; no torch needed."""
 
+import importlib.util
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,10 +15,12 @@ from oracle import rgb, some_images
 from random_networks import random_network
 
 from detection import Detector
-from detection.boxes.postprocess import PostSettings
+from detection.boxes.geometry import BoxCoder
+from detection.boxes.postprocess import PostSettings, in_pixels, select
 from detection.cli.main import main
 from detection.errors import MobileSSDError
 from detection.export import compare as comparing
+from detection.export.single_file import inlined
 from detection.export.write import Wish, export
 from detection.runtimes import open_runtime
 from detection.ssd.families import list_architectures
@@ -229,20 +234,46 @@ def test_a_bundle_detects_by_itself_what_the_detector_detects(exported, tmp_path
     if form:  # a large one, which both average first
         image = cv2.resize(image, (2401, 1701), interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
-    code = "import detect, cv2, sys, json; found = detect.Detector()(cv2.imread(sys.argv[1]));"
+    code = "import detect, cv2, sys, json; found = detect.Detector(threads=1)(cv2.imread(sys.argv[1]));"
     code += "print(json.dumps([(n, s, [float(v) for v in box]) for n, s, box in found]));"
     code += "assert 'torch' not in sys.modules and 'detection' not in sys.modules"
     command = [sys.executable, "-c", code, str(tmp_path / "image.png")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    wanted = Detector(exported[form], threads=1)(image)
+    wanted = Detector(exported[form], runtime=("onnxruntime", "openvino")[form], threads=1)(image)
     assert [name for name, _, _ in found] == wanted.names and len(found) > 0
-    assert np.allclose([s for _, s, _ in found], wanted.scores, atol=1e-4)
-    assert np.allclose([b for _, _, b in found], wanted.boxes, atol=0.05)
+    assert [s for _, s, _ in found] == wanted.scores.tolist() and [b for _, _, b in found] == wanted.boxes.tolist()
     script = [sys.executable, "detect.py", str(tmp_path / "image.png"), "--output", str(tmp_path / "drawn.jpg")]
     assert subprocess.run(script, capture_output=True, cwd=tmp_path / "bundle").returncode == 0
     assert (tmp_path / "drawn.jpg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_the_post_processing_of_a_bundle_is_the_package_s_to_the_last_bit(tmp_path, activation):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from __future__ import annotations\n"
+        "from detection.boxes.geometry import BoxCoder\n"
+        "from detection.boxes.postprocess import PostSettings, in_pixels, select\n"
+    )
+    text = inlined(script.read_text())
+    assert "detection" not in {node.split(".")[0] for node in re.findall(r"^\s*(?:from|import) (\S+)", text, re.M)}
+    script.write_text(text)
+    loaded = importlib.util.spec_from_file_location("bundled", script)
+    bundled = sys.modules["bundled"] = importlib.util.module_from_spec(loaded)
+    loaded.loader.exec_module(bundled)
+    chance = np.random.default_rng(3)
+    for max_log, spread in itertools.product((None, 4.1), (0.5, 3, 9)):
+        anchors = chance.uniform(0.05, 0.9, (2000, 4)).astype(np.float32)
+        encodings = chance.normal(0, 1, (2000, 4)).astype(np.float32)
+        logits = chance.normal(-2, spread, (2000, 7)).astype(np.float32)
+        rules = {"score": 0.05, "activation": activation, "class_scores": (0.1, 0.2, 0.05, 0.3, 0.1, 0.6)}
+        numbers = (0.1, 0.1, 0.2, 0.2), max_log
+        ours = select(encodings, logits, anchors, PostSettings(**rules), BoxCoder(*numbers))
+        theirs = bundled.select(encodings, logits, anchors, bundled.PostSettings(**rules), bundled.BoxCoder(*numbers))
+        assert len(ours[0]) > 10 and all(np.array_equal(a, b) for a, b in zip(ours, theirs))
+        assert np.array_equal(in_pixels(ours[0], (480, 640)), bundled.in_pixels(theirs[0], (480, 640)))
 
 
 def test_a_bundle_never_takes_the_place_of_other_files(exported, tmp_path):

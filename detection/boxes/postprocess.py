@@ -1,7 +1,7 @@
-"""From raw encodings and logits to detections: decode, floor, class-wise NMS, best of all. numpy only.
+"""From raw encodings and logits to detections: score threshold, decode, class-wise NMS, the best of all classes.
 
-The one post-processing of the house: evaluation, detection, live, every runtime and every exported file go through
-`postprocess`, so that what is measured is what runs.
+The one post-processing: evaluation, detection, live and every runtime go through `select`, and the script of a bundle
+holds its source, so that what is measured is what runs.
 """
 
 from __future__ import annotations
@@ -50,10 +50,23 @@ def postprocess(
 ) -> Detections:
     """What one image's raw outputs say.
 
-    encodings [A, 4] (tx, ty, tw, th); logits [A, 1 + C], background in column 0; anchors [A, 4] `cxcywh` fractions of
-    the input; image_size (height, width) of the image, whose pixels the boxes are given in, cut to its borders.
+    image_size: (height, width) of the image, whose pixels the boxes are given in, cut to its borders. Otherwise as
+    `select`.
     """
-    # At a floor of 0.01 a network with sigmoid scores gives tens of thousands of candidates, of which 100 are wanted:
+    boxes, scores, class_ids = select(encodings, logits, anchors, settings, coder)
+    return Detections(in_pixels(boxes, image_size), scores, class_ids, class_names, image_size, category_ids)
+
+
+def select(
+    encodings: np.ndarray, logits: np.ndarray, anchors: np.ndarray, settings: PostSettings, coder: BoxCoder
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What one image's raw outputs say, best first: boxes float32 [n, 4] `xyxy` in fractions of the image (0..1), scores
+    float32 [n] and class ids int64 [n].
+
+    encodings [A, 4] (tx, ty, tw, th); logits [A, 1 + C], background in column 0; anchors [A, 4] `cxcywh` fractions of
+    the input.
+    """
+    # At a score threshold of 0.01 a network with sigmoid scores gives tens of thousands of candidates, of which 100 are wanted:
     # only the best are sorted and decoded, and more of them only if too few survive. The outcome equals that of all.
     most = HEAD * settings.max_detections
     while True:
@@ -69,9 +82,13 @@ def postprocess(
         if len(kept) >= settings.max_detections or not cut:
             break
         most *= 8
+    return boxes[kept], scores[kept], class_ids[kept]
+
+
+def in_pixels(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """`xyxy` boxes [n, 4] in fractions of an image of (height, width) -> in its pixels."""
     height, width = image_size
-    scale = np.array([width, height, width, height], np.float32)
-    return Detections(boxes[kept] * scale, scores[kept], class_ids[kept], class_names, image_size, category_ids)
+    return boxes * np.array([width, height, width, height], np.float32)
 
 
 def suppress(boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int) -> np.ndarray:
@@ -91,7 +108,7 @@ def suppress(boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int)
             part = part[~_rivals(sides, class_ids, kept, part, iou).any(0)]
         rivals = _rivals(sides, class_ids, part, part, iou)
         dead: np.ndarray = np.zeros(len(part), bool)
-        contested = rivals.sum(1) > 1  # everybody is his own rival
+        contested = rivals.sum(1) > 1  # each box is its own rival
         chosen = []
         for i in range(len(part)):
             if not dead[i]:
@@ -126,7 +143,7 @@ def _rivals(sides: np.ndarray, class_ids: np.ndarray, some: np.ndarray, others: 
 def _candidates(
     logits: np.ndarray, settings: PostSettings, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """The best (anchor, class) pairs whose score is above the floor, by falling score (equal ones by anchor and class):
+    """The best (anchor, class) pairs whose score is above the threshold, by falling score (equal ones by anchor and class):
     anchor ids, class ids, scores, and whether there are more. About `most` of them, and then all those that are equal
     to the last.
 
@@ -141,18 +158,18 @@ def _candidates(
         nothing: np.ndarray = np.zeros(0, np.int64)
         return nothing, nothing, np.zeros(0, np.float32), False
     if settings.activation == "sigmoid":
-        floor, cut = _logit(settings.score), False
-        above = objects > floor
+        lowest, cut = _logit(settings.score), False
+        above = objects > lowest
         if np.count_nonzero(above) > 4 * most:
             least = _lower_bound(objects, most)
-            if least > floor:
+            if least > lowest:
                 above, cut = objects >= least, True
         found = np.flatnonzero(above)
         values = objects[np.divmod(found, len(classes))]
     else:
-        floor, cut = math.log(settings.score) if settings.score > 0 else -np.inf, False
+        lowest, cut = math.log(settings.score) if settings.score > 0 else -np.inf, False
         peak = logits.max(1, keepdims=True)
-        found = np.flatnonzero(objects - peak > floor)  # a superset: the sum in the softmax is at least exp(peak)
+        found = np.flatnonzero(objects - peak > lowest)  # a superset: the sum in the softmax is at least exp(peak)
         rows, where = np.unique(found // len(classes), return_inverse=True)
         total = np.exp(logits[rows].astype(np.float32) - peak[rows]).sum(1)
         values = np.exp((objects - peak).reshape(-1)[found].astype(np.float32)) / total[where]

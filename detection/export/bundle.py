@@ -13,10 +13,11 @@ import numpy as np
 
 from detection.boxes.anchors import anchors_for
 from detection.errors import MobileSSDError
+from detection.export.single_file import inlined
 from detection.ssd.spec import SSDSpec
 from detection.weights.resolve import open_weights
 
-SCRIPT = Path(__file__).with_name("bundle_detect.py")
+TEMPLATE = Path(__file__).with_name("bundle_detect.py")
 PARTS = ("model.onnx", "model.xml", "model.bin", "model.tflite", "card.json", "anchors.npy", "detect.py")
 
 
@@ -45,7 +46,8 @@ def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None =
         np.save(place / "anchors.npy", anchors_for(spec.anchors, card.feature_maps, spec.input.size))
         text = json.dumps(asdict(card) | {"training_images": []}, ensure_ascii=False, indent=1)
         (place / "card.json").write_text(text + "\n", encoding="utf-8")
-        shutil.copyfile(SCRIPT, place / "detect.py")
+        script = inlined(TEMPLATE.read_text(encoding="utf-8"))
+        (place / "detect.py").write_text(script, encoding="utf-8")
         if folder.is_dir():
             for name in PARTS:
                 (folder / name).unlink(missing_ok=True)

@@ -10,6 +10,8 @@ Needs numpy and opencv-python, and onnxruntime (model.onnx), openvino (model.xml
     pip install numpy opencv-python onnxruntime
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -22,6 +24,10 @@ import numpy as np
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a missing camera is told in one line, below
 import cv2
 
+from detection.boxes.geometry import BoxCoder
+from detection.boxes.postprocess import PostSettings, in_pixels, select
+from detection.images.preprocess import stretch
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -31,64 +37,20 @@ class Detector:
     def __init__(self, folder=HERE, score=None, iou=0.6, most=100, threads=None):
         self.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         self.anchors = np.load(folder / "anchors.npy")  # [A, 4]: centre x, y, width, height, in fractions
-        self.spec = self.card["spec"]
-        self.height, self.width = self.spec["input"]["size"]
-        self.score = score if score is not None else self.card.get("score_threshold") or 0.3
-        self.iou, self.most = iou, most
+        spec = self.card["spec"]
+        self.size = tuple(spec["input"]["size"])
+        self.coder = BoxCoder(tuple(spec["variances"]), spec.get("max_log"))
+        if score is None:
+            score = self.card["score_threshold"]
+        self.settings = PostSettings(0.3 if score is None else score, iou, most, activation=spec["scores"])
         self.network = open_network(folder, threads)
 
     def __call__(self, bgr):
-        height, width = bgr.shape[:2]
-        small = cv2.resize(self.halved(bgr), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
-        encodings, logits = self.network(np.ascontiguousarray(small[None, ..., ::-1]))
-        scores = self.activate(logits[0])[:, 1:]  # the first column is the background
-        anchors, classes = np.nonzero(scores > self.score)
-        values = scores[anchors, classes]
-        order = np.argsort(-values, kind="stable")[:1000]
-        boxes = self.decode(encodings[0][anchors[order]], self.anchors[anchors[order]])
-        kept = suppress(boxes, classes[order], self.iou)[: self.most]
-        boxes = (boxes * np.array([width, height, width, height], np.float32))[kept]
-        names = self.card["class_names"]
-        return [(names[c], float(s), tuple(b)) for c, s, b in zip(classes[order][kept], values[order][kept], boxes)]
-
-    def halved(self, bgr):
-        """Averaged two by two, as long as the longer side has 2,000 pixels and both suffice for the network."""
-        height, width = bgr.shape[:2]
-        while max(height, width) >= 2000 and height >= 2 * self.height and width >= 2 * self.width:
-            even = bgr[: height // 2 * 2, : width // 2 * 2]
-            height, width = height // 2, width // 2
-            bgr = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
-        return bgr
-
-    def activate(self, logits):
-        if self.spec["scores"] == "sigmoid":
-            return 1 / (1 + np.exp(-logits))
-        power = np.exp(logits - logits.max(1, keepdims=True))
-        return power / power.sum(1, keepdims=True)
-
-    def decode(self, encodings, anchors):
-        """Encodings [n, 4] and their anchors -> boxes x1, y1, x2, y2 [n, 4] in fractions of the image."""
-        variances = np.array(self.spec["variances"], np.float32)
-        growth = encodings[:, 2:] * variances[2:]
-        if self.spec.get("max_log") is not None:
-            growth = growth.clip(max=self.spec["max_log"])
-        half = np.exp(growth) * anchors[:, 2:] / 2
-        middle = encodings[:, :2] * variances[:2] * anchors[:, 2:] + anchors[:, :2]
-        return np.concatenate([middle - half, middle + half], 1).clip(0, 1)
-
-
-def suppress(boxes, classes, iou):
-    """Of boxes by falling score: the indices of those that no better box of their class overlaps by more than `iou`."""
-    kept, left = [], np.arange(len(boxes))
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    while len(left):
-        best, left = left[0], left[1:]
-        kept.append(best)
-        sides = np.minimum(boxes[best, 2:], boxes[left, 2:]) - np.maximum(boxes[best, :2], boxes[left, :2])
-        inter = sides.clip(0).prod(1)
-        rival = (classes[left] == classes[best]) & (inter > iou * (areas[best] + areas[left] - inter))
-        left = left[~rival]
-    return np.array(kept, dtype=int)
+        small = stretch(bgr[..., ::-1], self.size)  # seen as RGB
+        encodings, logits = self.network(np.ascontiguousarray(small[None]))
+        boxes, scores, classes = select(encodings[0], logits[0], self.anchors, self.settings, self.coder)
+        names, boxes = self.card["class_names"], in_pixels(boxes, bgr.shape[:2])
+        return [(names[c], float(s), tuple(box)) for c, s, box in zip(classes, scores, boxes)]
 
 
 def open_network(folder, threads=None):
