@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from detection.boxes.class_names import COCO_80
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE
 from detection.data.open import open_data, open_pair, recognise
-from detection.data.readers.coco import to_coco
 from detection.data.readers.json_stream import stream
+from detection.data.writers.coco import to_coco
 from detection.errors import BadDataError
 
 # --- real data sets
@@ -124,14 +124,17 @@ def test_coco_faults_are_counted_not_fatal(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ("[]", "expected"),
-        ('{"images": [', "ends too early"),
-        ('{"images": [{"id": 1, "file_na', "broken, cut off"),
-        ('{"annotations": []}', "lists no images"),
-        ('{"images": [{"id": 1}]}', "without id or file_name"),
-        ('{"images": [{"id": 1, "file_name": "a.jpg"}]}', "declares no classes"),
+        ("[]", "needs an object"),
+        ('{"images": [', "ends too early, in line 1, column 13"),
+        ('{"images":\n [{"id": 1, "file_na', "not JSON: .* in line 2, column 13"),
+        ('{"annotations": []}', "missing images, categories"),
+        ('{"images": [{"file_name": "a"}]}', "an image without id"),
+        ('{"images": [{"id": 1, "file_name": "a.jpg"}]}', "missing annotations, categories"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "lists no images"),
+        ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": []}', "declares no classes"),
         (
-            '{"categories": [{"id": 1}], "images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}]}',
+            '{"categories": [{"id": 1}], "images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}],'
+            '"annotations": []}',
             "two images have the id 1",
         ),
     ],
@@ -270,7 +273,7 @@ def test_yolo_folder_with_classes_txt_as_labelimg_writes_it(tmp_path):
         ("train: images\n", "names"),
         ("names: {1: a, 2: b}\ntrain: images\n", "0..1, without gaps"),
         ("names: [a]\ntrain: nowhere\n", "nowhere does not exist"),
-        ("names: [a\n", "cannot be read as YAML"),
+        ("names: [a\n", "no valid YAML"),
     ],
 )
 def test_yolo_wrong_data_files_are_one_clear_line(tmp_path, text, words):

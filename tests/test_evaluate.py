@@ -274,4 +274,4 @@ def test_the_self_test_passes_and_says_why_it_does_not(tmp_path, shared, capsys)
     data = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotations": [flat]}
     (tmp_path / "flat.json").write_text(json.dumps(data))
     assert main(["eval", "--self-test", "--annotations", str(tmp_path / "flat.json")]) == 2
-    assert "1 boxes have no area" in capsys.readouterr().err
+    assert "1 boxes have no width or no height" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Whatever can be wrong with annotations, results and id lists is one clear line and exit code 2."""
 
 import json
+import re
 
 import pytest
 
@@ -38,33 +39,27 @@ BAD_TRUTH = {
     "cut short": ('{"images": [{"id": 1}, {"i', "not JSON: .* line 1, column"),
     "an image": (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x93", "not JSON: not a text file"),
     "no object": ("3", "needs an object with images, annotations, categories"),
-    "a list": ([FOUND], "a list .results."),
+    "a list": ([FOUND], "a list .results.*needs an object with images"),
     "nothing in it": ({}, "missing images, annotations, categories"),
     "one key missing": (without(coco(), "categories"), "missing categories$"),
-    "no list": (coco(images={}), "images must be a list"),
-    "no images": (coco(images=[]), "its images list is empty"),
-    "nameless category": (coco(categories=[{"id": 3}]), r"categories without name \(1 of 1"),
+    "no list": (coco(images={}), "an image without id .*: {}"),
+    "no images": (coco(images=[]), "lists no images"),
+    "no categories": (coco(categories=[]), "its categories list is empty"),
     "a row that is no object": (coco(annotations=[5]), r"annotations\[0\] is no object"),
-    "keys of rows": (
-        coco(annotations=[OBJECT, without(OBJECT, "bbox", "image_id"), without(OBJECT, "bbox")]),
-        r"annotations without image_id \(1 of 3, first annotations\[1\]\), bbox \(2 of 3, first annotations\[1\]\)",
-    ),
     "captions": (
         coco(annotations=[{"id": 1, "image_id": 7, "caption": "a cat"}]),
-        r"annotations without category_id .*, bbox ",
+        r"no box to evaluate.*annotations\[0\] without category_id, bbox",
     ),
-    "unknown image": (coco(annotations=[{**OBJECT, "image_id": 8}]), "1 annotations with an unknown image_id: 8"),
-    "unknown category": (coco(annotations=[{**OBJECT, "category_id": 1}]), "with an unknown category_id: 1"),
-    "id of no kind": (coco(annotations=[{**OBJECT, "image_id": [7]}]), r"unknown image_id: \[7\]"),
-    "two with one id": (coco(images=[IMAGE, IMAGE]), "two images with the id 7"),
-    "id that is none": (coco(images=[{"id": None}]), r"images\[0\] has id None"),
-    "three numbers": (coco(annotations=[OBJECT, {**OBJECT, "bbox": [1, 2, 3]}]), r"annotations\[1\] has bbox \[1, 2"),
-    "text for a box": (coco(annotations=[{**OBJECT, "bbox": "1 2 3 4"}]), r"annotations\[0\] has bbox 1 2 3 4"),
-    "empty box": (coco(annotations=[{**OBJECT, "bbox": []}]), r"annotations\[0\] has bbox \[\]"),
-    "reversed": (coco(annotations=[{**OBJECT, "bbox": [9, 9, -3, 4]}] * 2), "2 such boxes.*not negative"),
+    "unknown image": (coco(annotations=[{**OBJECT, "image_id": 8}]), "an image that is not listed.* image_id 8"),
+    "unknown category": (coco(annotations=[{**OBJECT, "category_id": 1}]), "not in the list of classes.*category_id 1"),
+    "id of no kind": (coco(annotations=[{**OBJECT, "image_id": [7]}]), r"has image_id \[7\]"),
+    "two with one id": (coco(images=[IMAGE, IMAGE]), "two images have the id 7"),
+    "two classes of one id": (coco(categories=[CATEGORY, {"id": 3, "name": "dog"}]), "id 3 stands twice, as 'cat' and"),
+    "id that is none": (coco(images=[{"id": None}]), "an image without id .*: {'id': None}"),
+    "text for a box": (coco(annotations=[{**OBJECT, "bbox": "1 2 3 4"}]), r"annotations\[0\] has .* bbox 1 2 3 4"),
+    "empty box": (coco(annotations=[{**OBJECT, "bbox": []}]), r"annotations\[0\] has .* bbox \[\]"),
     "infinite": ('{"images":[{"id":7}],"categories":[{"id":3,"name":"c"}],"annotations":[{"image_id":7,'
-                 '"category_id":3,"bbox":[1,2,Infinity,4]}]}', "finite"),
-    "area": (coco(annotations=[{**OBJECT, "area": "big"}]), "area 'big', which is no finite number"),
+                 '"category_id":3,"bbox":[1,2,Infinity,4]}]}', "1 boxes hold NaN or infinity"),
 }  # fmt: skip
 
 
@@ -76,6 +71,32 @@ def test_bad_ground_truth_is_one_clear_line(tmp_path, capsys, content, message):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert main(["eval", "--annotations", str(path), "--results", str(path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+MENDED = {
+    "nameless category": (coco(categories=[{"id": 3}]), "classes have no name: called by their ids"),
+    "keys of rows": (
+        coco(annotations=[OBJECT, without(OBJECT, "bbox", "image_id"), without(OBJECT, "bbox")]),
+        r"2 annotation entries cannot be understood: left out.*annotations\[1\] without image_id, bbox",
+    ),
+    "three numbers": (coco(annotations=[OBJECT, {**OBJECT, "bbox": [1, 2, 3]}]), r"annotations\[1\] has .*\[1, 2, 3\]"),
+    "one unknown image": (coco(annotations=[OBJECT, {**OBJECT, "image_id": 8}]), "1 annotations belong to an image"),
+    "reversed": (coco(annotations=[{**OBJECT, "bbox": [31, 22, -30, -20]}]), "corners swapped"),
+    "area of text": (coco(annotations=[{**OBJECT, "area": "big"}]), r"annotations\[0\] has area 'big'"),
+    "area of a list": (coco(annotations=[{**OBJECT, "area": [600]}]), r"annotations\[0\] has area '\[600\]'"),
+    "area 0": (coco(annotations=[{**OBJECT, "area": 0}]), "annotations.0. has area '0'"),
+    "score of a list": (coco(annotations=[{**OBJECT, "score": [1]}]), r"annotations\[0\] has score '\[1\]'"),
+}
+
+
+@pytest.mark.parametrize("content, message", MENDED.values(), ids=MENDED)
+def test_what_training_puts_right_is_put_right_here_and_said(tmp_path, capsys, content, message):
+    path = write(tmp_path, content)
+    truth = read_truth(path)
+    assert truth.boxes.tolist() == [[1, 2, 30, 20]] and truth.area.tolist() in ([500], [600])
+    assert main(["eval", "--annotations", str(path), "--self-test", "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err) and "AP  1.000" in printed.out
 
 
 BAD_RESULTS = {
@@ -164,7 +185,7 @@ def test_images_that_are_not_there_are_asked_for(tmp_path):
     with pytest.raises(BadDataError, match="say where they are with --images"):
         find_images(truth)
     with pytest.raises(BadDataError, match="no such folder of images"):
-        find_images(truth, tmp_path / "none")
+        read_truth(tmp_path / "file.json", tmp_path / "none")
 
 
 @pytest.mark.parametrize("text", ["[8, 7]", '{"what": "ours", "a": [7], "b": [8]}', "7\n8\n", "7, 8"])

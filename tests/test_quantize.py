@@ -86,8 +86,8 @@ def faked(monkeypatch, detector_file):
 
 
 def order_of(few, shared, tmp_path, **options):
-    truth = read_truth(few / "truth.json")
-    return Order(tmp_path / "m.onnx", "onnx", few / "calibration", 12, truth, shared, threads=1, **options)
+    truth = read_truth(few / "truth.json", shared)
+    return Order(tmp_path / "m.onnx", "onnx", few / "calibration", 12, truth, threads=1, **options)
 
 
 def test_layers_stay_in_float32_as_long_as_too_much_is_lost(faked, few, shared, tmp_path):

@@ -14,10 +14,9 @@ from detection.benchmark import summary
 from detection.benchmark.candidates import Candidate, candidates_of, peers_of, random_weights, variant
 from detection.benchmark.machine import describe, machine
 from detection.benchmark.timing import Timing, drawn_image, time_detectors
-from detection.cli.common import fraction, positive_int
+from detection.cli.common import fraction, open_truth, positive_int
 from detection.detector import Detector
 from detection.errors import MobileSSDError
-from detection.evaluate.truth import find_images, read_truth
 from detection.export.compare import average_precision
 from detection.files import write_text
 from detection.ssd.families import list_architectures
@@ -56,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--rounds", type=positive_int, default=3, metavar="N", help="processes of each (default: 3)")
     how.add_argument("--seconds", type=float, default=3.0, metavar="S", help="timed in each process (default: 3)")
-    how.add_argument("--annotations", metavar="GT", help="COCO ground truth: AP beside the times")
+    how.add_argument("--annotations", metavar="GT", help="ground truth (COCO, VOC or YOLO): AP beside the times")
     how.add_argument("--images", metavar="DIR", help="its images (default: looked for beside it)")
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT", help="write everything as JSON")
@@ -122,8 +121,7 @@ def _candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
 
 def _add_ap(timings: Sequence[Timing], args: argparse.Namespace) -> None:
     """AP of each pair of weights and runtime, measured once; peers have none."""
-    truth = read_truth(args.annotations)
-    images = find_images(truth, args.images)
+    truth = open_truth(args.annotations, args.images)
     known: dict[tuple, float] = {}
     for timing in timings:
         c = timing.candidate
@@ -132,7 +130,7 @@ def _add_ap(timings: Sequence[Timing], args: argparse.Namespace) -> None:
         key = (c.weights, c.runtime, c.precision)
         if key not in known:
             detector = Detector(c.weights, "cpu", c.runtime, c.precision, c.threads, score=0.01)
-            known[key] = average_precision(detector, truth, images)
+            known[key] = average_precision(detector, truth)
         timing.ap = known[key]
 
 

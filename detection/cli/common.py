@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from detection.detector import Detector
+    from detection.evaluate.truth import GroundTruth
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser, auto_score: bool = False) -> None:
@@ -57,6 +58,16 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     }
     given = {name: value for name, value in options.items() if value is not None}
     return Detector.of(weights.card, runtime, weights.source, **given)
+
+
+def open_truth(path: str, images: str | None) -> GroundTruth:
+    """Ground truth of any format; what was repaired or left out is said on stderr."""
+    from detection.evaluate.truth import ground_truth, open_evaluation
+
+    data = open_evaluation(path, images=images)
+    for line in data.faults.brief():
+        print(f"warning: {path}: {line}", file=sys.stderr)
+    return ground_truth(data)
 
 
 def progress(total: int | None, unit: str, quiet: bool = False):

@@ -1,4 +1,5 @@
-"""`mobilessd data check PATH`: what is wrong with a data set, before a training is spent on it."""
+"""`mobilessd data check PATH`: what is wrong with a data set, before a training is spent on it; `data convert` writes it
+in another format."""
 
 from __future__ import annotations
 
@@ -7,37 +8,57 @@ import json
 import sys
 
 from detection.cli.common import name_list
+from detection.data import readers, writers
 
-EPILOG = """examples:
+CHECK_EPILOG = """examples:
   mobilessd data check BCCD                                  a VOC folder: its train and val lists
   mobilessd data check coco/ --split val
   mobilessd data check instances.json --images images/ --json
   mobilessd data check data.yaml --model ssdlite_mobilenet_v2   also: which boxes its anchors can match
 """
+CONVERT_EPILOG = """examples:
+  mobilessd data convert BCCD --split val --to coco --output val.json
+  mobilessd data convert data.yaml --to coco --output all.json
+
+What is written is what training reads: repaired, without images and boxes that cannot be used; all of these are named.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the actions of `mobilessd data`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = actions.add_parser(
-        "check",
-        help="report faulty boxes, missing images, classes, leaks between train and val",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    check.add_argument("path", help="COCO .json or folder, VOC folder, YOLO data.yaml or folder")
+    text = "report faulty boxes, missing images, classes, leaks between train and val"
+    check = _action(actions, "check", text, CHECK_EPILOG)
     check.add_argument("--split", metavar="S", help="train, val, test, all or the data set's own name (default: train)")
     check.add_argument("--val", metavar="V", help="a split of the data set, or another path (default: its val split)")
     check.add_argument("--no-val", action="store_true", help="do not look at a validation split")
-    check.add_argument("--format", default="auto", choices=("auto", "coco", "voc", "yolo"), help="default: by looking")
-    check.add_argument("--images", metavar="DIR", help="the images of a COCO .json")
     check.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
     check.add_argument("--model", metavar="NAME", help="model name or weights: report which boxes its anchors match")
     check.add_argument("--decode", action="store_true", help="decode every image, not only its header (slower)")
     check.add_argument("--no-content", action="store_true", help="do not compare files to find copies")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
+    convert = _action(actions, "convert", "write a data set in another format", CONVERT_EPILOG)
+    convert.add_argument("--split", metavar="S", help="train, val, test or the data set's own name (default: all)")
+    convert.add_argument("--to", required=True, choices=sorted(writers.FORMATS), help="the format to write")
+    convert.add_argument("--output", required=True, metavar="FILE", help="the file to write; a COCO .json")
+
+
+def _action(actions, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
+    """The parser of an action, with what all actions take."""
+    parser = actions.add_parser(name, help=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", help="COCO .json or folder, VOC folder, YOLO data.yaml or folder")
+    formats = ("auto", *sorted(readers.FORMATS))
+    parser.add_argument("--format", default="auto", choices=formats, help="default: by looking")
+    parser.add_argument("--images", metavar="DIR", help="the images of a COCO .json")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
+    """Checks or converts, and prints what was found."""
+    return _convert(args) if args.action == "convert" else _check(args)
+
+
+def _check(args: argparse.Namespace) -> int:
     from detection.data.check import check
     from detection.data.open import open_data, open_pair
 
@@ -52,6 +73,21 @@ def run(args: argparse.Namespace) -> int:
         print()
     else:
         print(report.text())
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from detection.data.convert import convert
+    from detection.data.open import open_data
+
+    data, faults = convert(
+        open_data(args.path, args.split or "all", args.format, images=args.images), args.to, args.output
+    )
+    print(
+        f"{args.output}: {len(data):,} images, {data.num_boxes:,} boxes, {len(data.class_names)} classes of {data.origin}"
+    )
+    if faults:
+        print("\n".join(faults.lines()))
     return 0
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import numpy as np
 
 from detection.boxes.class_names import ClassNames
 from detection.cli.common import add_detector_arguments, open_detector, positive_int
-from detection.data.image_ids import read_ids
+from detection.data.dataset import DetectionData
+from detection.data.ids import read_ids
+from detection.data.readers import FORMATS
 from detection.errors import BadDataError, MobileSSDError
 from detection.evaluate import tables
 from detection.evaluate.categories import match_categories
@@ -23,7 +27,7 @@ from detection.evaluate.coco import ENGINES, CocoNumbers, choose_engine, evaluat
 from detection.evaluate.report.page import page_template
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
-from detection.evaluate.truth import GroundTruth, find_images, read_truth
+from detection.evaluate.truth import GroundTruth, find_annotations, find_images, ground_truth, open_evaluation
 from detection.files import write_text
 
 EVALUATION_SCORE = 0.01  # the floor of the protocol of record: COCO's curve needs the weak ones too
@@ -31,6 +35,7 @@ SHOWN_PROBLEMS = 10
 
 EPILOG = """examples:
   mobilessd eval --weights model.safetensors --annotations coco/ --json numbers.json
+  mobilessd eval --weights runs/cells/best.safetensors --data BCCD --split test     a VOC or YOLO data set
   mobilessd eval --results mine.json --annotations instances_val2017.json --errors
   mobilessd eval --results new.json --versus old.json --annotations instances_val2017.json
   mobilessd eval --self-test --annotations instances_val2017.json"""
@@ -39,7 +44,10 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd eval`."""
     data = parser.add_argument_group("data")
-    data.add_argument("--annotations", required=True, metavar="A", help="COCO ground truth: JSON file or COCO's folder")
+    data.add_argument("--data", metavar="PATH", help="COCO, PASCAL VOC or YOLO data; looked at to tell which")
+    data.add_argument("--format", default="auto", choices=("auto", *sorted(FORMATS)), help="of --data (default: auto)")
+    data.add_argument("--split", metavar="NAME", help="the split of --data (default: val, else test, else everything)")
+    data.add_argument("--annotations", metavar="A", help="COCO ground truth: JSON file or COCO's folder")
     data.add_argument("--images", metavar="DIR", help="folder of the images (default: looked for beside A)")
     data.add_argument("--image-ids", metavar="FILE", help="only these images: a JSON list of ids, or ids in lines")
     data.add_argument("--results", metavar="R", help="evaluate this COCO results JSON in the place of weights")
@@ -65,7 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints, writes. Exit code 0 also where single images could not be read (each is reported)."""
     _check(args)
-    whole = read_truth(args.annotations)
+    data = _open(args)
+    for line in data.faults.brief():
+        _warn(line)
+    whole = ground_truth(data)
     chosen = None if args.image_ids is None else read_image_ids(args.image_ids, whole)
     categories = None if args.classes is None else ClassNames(whole.category_names).choose(args.classes, whole.path)
     truth = whole.select(chosen, categories)
@@ -92,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     unknown: dict[str, Any] = {"score_floor": None, "nms_iou": None, "max_detections": None, "runtime": None}
     protocol = tables.Protocol(
         annotations=truth.path,
-        split=_split_name(truth.path) + (f" ({Path(args.image_ids).name})" if args.image_ids else ""),
+        split=_split_name(args, truth.path) + (f" ({Path(args.image_ids).name})" if args.image_ids else ""),
         images=len(truth.image_ids),
         model=model,
         engine=numbers.engine,
@@ -122,11 +133,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"    {len(truth.image_ids) / seconds:.1f} images/s, decoding included")
     for line in tables.warnings_of(protocol, numbers):
         _warn(line)
-    data = tables.to_dict(numbers, protocol, thresholds, errors, differences, seconds)
+    figures = tables.to_dict(numbers, protocol, thresholds, errors, differences, seconds)
     if args.json:
-        write_text(args.json, json.dumps(data, indent=1) + "\n")
+        write_text(args.json, json.dumps({**figures, "repaired": data.faults.to_dict()}, indent=1) + "\n")
     if args.csv:
-        write_text(args.csv, tables.to_csv(data))
+        write_text(args.csv, tables.to_csv(figures))
     if args.report:
         _write_report(args, truth, results, numbers, protocol)
     if args.store_threshold:
@@ -138,6 +149,13 @@ def run(args: argparse.Namespace) -> int:
     if args.self_test:
         _judge_self_test(truth, numbers)
     return 0
+
+
+def _open(args: argparse.Namespace) -> DetectionData:
+    """The repaired ground truth: --data, or COCO's by --annotations."""
+    if args.data:
+        return open_evaluation(args.data, args.split, args.format, args.images)
+    return open_evaluation(find_annotations(args.annotations), format="coco", images=args.images)
 
 
 def read_image_ids(path: str, truth: GroundTruth) -> list[int]:
@@ -158,14 +176,15 @@ def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str,
     """Runs the detector over the images: its results, its name, the seconds, and its part of the protocol."""
     from detection.evaluate.detect import detect_all
 
-    images = find_images(truth, args.images)
+    if not args.images:
+        find_images(truth)
     detector = open_detector(args, EVALUATION_SCORE)
     card = detector.card
     categories = match_categories(card.class_names, card.category_ids, truth)
     for line in categories.notes() if args.classes is None else ():
         _warn(line)
     results, ran = detect_all(
-        detector, truth, images, categories, args.batch, training_images=card.training_images, progress=not args.quiet
+        detector, truth, categories, args.batch, training_images=card.training_images, progress=not args.quiet
     )
     for line in ran.unreadable[:SHOWN_PROBLEMS]:
         _warn(line)
@@ -173,8 +192,6 @@ def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str,
         _warn(f"and {len(ran.unreadable) - SHOWN_PROBLEMS} more images that cannot be read")
     if ran.unreadable:
         _warn(f"{len(ran.unreadable)} of {len(truth.image_ids)} images count as without detections")
-    if ran.other_size:
-        _warn(f"{len(ran.other_size)} images have another size than the annotations say, as {ran.other_size[0]}")
     settings = detector.settings
     protocol = {
         "score_floor": settings.score,
@@ -195,10 +212,9 @@ def _write_report(
     from detection.evaluate.report.write import write_report
 
     try:
-        images = find_images(truth, args.images)
+        images: str | None = str(find_images(truth).anchor)
+        truth = replace(truth, file_names=tuple(map(os.path.abspath, truth.paths)))
     except BadDataError:
-        if args.images:
-            raise
         images = None
     written = write_report(args.report, truth, results, images, protocol=protocol, numbers=numbers)
     for line in written.notes:
@@ -211,6 +227,14 @@ def _check(args: argparse.Namespace) -> None:
     choose_engine(args.engine)
     if args.report:
         page_template()  # MissingPackageError
+    if bool(args.data) == bool(args.annotations):
+        raise MobileSSDError(
+            "give either --data or --annotations, not both"
+            if args.data
+            else "ground truth is required: --annotations FILE (COCO), or --data PATH (COCO, VOC or YOLO)"
+        )
+    if args.annotations and (args.split or args.format != "auto"):
+        raise MobileSSDError("--split and --format belong to --data; --annotations names a COCO file")
     if args.self_test and (args.results or args.weights):
         raise MobileSSDError("--self-test feeds the ground truth back: it needs neither --weights nor --results")
     if args.store_threshold:
@@ -239,9 +263,11 @@ def _judge_self_test(truth: GroundTruth, numbers: CocoNumbers) -> None:
     raise BadDataError(f"{truth.path}: self-test gives AP {tables.show(numbers.AP)}, not 1.000: {'; '.join(reasons)}")
 
 
-def _split_name(path: str) -> str:
-    """instances_val2017.json -> val2017; coco_val500/instances.json -> coco_val500."""
-    stem = Path(path).stem
+def _split_name(args: argparse.Namespace, path: str) -> str:
+    """instances_val2017.json -> val2017; coco_val500/instances.json -> coco_val500; BCCD (test) -> BCCD (test)."""
+    if args.split:
+        return args.split
+    stem = Path(path).stem if path.endswith(".json") else Path(path).name
     return stem.removeprefix("instances_") if stem != "instances" else Path(path).resolve().parent.name or stem
 
 

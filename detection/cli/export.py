@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detection.cli.common import fraction, input_size, positive_int
+from detection.cli.common import fraction, input_size, open_truth, positive_int
 from detection.errors import MobileSSDError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inside.add_argument("--max-det", type=positive_int, default=100, metavar="N", help="its most boxes (default: 100)")
     check = parser.add_argument_group("the comparison with the source")
     check.add_argument("--images", metavar="DIR", help="images to compare on (default: drawn by chance)")
-    check.add_argument("--data", metavar="GT", help="COCO ground truth of these images: compares AP, too")
+    check.add_argument("--data", metavar="GT", help="ground truth (COCO, VOC or YOLO): compares AP, too")
     check.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
 
 
@@ -121,18 +121,16 @@ def _export(args: argparse.Namespace, source: Weights) -> None:
         raise MobileSSDError(f"{output}: a file of format {form} is called {output.stem}{FORMATS[form]}")
     truth = images = None
     if args.data:
-        from detection.evaluate.truth import find_images, read_truth
+        from detection.evaluate.truth import find_images
 
-        truth = read_truth(args.data)
-        images = find_images(truth, args.images)
+        truth = open_truth(args.data, args.images)
+        images = find_images(truth)
     settings = None
     if args.nms:
         score = args.score if args.score is not None else source.card.score_threshold
         score = 0.3 if score is None else score
         settings = PostSettings(score, args.iou, args.max_det, activation=source.card.spec.get("scores", "sigmoid"))
     wish = Wish(output, form, args.precision, settings)
-    comparison = export(
-        source, wish, images or (Path(args.images) if args.images else None), truth, images, args.threads
-    )
+    comparison = export(source, wish, images or (Path(args.images) if args.images else None), truth, args.threads)
     what = f"{form}, {args.precision} weights" + (f", NMS above {settings.score:g}" if settings else "")
     print("\n".join([f"{output}: {what}, {megabytes(output)}", *comparison.lines(args.precision)]))

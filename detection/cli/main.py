@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quantize": ("detection.cli.quantize", "make a smaller and faster int8 file, and measure what it costs"),
     "benchmark": ("detection.cli.benchmark", "time a model on this machine, runtime by runtime"),
     "teach": ("detection.cli.pseudo_label", "soft labels for images without labels, from a stronger detector"),
-    "data": ("detection.cli.data", "check a data set before a training"),
+    "data": ("detection.cli.data", "check a data set before a training, or convert it"),
 }
 
 

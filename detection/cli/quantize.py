@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detection.benchmark.candidates import Candidate
 from detection.benchmark.timing import drawn_image, time_detectors
-from detection.cli.common import fraction, positive_int
+from detection.cli.common import fraction, open_truth, positive_int
 from detection.errors import MobileSSDError
 
 EPILOG = """examples:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd quantize`."""
     parser.add_argument("weights", metavar="WEIGHTS", help="weights file or model name, or a float .onnx or .xml")
     parser.add_argument("--images", metavar="DIR", help="images to calibrate on, and to measure AP on")
-    parser.add_argument("--annotations", metavar="GT", help="COCO ground truth of these images: AP before and after")
+    parser.add_argument("--annotations", metavar="GT", help="ground truth (COCO, VOC or YOLO): AP before and after")
     parser.add_argument("--calibration", metavar="DIR", help="images to calibrate on, if others than --images")
     parser.add_argument(
         "--samples", "--pictures", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)"
@@ -50,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError(f"{output}: which format? --format onnx or openvino, or a name that ends in .onnx or .xml")
     truth = images = None
     if args.annotations:
-        from detection.evaluate.truth import find_images, read_truth
+        from detection.evaluate.truth import find_images
 
-        truth = read_truth(args.annotations)
-        images = find_images(truth, args.images)
+        truth = open_truth(args.annotations, args.images)
+        images = find_images(truth)
     elif args.max_drop is not None:
         raise MobileSSDError("--max-drop is about AP, which needs ground truth: give --annotations, too")
     calibration = args.calibration or images or args.images
@@ -65,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
         calibration=Path(calibration),
         number=args.samples,
         truth=truth,
-        images=images,
         max_drop=0.005 if args.max_drop is None else args.max_drop,
         force=args.force,
         threads=args.threads,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detection.cli.common import device, fraction, name_list, positive_int
+from detection.data.readers import FORMATS
 from detection.errors import MobileSSDError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     add = data.add_argument
     add("--data", metavar="PATH", help="COCO, PASCAL VOC or YOLO data; looked at to tell which")
-    add("--format", choices=("auto", "coco", "voc", "yolo"))
+    add("--format", choices=("auto", *sorted(FORMATS)))
     add("--split", metavar="NAME", help="the split to train on (default: train, where there is one)")
     add("--images", metavar="DIR", help="the images of a COCO file")
     add("--val", metavar="NAME|PATH", help="validation: a split or another data set (default: found by looking)")

@@ -7,13 +7,14 @@ written when they are read); the arrays here are never written, so forked worker
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detection.boxes.class_names import meaning as canonical
+from detection.boxes.class_names import ClassNames, meaning, without_doubles
 from detection.data.faults import Faults
+from detection.data.ids import Id, id_array
 from detection.errors import BadDataError
 
 CROWD, DIFFICULT, IGNORE = 1, 2, 4  # bits of `flags`
@@ -49,7 +50,7 @@ class Image:
 
     index: int
     path: str
-    image_id: int
+    image_id: Id
     size: tuple[int, int]
     boxes: np.ndarray
     labels: np.ndarray
@@ -63,24 +64,30 @@ class Image:
 class DetectionData:
     """A data set of P images and B boxes. Boxes of image i are rows `starts[i] : starts[i + 1]`.
 
-    class_names: the classes 0..C-1; category_ids: the data set's own id of each. paths: the image files.
-    sizes int32 [P, 2]: (height, width) as annotated, (0, 0) where unknown; after cleaning, as decoded, EXIF applied.
-    image_ids int64 [P]: the data set's own ids (COCO), else made up. starts int64 [P + 1].
+    class_names: the classes 0..C-1, no two of one name; category_ids: the data set's own id of each; other_ids: further
+    ids of a class, where the data set has it twice. paths: the image files, "" where the data set names none.
+    sizes int32 [P, 2]: (height, width) as annotated, (0, 0) where unknown; after repair, as decoded, EXIF applied.
+    image_ids int64 [P]: the data set's own ids (COCO; objects where some are texts), else made up. starts int64 [P + 1].
     boxes float32 [B, 4]: xyxy pixels, far edges exclusive. labels int32 [B]: -1 where the class is not in the list.
-    scores float32 [B]: 1 for real labels, a teacher's confidence for soft ones. areas float32 [B]: as annotated.
+    exact float64 [B, 4]: the same as the data set has them, xywh and not clipped by rounding, for evaluation to the last
+    digit. areas float64 [B]: as annotated (of a segmentation, say), else those of the boxes.
+    scores float32 [B]: 1 for real labels, a teacher's confidence for soft ones.
     flags uint8 [B]: CROWD | DIFFICULT | IGNORE. None of the three is a training target by default; an IGNORE region
     says that nothing is known about that part of the image.
     unknown bool [G, C]: classes that a data set does not annotate, so that they must never count as background there;
     groups int32 [P]: the row of `unknown` of each image.
-    faults: what the reader stumbled over. source: "coco", "voc" or "yolo"; origin: what was opened, for messages.
+    left_out: ids of images that repair left out. names: the images' names in the data set (COCO's file_name); None: those
+    of the files, see `file_names`.
+    faults: what the reader stumbled over. source: the format; origin: what was opened, for messages.
     """
 
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[Id, ...]
     paths: PathTable
     sizes: np.ndarray
     image_ids: np.ndarray
     boxes: np.ndarray
+    exact: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
     areas: np.ndarray
@@ -88,6 +95,9 @@ class DetectionData:
     starts: np.ndarray
     groups: np.ndarray
     unknown: np.ndarray
+    other_ids: Mapping[Id, int] = field(default_factory=dict)
+    left_out: tuple[Id, ...] = ()
+    names: PathTable | None = None
     source: str = ""
     origin: str = ""
     faults: Faults = field(default_factory=Faults)
@@ -116,6 +126,39 @@ class DetectionData:
     def path(self, index: int) -> str:
         return self.paths[index]
 
+    def described(self, index: int) -> str:
+        """The path of an image for a message; its id where it has none."""
+        return self.paths[index] or f"{self.origin}: image {self.image_ids[index]}"
+
+    def file_names(self) -> list[str]:
+        """The name of each image in the data set; where it has none, its path below the folder that all share."""
+        if self.names is not None:
+            return list(self.names)
+        paths = list(self.paths)
+        folders = {os.path.dirname(path) for path in paths}
+        try:
+            shared = os.path.join(os.path.commonpath(folders), "") if folders else ""
+        except ValueError:  # some absolute, some not
+            shared = ""
+        return [path[len(shared) :] for path in paths]
+
+    def numeric_ids(self) -> tuple[int, ...]:
+        """The ids of the classes for a weights file, which holds numbers: 1, 2, ... where the data set has texts."""
+        if all(isinstance(one, int) for one in self.category_ids):
+            return tuple(int(one) for one in self.category_ids)
+        return tuple(range(1, len(self.class_names) + 1))
+
+    def corners(self) -> np.ndarray:
+        """float64 [B, 4]: the exact boxes as xyxy."""
+        with np.errstate(invalid="ignore", over="ignore"):  # faulty boxes are the business of repair
+            return _corners(self.exact)
+
+    def with_corners(self, corners: np.ndarray, changed: np.ndarray) -> DetectionData:
+        """The same with other boxes, float64 [B, 4] xyxy; rows that are not `changed` (bool [B]) stay exact."""
+        exact = self.exact.copy()
+        exact[changed] = _xywh(corners[changed])
+        return replace(self, boxes=corners.astype(np.float32), exact=exact)
+
     def image(self, index: int) -> Image:
         """Image `index` (0..P-1); its arrays are views, not copies."""
         rows = slice(int(self.starts[index]), int(self.starts[index + 1]))
@@ -123,7 +166,7 @@ class DetectionData:
         return Image(
             index=int(index),
             path=self.paths[index],
-            image_id=int(self.image_ids[index]),
+            image_id=self.image_ids[index : index + 1].tolist()[0],
             size=(int(height), int(width)),
             boxes=self.boxes[rows],
             labels=self.labels[rows],
@@ -144,6 +187,7 @@ class DetectionData:
             self._with_rows(rows),
             paths=PathTable.of(self.paths[i] for i in chosen.tolist()),
             sizes=self.sizes[chosen],
+            names=self.names and PathTable.of(self.names[i] for i in chosen.tolist()),
             image_ids=self.image_ids[chosen],
             groups=self.groups[chosen],
             starts=starts,
@@ -175,15 +219,21 @@ class DetectionData:
             unknown[:, self.class_names.index(name)] = True
         return replace(self, unknown=unknown)
 
-    def with_classes(self, class_names: Sequence[str], category_ids: Sequence[int] | None = None) -> DetectionData:
-        """The same data in another list of classes, matched by name, then by COCO's spelling of VOC's names.
+    def with_classes(self, class_names: Sequence[str], category_ids: Sequence[Id] | None = None) -> DetectionData:
+        """The same data in another list of classes, matched by name as `boxes.class_names` says.
 
         Boxes of a class that is not in the list get the label -1 and are counted as faults. A class of the list that
-        this data set does not have is unknown in it, not background. Raises BadDataError if no class is in common.
+        this data set does not have is unknown in it, not background. Raises BadDataError if no class is in common, or
+        one is asked for twice.
         """
-        by_name = {name: i for i, name in enumerate(class_names)}
-        by_meaning = {canonical(name): i for i, name in reversed(list(enumerate(class_names)))}
-        new = [by_name.get(name, by_meaning.get(canonical(name), UNKNOWN_LABEL)) for name in self.class_names]
+        once, place = without_doubles(class_names)
+        if len(once) < len(class_names):
+            twice = next(name for i, name in enumerate(class_names) if place[i] in place[:i])
+            raise BadDataError(f"{self.origin}: class {twice!r} is asked for twice; name each class once")
+        known, by_name = ClassNames(class_names), {name: i for i, name in enumerate(class_names)}
+        new = [
+            by_name[name] if name in by_name else (known.find(name) or [UNKNOWN_LABEL])[0] for name in self.class_names
+        ]
         if max(new, default=UNKNOWN_LABEL) < 0:
             raise BadDataError(
                 f"{self.origin}: none of its classes ({_some(self.class_names)}) is among those asked for "
@@ -200,11 +250,18 @@ class DetectionData:
                 unknown[:, position] &= self.unknown[:, old]
         ids = tuple(category_ids) if category_ids is not None else self._ids_of(class_names, new)
         labels = table[self.labels]
+        others = {identity: new[old] for identity, old in self.other_ids.items() if new[old] >= 0}
         return replace(
-            self, class_names=tuple(class_names), category_ids=ids, labels=labels, unknown=unknown, faults=faults
+            self,
+            class_names=tuple(class_names),
+            category_ids=ids,
+            other_ids=others,
+            labels=labels,
+            unknown=unknown,
+            faults=faults,
         )
 
-    def _ids_of(self, class_names: Sequence[str], new: list[int]) -> tuple[int, ...]:
+    def _ids_of(self, class_names: Sequence[str], new: list[int]) -> tuple[Id, ...]:
         ids = {position: self.category_ids[old] for old, position in enumerate(new) if position >= 0}
         free = iter(i for i in range(1, len(class_names) + len(ids) + 1) if i not in set(ids.values()))
         return tuple(ids[i] if i in ids else next(free) for i in range(len(class_names)))
@@ -214,6 +271,7 @@ class DetectionData:
         return replace(
             self,
             boxes=self.boxes[rows],
+            exact=self.exact[rows],
             labels=self.labels[rows],
             scores=self.scores[rows],
             areas=self.areas[rows],
@@ -229,44 +287,68 @@ def build(
     labels: Sequence[int] | np.ndarray,
     *,
     sizes: Sequence | np.ndarray | None = None,
-    image_ids: Sequence[int] | np.ndarray | None = None,
+    image_ids: Sequence[Id] | np.ndarray | None = None,
+    xywh: bool = False,
     scores: Sequence[float] | np.ndarray | None = None,
     areas: Sequence[float] | np.ndarray | None = None,
     flags: Sequence[int] | np.ndarray | None = None,
-    category_ids: Sequence[int] | None = None,
+    category_ids: Sequence[Id] | None = None,
+    names: Iterable[str] | None = None,
     unknown_classes: Iterable[str] = (),
     source: str = "",
     origin: str = "",
     faults: Faults | None = None,
 ) -> DetectionData:
-    """A data set from loose parts: `owners` [B] is the image of each box [B, 4]; boxes may come in any order."""
+    """A data set from loose parts: `owners` [B] is the image of each box [B, 4]; boxes may come in any order.
+
+    Classes of one name (but for case, spaces and punctuation) become one, which is counted as a fault. xywh: the boxes
+    are [x, y, width, height], not corners. areas: NaN and 0 where the box's own area is to be taken.
+    """
     table = PathTable.of(paths)
     number, owner = len(table), np.asarray(owners, np.int64).reshape(-1)
     order = np.argsort(owner, kind="stable")
-    box_array = np.asarray(boxes, np.float32).reshape(-1, 4)[order]
+    given = np.asarray(boxes, np.float64).reshape(-1, 4)[order]
 
     def column(values: Sequence | np.ndarray | None, default: np.ndarray, kind: type) -> np.ndarray:
         return default.astype(kind) if values is None else np.asarray(values, kind).reshape(-1)[order]
 
-    with np.errstate(invalid="ignore", over="ignore"):  # faulty boxes are the check's business
-        box_areas = (box_array[:, 2] - box_array[:, 0]) * (box_array[:, 3] - box_array[:, 1])
+    with np.errstate(invalid="ignore", over="ignore"):  # faulty boxes are the business of repair
+        exact = given if xywh else _xywh(given)
+        box_array = (_corners(given) if xywh else given).astype(np.float32)
+        box_areas = exact[:, 2] * exact[:, 3]
+    area_array = column(areas, box_areas, np.float64)
+    ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1))
+    faults = faults if faults is not None else Faults()
+    kept, place = without_doubles(class_names)
+    label_array, other_ids = column(labels, np.zeros(0), np.int32), dict[Id, int]()
+    first = {new: old for old, new in reversed(list(enumerate(place)))}
+    for old, new in enumerate(place):
+        if (same := first[new]) != old:
+            other_ids[ids[old]] = new
+            what = f"{class_names[old]!r} (id {ids[old]}) and {class_names[same]!r} (id {ids[same]})"
+            faults.add("same name", f"{origin}: {what}")
+    if other_ids:
+        label_array = np.array([*place, UNKNOWN_LABEL], np.int32)[label_array]  # the last is reached by label -1
     data = DetectionData(
-        class_names=tuple(class_names),
-        category_ids=tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1)),
+        class_names=tuple(kept),
+        category_ids=tuple(ids[first[new]] for new in range(len(kept))),
+        other_ids=other_ids,
         paths=table,
         sizes=np.zeros((number, 2), np.int32) if sizes is None else np.asarray(sizes, np.int32).reshape(-1, 2),
-        image_ids=np.arange(number, dtype=np.int64) if image_ids is None else np.asarray(image_ids, np.int64),
+        image_ids=np.arange(number, dtype=np.int64) if image_ids is None else id_array(image_ids),
         boxes=box_array,
-        labels=column(labels, np.zeros(0), np.int32),
+        exact=exact,
+        labels=label_array,
         scores=column(scores, np.ones(len(order)), np.float32),
-        areas=column(areas, box_areas, np.float32),
+        areas=np.where(np.isfinite(area_array) & (area_array > 0), area_array, box_areas),
         flags=column(flags, np.zeros(len(order)), np.uint8),
         starts=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=number))]).astype(np.int64),
         groups=np.zeros(number, np.int32),
-        unknown=np.zeros((1, len(class_names)), bool),
+        unknown=np.zeros((1, len(kept)), bool),
+        names=None if names is None else PathTable.of(names),
         source=source,
         origin=origin,
-        faults=faults if faults is not None else Faults(),
+        faults=faults,
     )
     return data.declare_unknown(unknown_classes)
 
@@ -277,8 +359,8 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
     if class_names is None:
         class_names, seen = [], set[str]()
         for part in parts:
-            fresh = [name for name in part.class_names if canonical(name) not in seen]
-            seen.update(map(canonical, fresh))
+            fresh = [name for name in part.class_names if meaning(name) not in seen]
+            seen.update(map(meaning, fresh))
             class_names += fresh
     ids = parts[0].category_ids if tuple(class_names) == parts[0].class_names else None
     parts = tuple(part.with_classes(class_names, ids) for part in parts)
@@ -286,14 +368,17 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts])
 
-    image_ids = joined("image_ids")
-    if len(np.unique(image_ids)) < len(image_ids):
+    image_ids = id_array([one for part in parts for one in part.image_ids.tolist()])
+    if len(set(image_ids.tolist())) < len(image_ids):
         image_ids = np.arange(len(image_ids), dtype=np.int64)
+    named = all(part.names is not None for part in parts)
     first_group = np.cumsum([0] + [len(part.unknown) for part in parts])
     first_box = np.cumsum([0] + [part.num_boxes for part in parts])
     return replace(
         parts[0],
         paths=PathTable.of(path for part in parts for path in part.paths),
+        names=PathTable.of(name for part in parts for name in part.file_names()) if named else None,
+        other_ids={},
         image_ids=image_ids,
         starts=np.concatenate([[0], *[part.starts[1:] + first for part, first in zip(parts, first_box)]]).astype(
             np.int64
@@ -304,6 +389,7 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
         origin=" + ".join(part.origin for part in parts),
         sizes=joined("sizes"),
         boxes=joined("boxes"),
+        exact=joined("exact"),
         labels=joined("labels"),
         scores=joined("scores"),
         areas=joined("areas"),
@@ -314,3 +400,11 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def _xywh(corners: np.ndarray) -> np.ndarray:
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
+
+
+def _corners(xywh: np.ndarray) -> np.ndarray:
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)

@@ -1,11 +1,11 @@
-"""What is wrong with a data set, counted by kind, with the first examples by name. Imports nothing of the house."""
+"""What is wrong with a data set, counted by kind, with the first examples by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# kind -> (what it is, what cleaning does about it); the order is that of the report
+# kind -> (what it is, what repair does about it); the order is that of the report
 KINDS: dict[str, tuple[str, str]] = {
     "missing": ("images are missing", "left out"),
     "unreadable": ("images cannot be read", "left out"),
@@ -13,6 +13,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "resized": ("images were resized after annotation", "boxes scaled to the image"),
     "exif turned": ("images are turned by EXIF, their boxes are not", "boxes turned with the image"),
     "bad line": ("annotation entries cannot be understood", "left out"),
+    "same name": ("classes have the same name as another", "read as one class"),
+    "no name": ("classes have no name", "called by their ids"),
     "no image": ("annotations belong to an image that is not listed", "left out"),
     "unknown class": ("boxes have a class that is not in the list of classes", "dropped"),
     "not finite": ("boxes hold NaN or infinity", "dropped"),
@@ -20,6 +22,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "degenerate": ("boxes have no width or no height", "dropped"),
     "outside": ("boxes lie wholly outside their image", "dropped"),
     "clipped": ("boxes reach beyond their image", "clipped"),
+    "bad number": ("areas or scores are no numbers", "area of the box, score 1"),
     "bad score": ("soft labels have a score outside 0..1", "clipped to 0..1"),
     "duplicate box": ("boxes occur twice in an image", "kept"),
 }
@@ -65,6 +68,15 @@ class Faults:
             for kind, count in faults.counts.items():
                 total.add_all(kind, count, faults.examples.get(kind, []))
         return total
+
+    def brief(self) -> list[str]:
+        """A line by kind, with its first example."""
+        return [
+            f"{self[kind]:,} {what}: {treatment}"
+            + (f", as {self.examples[kind][0]}" if self.examples.get(kind) else "")
+            for kind, (what, treatment) in KINDS.items()
+            if self[kind]
+        ]
 
     def lines(self) -> list[str]:
         """For people: a line by kind, then its first examples, indented."""

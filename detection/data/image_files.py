@@ -102,8 +102,8 @@ def is_image(name: str) -> bool:
 class ImageFinder:
     """Finds the file of an annotated image in a folder: by its name, else by its stem with another extension.
 
-    Annotations often survive a conversion of the images (`.jpg` written in the XML, `.webp` on the disk). The folder
-    is listed once.
+    Annotations often survive a conversion of the images (`.jpg` written in the XML, `.webp` on the disk), or name a
+    folder that is not there ("val2017/1.jpg"). The folder is listed once.
     """
 
     def __init__(self, *folders: str | os.PathLike):
@@ -117,14 +117,17 @@ class ImageFinder:
             self.listed = [
                 (set(found), {os.path.splitext(n)[0]: n for n in found if is_image(n)}) for found in listings
             ]
-        stem = name if not is_image(name) else os.path.splitext(name)[0]
-        for folder, (names, stems) in zip(self.folders, self.listed):
-            if name in names:
+        name = name.replace("\\", "/")
+        for folder in self.folders if "/" in name else ():
+            if (folder / name).exists():
                 return folder / name
+        bare = name.rpartition("/")[2]
+        stem = os.path.splitext(bare)[0] if is_image(bare) else bare
+        for folder, (names, stems) in zip(self.folders, self.listed):
+            if bare in names:
+                return folder / bare
             if stem in stems:
                 return folder / stems[stem]
-            if "/" in name and (folder / name).exists():
-                return folder / name
         return self.folders[0] / name
 
 

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from detection.data.dataset import DetectionData
+from detection.data.ids import Id
 from detection.files import sha256_of
 
 GLANCE = 1 << 16  # bytes that are hashed before whole files are
@@ -62,7 +63,7 @@ def image_hashes(data: DetectionData) -> tuple[str, ...]:
         return tuple(sorted(filter(None, pool.map(_hash_or_nothing, data.paths))))
 
 
-def _ids_names_sizes(data: DetectionData) -> Iterable[tuple[int, str, int, int]]:
+def _ids_names_sizes(data: DetectionData) -> Iterable[tuple[Id, str, int, int]]:
     for path, number, (height, width) in zip(data.paths, data.image_ids.tolist(), data.sizes.tolist()):
         yield number, os.path.splitext(os.path.basename(path))[0], height, width
 

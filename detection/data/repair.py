@@ -1,8 +1,8 @@
-"""Makes a data set fit to train on: what cannot be used is left out, what can be put right is put right, all is
-counted.
+"""Makes a data set fit to train and evaluate on: what cannot be used is left out, what can be put right is put right,
+all is counted.
 
-`repair` is the one place where this happens; the loader repeats its box part, which
-costs nothing, so that no faulty box reaches a loss by any way.
+`repair` is the one place where this happens; the loader repeats its box part, which costs nothing, so that no faulty box
+reaches a loss by any way.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detection.data.dataset import DetectionData
+from detection.data.dataset import IGNORE, DetectionData
 from detection.data.faults import Faults
 from detection.data.image_files import Header, read_header
 from detection.errors import BadDataError, BadImageError
 from detection.images.decode import read_image
 
 SMALLEST = 0.01  # pixels: a narrower box has no width
+ROUNDING = 2  # pixels by which somebody's resize may round
 SAME_SHAPE = 0.01  # aspects that differ by less were resized, not exchanged
 
 
@@ -38,6 +39,8 @@ def read_headers(data: DetectionData, decode: bool = False, threads: int = 8) ->
 
     def look(path: str) -> Header | str:
         try:
+            if not path:
+                return ""
             header = read_header(path)
             if decode:
                 read_image(path)
@@ -55,41 +58,48 @@ def read_headers(data: DetectionData, decode: bool = False, threads: int = 8) ->
             elif found:
                 faults.add("unreadable", found)
             else:
-                faults.add("missing", data.path(i))
+                faults.add("missing", data.path(i) or f"{data.described(i)} has no file name")
     return Headers(sizes, orientations, faults)
 
 
-def repair(data: DetectionData, headers: Headers | None = None) -> tuple[DetectionData, Faults]:
-    """(the data that can be trained on, all that was wrong). Images that are missing, unreadable or of another shape
-    than annotated are left out; `sizes` become those of the files, and boxes follow.
+def repair(
+    data: DetectionData, headers: Headers | None = None, for_evaluation: bool = False
+) -> tuple[DetectionData, Faults]:
+    """(the data to train or evaluate on, all that was wrong). Images that are missing, unreadable or of another shape
+    than annotated are left out; `sizes` become those of the files, and boxes and areas follow.
 
     An image that EXIF turns, while the annotation holds the size before turning, was annotated by a tool that ignores
     EXIF: its boxes are turned along. One of the annotated shape but another size was resized: its boxes are scaled.
-    Raises BadDataError where nothing is left, or no box of any class.
+    for_evaluation: images that cannot be read stay (a detector that cannot read them misses their objects), and data
+    without any object may be as they are. Raises BadDataError where nothing is left.
     """
     headers = headers or read_headers(data)
-    faults = headers.faults.merged()
-    data, lost = _match_sizes(data, headers, faults)
-    data = replace(data, faults=data.faults.merged(faults)).subset(~lost)
+    faults = Faults() if for_evaluation else headers.faults.merged()
+    unread = (headers.sizes == 0).any(1)
+    data, wrong = _match_sizes(data, headers, faults)
+    data = replace(data, faults=data.faults.merged(faults))
+    if (lost := wrong if for_evaluation else wrong | unread).any():
+        data = replace(data.subset(~lost), left_out=tuple(data.image_ids[lost].tolist()))
     if not len(data):
-        shown = "; ".join(examples[0] for examples in data.faults.examples.values() if examples)
-        raise BadDataError(f"{data.origin}: no image that can be used ({shown})")
+        raise BadDataError(f"{data.origin}: no image that can be used ({'; '.join(data.faults.brief())})")
     data = clean_boxes(data)
-    if not data.targets.any():
-        raise BadDataError(f"{data.origin}: no box to learn from in {len(data)} images; wrong folder or class names?")
+    if not data.targets.any() and not (for_evaluation and (data.num_boxes or not data.faults)):
+        reason = "; ".join(data.faults.brief()) or "wrong folder or class names?"
+        use = "evaluate" if for_evaluation else "learn from"
+        raise BadDataError(f"{data.origin}: no box to {use} in {len(data)} images ({reason})")
     return data, data.faults
 
 
 def clean_boxes(data: DetectionData) -> DetectionData:
     """The box part of `repair`, vectorised: afterwards every box is finite, of a known class, inside its image and
     has a width and a height. IGNORE regions may have no class. Faults are added to `data.faults`."""
-    boxes, owners, faults = data.boxes.copy(), data.owners(), data.faults.merged()
+    boxes, owners, faults = data.corners(), data.owners(), data.faults.merged()
 
     def report(kind: str, mask: np.ndarray) -> None:
         rows = np.flatnonzero(mask)
-        faults.add_all(kind, len(rows), (f"{data.path(owners[i])}: {_show(data.boxes[i])}" for i in rows))
+        faults.add_all(kind, len(rows), (f"{data.described(owners[i])}: {_show(data.boxes[i])}" for i in rows))
 
-    finite = np.isfinite(boxes).all(1)
+    finite = np.isfinite(data.boxes).all(1) & np.isfinite(boxes).all(1)
     report("not finite", ~finite)
     boxes[~finite] = 0
     reversed_ = finite & ((boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1]))
@@ -97,7 +107,7 @@ def clean_boxes(data: DetectionData) -> DetectionData:
     near, far = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
     flat = finite & ((far - near) < SMALLEST).any(1)
     report("degenerate", flat)
-    limit = data.sizes[owners][:, ::-1].astype(np.float32)  # (width, height)
+    limit = data.sizes[owners][:, ::-1].astype(np.float64)  # (width, height)
     limit[limit == 0] = np.inf  # the size is not known yet
     outside = finite & ~flat & ((near >= limit - SMALLEST) | (far <= SMALLEST)).any(1)
     report("outside", outside)
@@ -107,24 +117,26 @@ def clean_boxes(data: DetectionData) -> DetectionData:
     odd_score = ~((data.scores >= 0) & (data.scores <= 1))
     report("bad score", odd_score)
     scores = np.clip(np.nan_to_num(data.scores, nan=0.0), 0, 1) if odd_score.any() else data.scores
-    known = (data.labels >= 0) | ((data.flags & 4) != 0)  # those without a class were counted by the reader
-    kept = finite & ~flat & ~outside & known
-    kept &= (clipped[:, 2:] - clipped[:, :2] >= SMALLEST).all(1)
+    known = (data.labels >= 0) | ((data.flags & IGNORE) != 0)  # those without a class were counted by the reader
+    sides = clipped[:, 2:] - clipped[:, :2]
+    kept = finite & ~flat & ~outside & known & (sides >= SMALLEST).all(1)
     report("duplicate box", kept & _repeated(clipped, data.labels, owners))
-    return replace(data, boxes=clipped.astype(np.float32), scores=scores, faults=faults).keep_boxes(kept)
+    changed, inside = reversed_ | beyond, sides.prod(1)
+    areas = np.where(changed & ~((data.areas > 0) & (data.areas <= inside)), inside, data.areas)
+    return replace(data.with_corners(clipped, changed), scores=scores, areas=areas, faults=faults).keep_boxes(kept)
 
 
 def _match_sizes(data: DetectionData, headers: Headers, faults: Faults) -> tuple[DetectionData, np.ndarray]:
-    """Boxes brought into the frame of the image files; bool [P]: images that cannot be used."""
+    """Boxes brought into the frame of the image files; bool [P]: images whose shape contradicts the annotation."""
     real, annotated = headers.sizes, data.sizes
-    lost = (real == 0).any(1)
-    known = ~lost & (annotated > 0).all(1)
-    off = np.abs(real - annotated).max(1)
-    differs = known & (off > 2)  # one or two pixels are rounding of somebody's resize
-    turned = differs & (headers.orientations >= 5) & (np.abs(real[:, ::-1] - annotated).max(1) <= 2)
-    aspect = real[:, 0] * annotated[:, 1].astype(float), real[:, 1] * annotated[:, 0].astype(float)
-    resized = differs & ~turned & (np.abs(aspect[0] - aspect[1]) <= SAME_SHAPE * np.maximum(*aspect))
+    unread = (real == 0).any(1)
+    differs = ~unread & (annotated > 0).all(1) & (np.abs(real - annotated).max(1) > ROUNDING)
+    swapped = annotated[:, ::-1]
+    exchanged = (headers.orientations >= 5) & (np.abs(real - swapped).max(1) <= ROUNDING)
+    resized = differs & ~exchanged & _same_shape(real, annotated)
+    turned = differs & ~resized & (headers.orientations >= 5) & (exchanged | _same_shape(real, swapped))
     wrong = differs & ~turned & ~resized
+    resized |= turned & ~exchanged  # turned, and resized as well
 
     def examples(mask: np.ndarray) -> list[str]:
         return [
@@ -134,14 +146,26 @@ def _match_sizes(data: DetectionData, headers: Headers, faults: Faults) -> tuple
 
     for kind, mask in (("size contradicts", wrong), ("resized", resized), ("exif turned", turned)):
         faults.add_all(kind, int(mask.sum()), examples(mask))
-    boxes = data.boxes.copy()
-    for i in np.flatnonzero(resized):
-        rows = slice(data.starts[i], data.starts[i + 1])
-        boxes[rows] *= np.tile(real[i][::-1] / annotated[i][::-1].astype(np.float32), 2)
+    sizes = np.where(unread[:, None], annotated, real)
+    if not (turned | resized).any():
+        return replace(data, sizes=sizes), wrong
+    corners, areas = data.corners(), data.areas.copy()
     for i in np.flatnonzero(turned):
         rows = slice(data.starts[i], data.starts[i + 1])
-        boxes[rows] = turn_boxes(boxes[rows], annotated[i], int(headers.orientations[i]))
-    return replace(data, sizes=np.where(lost[:, None], annotated, real), boxes=boxes.astype(np.float32)), lost | wrong
+        corners[rows] = turn_boxes(corners[rows], annotated[i], int(headers.orientations[i]))
+    for i in np.flatnonzero(resized):
+        rows = slice(data.starts[i], data.starts[i + 1])
+        scale = real[i] / (swapped if turned[i] else annotated)[i]
+        corners[rows] *= np.tile(scale[::-1], 2)
+        areas[rows] *= scale.prod()
+    moved = np.repeat(turned | resized, np.diff(data.starts))
+    return replace(data.with_corners(corners, moved), sizes=sizes, areas=areas), wrong
+
+
+def _same_shape(sizes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """bool [P]: which of the sizes int [P, 2] have the aspect of the others, to a hundredth."""
+    one, other = sizes[:, 0] * others[:, 1].astype(float), sizes[:, 1] * others[:, 0].astype(float)
+    return np.abs(one - other) <= SAME_SHAPE * np.maximum(one, other)
 
 
 def turn_boxes(boxes: np.ndarray, size: Sequence[int], orientation: int) -> np.ndarray:

@@ -1,24 +1,20 @@
-"""The detections of a whole data set in flat arrays; COCO results JSON in and out. numpy only."""
+"""The detections of a whole data set in flat arrays; COCO results JSON in and out, with one clear line for all that can be
+wrong with it."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from detection.data.ids import plain, plainly
 from detection.errors import BadDataError
-from detection.evaluate.truth import (
-    GroundTruth,
-    boxes_of,
-    indices,
-    indices_of,
-    load_json,
-    numbers_of,
-    renumber,
-    require_keys,
-)
+from detection.evaluate.truth import GroundTruth, indices, renumber
 from detection.outputs.coco_json import write_rows
 
 
@@ -59,6 +55,7 @@ def no_results() -> Results:
 def read_results(path: str | os.PathLike, truth: GroundTruth) -> Results:
     """Reads COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}; it may be empty.
 
+    Those of images that `truth` leaves out are passed over.
     Raises BadDataError, one line: no JSON, no such list, missing keys (all named), image or category ids that
     `truth` does not know, broken boxes, scores that are no finite numbers.
     """
@@ -70,11 +67,15 @@ def read_results(path: str | os.PathLike, truth: GroundTruth) -> Results:
         raise BadDataError(f"{path}: not COCO results; needs a list of detections")
     if not rows:
         return no_results()
-    require_keys(path, "results", rows, ("image_id", "category_id", "bbox", "score"))
-    image = indices_of(path, "results", "image_id", rows, truth.image_ids)
-    category = indices_of(path, "results", "category_id", rows, truth.category_ids)
-    boxes = boxes_of(path, "results", rows)
-    return Results(image, category, boxes, numbers_of(path, "results", "score", rows, lambda _: np.nan))
+    require_keys(path, rows, ("image_id", "category_id", "bbox", "score"))
+    if truth.left_out:
+        known = {plain(identity) for identity in truth.left_out}
+        rows = [row for row in rows if plain(row["image_id"]) not in known]
+    images = {identity: index for index, identity in enumerate(truth.image_ids)}
+    categories = {**{identity: index for index, identity in enumerate(truth.category_ids)}, **truth.other_ids}
+    image = indices_of(path, "image_id", rows, images)
+    category = indices_of(path, "category_id", rows, categories)
+    return Results(image, category, boxes_of(path, rows), scores_of(path, rows))
 
 
 def write_results(path: str | os.PathLike, results: Results, truth: GroundTruth) -> None:
@@ -104,3 +105,91 @@ def concatenate(parts: Sequence[Results]) -> Results:
         np.concatenate([part.boxes for part in parts]),
         np.concatenate([part.scores for part in parts]),
     )
+
+
+def load_json(path: str | os.PathLike) -> Any:
+    """The content of a JSON file. BadDataError if it is missing, empty, cut short or something else."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise BadDataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise BadDataError(f"{path}: a folder, where a JSON file is needed") from None
+    if not content.strip():
+        raise BadDataError(f"{path}: not JSON: the file is empty")
+    try:
+        return json.loads(content)
+    except UnicodeDecodeError:
+        raise BadDataError(f"{path}: not JSON: not a text file") from None
+    except json.JSONDecodeError as error:
+        raise BadDataError(f"{path}: not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise BadDataError(f"{path}: not COCO: nested too deep") from None
+
+
+def require_keys(path: object, rows: list, keys: Sequence[str]) -> None:
+    """BadDataError that names every key that some row lacks, with the first such row and how many there are."""
+    lacking: dict[str, tuple[int, int]] = {}  # key: (first row, how many)
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise BadDataError(f"{path}: results[{index}] is no object but {str(row)[:40]!r}")
+        for key in keys:
+            if key not in row:
+                first, count = lacking.get(key, (index, 0))
+                lacking[key] = (first, count + 1)
+    if lacking:
+        texts = [f"{key} ({count} of {len(rows)}, first results[{i}])" for key, (i, count) in lacking.items()]
+        raise BadDataError(f"{path}: results without " + ", ".join(texts))
+
+
+def indices_of(path: object, key: str, rows: list[dict], known: Mapping[Hashable, int]) -> np.ndarray:
+    """int64 [len(rows)]: the index that `known` has for each row's id; "7" is 7. BadDataError naming unknown ids."""
+    try:
+        return np.array([known[row[key]] for row in rows], np.int64)
+    except (KeyError, TypeError):  # TypeError: a list or an object as an id
+        by_text = plainly(known)
+        found = [known.get(row[key]) if isinstance(row[key], Hashable) else None for row in rows]
+        found = [by_text.get(plain(row[key])) if at is None else at for row, at in zip(rows, found)]
+        if None not in found:
+            return np.array(found, np.int64)
+        unknown = [row[key] for row, at in zip(rows, found) if at is None]
+    kinds = list(dict.fromkeys(map(str, unknown)))
+    examples = ", ".join(kinds[:5]) + (", ..." if len(kinds) > 5 else "")
+    raise BadDataError(f"{path}: {len(unknown)} results with an unknown {key}: {examples}")
+
+
+def boxes_of(path: object, rows: list[dict]) -> np.ndarray:
+    """float64 [len(rows), 4] from their `bbox`. BadDataError for the first that is not 4 finite numbers, w, h >= 0."""
+    try:
+        boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(len(rows), 4)
+        bad = ~(np.isfinite(boxes).all(1) & (boxes[:, 2:] >= 0).all(1))
+    except (TypeError, ValueError):
+        bad = np.array([not _is_box(row["bbox"]) for row in rows])
+    if bad.any():
+        first = int(bad.argmax())
+        more = f" ({bad.sum()} such boxes)" if bad.sum() > 1 else ""
+        raise BadDataError(
+            f"{path}: results[{first}] has bbox {str(rows[first]['bbox'])[:60]}{more}; "
+            "needs [x, y, width, height], finite, width and height not negative"
+        )
+    return boxes
+
+
+def scores_of(path: object, rows: list[dict]) -> np.ndarray:
+    """float64 [len(rows)] from their `score`. BadDataError for the first that is no finite number."""
+    values = np.empty(len(rows), np.float64)
+    for index, row in enumerate(rows):
+        try:
+            values[index] = row["score"]
+        except (TypeError, ValueError):
+            values[index] = np.nan
+        if not np.isfinite(values[index]):
+            raise BadDataError(
+                f"{path}: results[{index}] has score {str(row['score'])[:40]!r}, which is no finite number"
+            )
+    return values
+
+
+def _is_box(value: Any) -> bool:
+    numbers = isinstance(value, (list, tuple)) and len(value) == 4
+    return numbers and all(isinstance(v, (int, float)) and np.isfinite(v) for v in value) and min(value[2:]) >= 0

@@ -89,22 +89,20 @@ def compare(source: Detector, exported: Detector, images: Sequence[np.ndarray]) 
     return Comparison(worst[0], worst[1], len(batch), count, unmatched, pixels)
 
 
-def with_ap(
-    comparison: Comparison, source: Detector, exported: Detector, truth: GroundTruth, images: Path
-) -> Comparison:
+def with_ap(comparison: Comparison, source: Detector, exported: Detector, truth: GroundTruth) -> Comparison:
     """The same with the AP of both on all images of `truth`."""
-    values = [average_precision(detector, truth, images) for detector in (exported, source)]
+    values = [average_precision(detector, truth) for detector in (exported, source)]
     return replace(comparison, ap=values[0], source_ap=values[1], images=len(truth.image_ids))
 
 
-def average_precision(detector: Detector, truth: GroundTruth, images: Path) -> float:
+def average_precision(detector: Detector, truth: GroundTruth) -> float:
     """COCO AP as `mobilessd eval` measures it; the detector's own floor decides which weak boxes count."""
     from detection.evaluate.categories import match_categories
     from detection.evaluate.coco import evaluate
     from detection.evaluate.detect import detect_all
 
     card = detector.card
-    results, _ = detect_all(detector, truth, images, match_categories(card.class_names, card.category_ids, truth))
+    results, _ = detect_all(detector, truth, match_categories(card.class_names, card.category_ids, truth))
     return evaluate(truth, results).AP
 
 

@@ -46,7 +46,7 @@ class Quantised:
 @dataclass(frozen=True)
 class Order:
     """What is wanted. output, format: the file to write. calibration: the folder of images; number: how many at most.
-    truth, images: ground truth and its images, to measure AP on. max_drop: how much AP may fall. force: keep the best
+    truth: ground truth to measure AP on. max_drop: how much AP may fall. force: keep the best
     even if it falls by more."""
 
     output: Path
@@ -54,7 +54,6 @@ class Order:
     calibration: Path
     number: int = 300
     truth: GroundTruth | None = None
-    images: Path | None = None
     max_drop: float = 0.005
     force: bool = False
     threads: int | None = None
@@ -77,8 +76,8 @@ def quantize(source: Weights, order: Order, tell: Callable[[str], None] = lambda
     file = float_file(source, order.format)
     before = detector_of(source, open_runtime(source, READERS[order.format], threads=order.threads))
     float_ap = None
-    if order.truth is not None and order.images is not None:
-        float_ap = average_precision(before, order.truth, order.images)
+    if order.truth is not None:
+        float_ap = average_precision(before, order.truth)
         tell(f"float32: AP {float_ap:.4f} on {len(order.truth.image_ids)} images")
     with staged(order.output) as path:
         best: Quantised | None = None
@@ -142,9 +141,9 @@ def _attempt(
         size_of(target),
         float_ap,
     )
-    if order.truth is None or order.images is None:
+    if order.truth is None:
         return result
-    ap = average_precision(after, order.truth, order.images)
+    ap = average_precision(after, order.truth)
     return replace(result, ap=ap, images=len(order.truth.image_ids))
 
 

@@ -50,11 +50,10 @@ def export(
     wish: Wish,
     compare_on: Path | None = None,
     truth: GroundTruth | None = None,
-    images: Path | None = None,
     threads: int | None = None,
 ) -> Comparison:
-    """Writes `wish.output`, if it says what `source` says: on images of the folder `images` (None: drawn ones), and
-    in AP on `truth` with its `images`, where given. Raises MobileSSDError, and leaves no file, where it does not."""
+    """Writes `wish.output`, if it says what `source` says: on images of the folder `compare_on` (None: drawn ones),
+    and in AP on `truth`, where given. Raises MobileSSDError, and leaves no file, where it does not."""
     if source.exported:
         raise MobileSSDError(f"{source.path}: an exported file already; export from the weights it was made of")
     for package in NEEDED[wish.format] + (("onnx",) if wish.nms else ()):
@@ -79,8 +78,8 @@ def export(
         comparison = compare(reference, exported, samples)
         if wish.nms is not None:
             _check_nms(path, wish, exported, samples)
-        if truth is not None and images is not None:
-            comparison = with_ap(comparison, reference, exported, truth, images)
+        if truth is not None:
+            comparison = with_ap(comparison, reference, exported, truth)
         comparison.check(str(wish.output), wish.precision)
     return comparison
 

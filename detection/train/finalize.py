@@ -12,11 +12,11 @@ from detection.errors import MissingPackageError
 from detection.evaluate.report.write import write_report
 from detection.evaluate.tables import Protocol
 from detection.evaluate.thresholds import best_thresholds, by_class_name
-from detection.evaluate.truth import GroundTruth
+from detection.evaluate.truth import GroundTruth, ground_truth
 from detection.train.history_charts import training_section
 from detection.train.learn.distributed import same_on_all, same_weights
 from detection.train.learn.loop import Job, Progress, keep
-from detection.train.validate import PROTOCOL, Validation, truth_of, validate
+from detection.train.validate import PROTOCOL, Validation, validate
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 
@@ -75,7 +75,7 @@ def finish(job: Job, progress: Progress, keeper: Keeper, data: Data) -> None:
     final = data.final if data.final is not None else data.select
     scored: Validation | None = None
     if final is not None:
-        truth = truth_of(final) if data.final is not None else keeper.truth
+        truth = ground_truth(final) if data.final is not None else keeper.truth
         assert truth is not None
         scored = validate(ssd, card, truth, job.device, type(job.world)())
     card = complete_card(card, job, progress, data, scored, final)
@@ -132,7 +132,7 @@ def _report(job: Job, scored: Validation, card: Card) -> None:
     try:
         report = write_report(
             job.folder,
-            scored.truth,
+            replace(scored.truth, file_names=scored.truth.paths),
             scored.results,
             "/",
             sections=[training_section(job.history.rows)],

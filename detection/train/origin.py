@@ -67,7 +67,9 @@ def fingerprint_of(*parts: DetectionData | None) -> str:
     digest = hashlib.sha256()
     for part in filter(None, parts):
         digest.update(json.dumps(part.class_names).encode())
-        for name in ("image_ids", "sizes", "starts", "boxes", "labels", "scores", "flags", "unknown"):
+        ids = part.image_ids
+        digest.update(json.dumps(ids.tolist()).encode() if ids.dtype == object else ids.tobytes())
+        for name in ("sizes", "starts", "boxes", "labels", "scores", "flags", "unknown"):
             digest.update(getattr(part, name).tobytes())
     return digest.hexdigest()
 

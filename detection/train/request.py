@@ -13,7 +13,7 @@ import numpy as np
 
 from detection.data.check import Report, check
 from detection.data.dataset import DetectionData, concatenate
-from detection.data.image_ids import read_ids
+from detection.data.ids import read_ids
 from detection.data.open import open_data, open_pair
 from detection.data.pseudo_labels import add_soft_labels, unlabelled
 from detection.errors import BadDataError

@@ -15,6 +15,7 @@ from torch import nn
 
 from detection.data.dataset import DetectionData
 from detection.errors import BadDataError, MobileSSDError
+from detection.evaluate.truth import ground_truth
 from detection.files import write_text
 from detection.runtimes.torch import choose_device
 from detection.ssd.network import SSD, Deployable, anchors_of
@@ -33,7 +34,6 @@ from detection.train.origin import fingerprint_of, network_of_state, origin_of, 
 from detection.train.request import Data, Request, open_parts
 from detection.train.state import has_state, read_state, sweep
 from detection.train.teachers.frozen import teacher_for
-from detection.train.validate import truth_of
 
 log = logging.getLogger("mobilessd.train")
 
@@ -89,7 +89,7 @@ def train(request: Request) -> Path:
         if config.distillation.teacher is not None:
             focal = job.loss.classification == "focal"
             job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device)
-        keeper = Keeper(truth_of(data.select) if data.select is not None else None)
+        keeper = Keeper(ground_truth(data.select) if data.select is not None else None)
         if state is not None:
             plan, progress = load(job, state)
             log.info("resuming at step %d of %d", progress.step, plan.steps)
@@ -127,14 +127,14 @@ def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, s
         pixels = (size, size) if isinstance(size, int) else size
         ratios = config.options.get("aspect_ratios")
         prepared = from_weights(
-            config.weights, data.class_names, data.category_ids, pixels, class_map, aspect_ratios=ratios
+            config.weights, data.class_names, data.numeric_ids(), pixels, class_map, aspect_ratios=ratios
         )
     else:
         from detection.weights.names import spec_for
 
         options = dict(config.options) | ({} if size is None else {"input_size": size})
         spec = spec_for(config.model, **options)
-        prepared = from_scratch(spec, data.class_names, data.category_ids, config.weights, config.initial)
+        prepared = from_scratch(spec, data.class_names, data.numeric_ids(), config.weights, config.initial)
     set_momentum(prepared.ssd, config.norm_momentum)
     return prepared
 

@@ -1,15 +1,12 @@
-"""Evaluation during training: the code of `tools/eval_coco.py`, on the network at hand, shared among processes."""
+"""Evaluation during training: the code of `mobilessd eval`, on the network at hand, shared among processes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detection.boxes.geometry import area
-from detection.data.dataset import DetectionData
 from detection.detector import Detector
 from detection.evaluate.categories import match_categories
 from detection.evaluate.coco import CocoNumbers, evaluate
@@ -21,7 +18,7 @@ from detection.ssd.network import SSD
 from detection.train.learn.distributed import World, gather
 from detection.weights.card import Card
 
-# The protocol of record: every anchor decoded, floor 0.01, class-wise NMS at 0.6, 100 boxes an image.
+# The protocol of record: every anchor decoded, score threshold 0.01, class-wise NMS at 0.6, 100 boxes an image.
 PROTOCOL: dict[str, Any] = {"score": 0.01, "iou": 0.6, "max_detections": 100}
 
 
@@ -32,27 +29,6 @@ class Validation:
     numbers: CocoNumbers
     truth: GroundTruth
     results: Results
-
-
-def truth_of(data: DetectionData) -> GroundTruth:
-    """A data set as ground truth. Crowds and VOC's difficult objects are neither right nor wrong when found."""
-    data = data.keep_boxes(data.labels >= 0)
-    boxes = data.boxes.astype(np.float64)
-    sizes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
-    areas = np.where(data.areas > 0, data.areas, area(boxes)).astype(np.float64)
-    return GroundTruth(
-        path=data.origin,
-        image_ids=tuple(range(len(data))),
-        file_names=tuple(str(Path(p).resolve()) for p in data.paths),
-        sizes=data.sizes.astype(np.int64),
-        category_ids=tuple(range(len(data.class_names))),
-        category_names=data.class_names,
-        image=data.owners(),
-        category=data.labels.astype(np.int64),
-        boxes=sizes,
-        area=areas,
-        crowd=data.flags != 0,
-    )
 
 
 def validate(
@@ -66,7 +42,7 @@ def validate(
     found = no_results()
     if len(share):
         found, _ = detect_all(
-            detector, truth.select(images=share.tolist()), Path("/"), categories, workers=workers, progress=False
+            detector, truth.select(images=share.tolist()), categories, workers=workers, progress=False
         )
         found = Results(share[found.image], found.category, found.boxes, found.scores)
     parts = gather(found) if world.size > 1 else [found]

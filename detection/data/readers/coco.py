@@ -1,11 +1,12 @@
-"""COCO JSON: read into `DetectionData`, and written from it. Follows cocodataset.org/#format-data.
+"""COCO JSON into `DetectionData`. Follows cocodataset.org/#format-data.
 
-Besides the official fields an annotation may carry `score` (a soft label that a teacher wrote, 0..1) and `ignore` (a
-region of which nothing is known).
+Besides the official fields an annotation may carry `score` (a pseudo-label's, 0..1), `ignore` (a region of which nothing
+is known) and `difficult` (VOC's).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from array import array
 from pathlib import Path
@@ -13,163 +14,290 @@ from typing import Any
 
 import numpy as np
 
-from detection.data.dataset import CROWD, IGNORE, UNKNOWN_LABEL, DetectionData, build
+from detection.data.dataset import CROWD, DIFFICULT, IGNORE, UNKNOWN_LABEL, DetectionData, build
 from detection.data.faults import Faults
+from detection.data.ids import Id, id_of, plain, plainly
 from detection.data.image_files import ImageFinder
+from detection.data.layout import ROLE, Layout
 from detection.data.readers.json_stream import stream
 from detection.errors import BadDataError
 
+NOT_BOXES = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
+PROBES = 20  # images that are looked for in the folders nearby before those further off are
+
+
+def look(path: Path) -> Layout | None:
+    """A .json file, or a folder with annotations where COCO, Roboflow and others put them."""
+    if path.is_file():
+        return Layout("coco", path, (), {path.stem: path}) if path.suffix.lower() == ".json" else None
+    files: list[Path] = []
+    for pattern in ("annotations/*.json", "*.json", "*/_annotations.coco.json", "*/*.json"):
+        files = [file for file in sorted(path.glob(pattern)) if _holds_boxes(file)]
+        if files:
+            break
+    by_name = {_split_name(file): file for file in files}
+    splits = tuple(by_name) if len(by_name) > 1 or ROLE.search("".join(by_name)) else ()
+    return Layout("coco", path, splits, by_name) if files else None
+
+
+def read(layout: Layout, split: str | None, images: str | os.PathLike | None = None) -> DetectionData:
+    """See `read_coco`; each split is a file of its own."""
+    if split is None and len(layout.files) > 1:
+        raise BadDataError(f"{layout.path}: which split? It has {', '.join(layout.splits)}")
+    return read_coco(layout.files[split] if split else next(iter(layout.files.values())), images)
+
 
 def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None = None) -> DetectionData:
-    """A COCO annotations file with the folder of its images (default: found by `image_folders`).
+    """A COCO annotations file with the folder of its images (default: looked for nearby, see `image_folders`).
 
     Classes are ordered by their official id, which stays in `category_ids`. Boxes [x, y, w, h] become xyxy. Crowd boxes
-    keep their flag. Raises BadDataError where the file is no COCO annotations file or lists no images.
+    keep their flag. Entries that cannot be understood are counted as faults. Raises BadDataError where the file is no
+    COCO annotations file, lists no images or no classes, or gives an id twice.
     """
     annotations = Path(annotations)
-    folders = [Path(images)] if images is not None else image_folders(annotations)
-    table = _Columns(annotations)
-    for key, value in stream(annotations):
+    if images is not None and not Path(images).is_dir():
+        raise BadDataError(f"{images}: no such folder of images")
+    table, keys = _Columns(annotations), set[str]()
+    for key, value in stream(annotations, keys):
         if key == "annotations":
             table.add_annotation(value)
         elif key == "images":
             table.add_image(value)
-        elif key == "categories" and isinstance(value, dict) and "id" in value:
-            table.categories[value["id"]] = value
-    if not table.names:
-        raise BadDataError(f'{annotations}: lists no images (no "images"); is it a results file, or another format?')
-    return table.finish(folders)
+        elif key == "categories":
+            table.add_category(value)
+    if missing := [key for key in ("images", "annotations", "categories") if key not in keys]:
+        raise BadDataError(f"{annotations}: not COCO ground truth: missing {', '.join(missing)}")
+    return table.finish(images)
 
 
-def image_folders(annotations: Path) -> list[Path]:
-    """Where the images of an annotations file may lie, likeliest first.
+def image_folders(annotations: Path) -> tuple[list[Path], list[Path]]:
+    """Where the images of an annotations file may lie, likeliest first: nearby, and one folder further up.
 
     For `annotations/instances_val2017.json`: `val2017/` beside `annotations/`, `images/val2017/`, `images/`. For
     `instances.json`: `images/` beside it, a folder of the file's own name, its own folder (Roboflow).
     """
     base, stem = annotations.parent, annotations.stem
     split = stem.split("_", 1)[1] if "_" in stem else stem
-    roots = [base.parent, base] if base.name.lower() in ("annotations", "labels") else [base]
-    wanted = [root / name for root in roots for name in (split, f"images/{split}", "images", stem)]
-    return [folder for folder in wanted if folder.is_dir()] + [base]
+    names = list(dict.fromkeys((split, f"images/{split}", "images", stem)))
 
+    def existing(root: Path) -> list[Path]:
+        return [root / name for name in names if (root / name).is_dir()]
 
-def to_coco(data: DetectionData) -> dict[str, Any]:
-    """The data set as a COCO annotations object (for an evaluator or a file).
-
-    Every flagged box becomes `iscrowd`: COCO's evaluator then neither rewards nor punishes a detection on it, which is
-    VOC's rule for `difficult` too. Ids of annotations count from 1 (the evaluator treats 0 as "none").
-    """
-    soft = bool((data.scores != 1).any())
-    boxes, owners = data.boxes.astype(float), data.owners()
-    images = [
-        {"id": int(i), "file_name": os.path.basename(path), "height": int(h), "width": int(w)}
-        for i, path, (h, w) in zip(data.image_ids, data.paths, data.sizes)
-    ]
-    annotations = []
-    for row in np.flatnonzero(data.labels >= 0):
-        x1, y1, x2, y2 = boxes[row].tolist()
-        entry = {
-            "id": int(row) + 1,
-            "image_id": int(data.image_ids[owners[row]]),
-            "category_id": data.category_ids[data.labels[row]],
-            "bbox": [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)],
-            "area": round(float(data.areas[row]), 3),
-            "iscrowd": int(data.flags[row] != 0),
-        }
-        if soft:
-            entry["score"] = round(float(data.scores[row]), 4)
-        annotations.append(entry)
-    categories = [{"id": i, "name": name} for i, name in zip(data.category_ids, data.class_names)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    above = existing(base.parent)
+    if base.name.lower() in ("annotations", "labels"):
+        return [*above, *existing(base), base], [base.parent]
+    return [*existing(base), base], [*above, base.parent]
 
 
 class _Columns:
-    """Columns that grow while the file is read; images, annotations and categories may come in any order."""
+    """Columns that grow while the file is read; images, annotations and categories may come in any order.
+
+    Ids may be of any kind: each gets a number as it is met, `numbers[id]`, `classes[id]`.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.faults = Faults()
         self.names: list[str] = []
-        self.image_ids, self.sizes = array("q"), array("i")
-        self.owner_ids, self.class_ids = array("q"), array("q")
+        self.numbers: dict[Id, int] = {}
+        self.classes: dict[Id, int] = {}
+        self.images, self.sizes = array("q"), array("i")
+        self.owners, self.kinds = array("q"), array("q")
         self.boxes, self.areas, self.scores, self.flags = array("d"), array("d"), array("f"), array("B")
-        self.categories: dict[int, dict] = {}
+        self.categories: dict[Id, dict] = {}
+        self.entries = 0  # annotations met so far
 
     def add_image(self, image: Any) -> None:
         try:
-            number, name = int(image["id"]), str(image.get("file_name") or os.path.basename(image["coco_url"]))
-            size = int(image.get("height") or 0), int(image.get("width") or 0)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise BadDataError(f"{self.path}: an image without id or file_name: {str(image)[:80]}") from None
-        self.image_ids.append(number)
-        self.names.append(name)
-        self.sizes.extend(size)
+            identity = id_of(image["id"])
+        except (KeyError, TypeError):
+            raise BadDataError(f"{self.path}: an image without id (a number or a text): {str(image)[:80]}") from None
+        self.images.append(self.numbers.setdefault(identity, len(self.numbers)))
+        self.names.append(str(image.get("file_name") or os.path.basename(str(image.get("coco_url") or ""))))
+        self.sizes.extend((_side(image.get("height")), _side(image.get("width"))))
+
+    def add_category(self, category: Any) -> None:
+        try:
+            identity = id_of(category["id"])
+        except (KeyError, TypeError):
+            self.faults.add("bad line", f"{self.path}: a category without id: {str(category)[:80]}")
+            return
+        before, name = self.categories.setdefault(identity, category), category.get("name")
+        if before is not category:
+            if before.get("name") != name:
+                names = f"{before.get('name')!r} and {name!r}"
+                raise BadDataError(f"{self.path}: category id {identity!r} stands twice, as {names}; which is it?")
+            self.faults.add("same name", f"{self.path}: {name!r} (id {identity!r}) stands twice")
+        elif _nameless(category):
+            self.faults.add("no name", f"{self.path}: category {identity!r}")
 
     def add_annotation(self, entry: Any) -> None:
+        self.entries += 1
         try:
-            x, y, w, h = map(float, entry["bbox"])
-            owner, kind = int(entry["image_id"]), int(entry["category_id"])
-            area, score = float(entry.get("area", w * h)), float(entry.get("score", 1.0))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            self.faults.add("bad line", f"{self.path}: {str(entry)[:100]}")
+            bbox = entry["bbox"]
+            if not isinstance(bbox, list):
+                raise TypeError
+            x, y, w, h = map(float, bbox)
+            owner, kind = entry["image_id"], entry["category_id"]
+            if type(owner) is not int or type(kind) is not int:  # a test that millions of annotations need not pay for
+                owner, kind = id_of(owner), id_of(kind)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            self.faults.add("bad line", f"{self.path}: {self._complaint(entry)}")
             return
-        self.owner_ids.append(owner)
-        self.class_ids.append(kind)
-        self.boxes.extend((x, y, x + w, y + h))
-        self.areas.append(area)
-        self.scores.append(score)
-        self.flags.append((CROWD if entry.get("iscrowd") else 0) | (IGNORE if entry.get("ignore") else 0))
+        self.owners.append(self.numbers.setdefault(owner, len(self.numbers)))
+        self.kinds.append(self.classes.setdefault(kind, len(self.classes)))
+        self.boxes.extend((x, y, w, h))
+        area, score = entry.get("area"), entry.get("score")
+        self.areas.append(math.nan if area is None else self._number("area", area, math.nan, above=0.0))
+        self.scores.append(1.0 if score is None else self._number("score", score, 1.0))
+        crowd, ignore, difficult = entry.get("iscrowd"), entry.get("ignore"), entry.get("difficult")
+        flags = 0
+        if crowd or ignore or difficult:
+            flags = DIFFICULT if _yes(difficult) else CROWD if _yes(crowd) else 0
+            flags |= IGNORE if _yes(ignore) else 0
+        self.flags.append(flags)
 
-    def finish(self, folders: list[Path]) -> DetectionData:
-        ids, categories = np.array(self.image_ids), self._used_categories()
+    def _number(self, name: str, value: Any, default: float, above: float | None = None) -> float:
+        """A field that may be missing: what is no number there is counted, and the box is kept."""
+        try:
+            number = float(value)
+            if above is None or above < number < math.inf:
+                return number
+        except (TypeError, ValueError, OverflowError):
+            if value == "":
+                return default
+        self.faults.add("bad number", f"{self.path}: annotations[{self.entries - 1}] has {name} {str(value)[:40]!r}")
+        return default
+
+    def _complaint(self, entry: Any) -> str:
+        what = f"annotations[{self.entries - 1}]"
+        if not isinstance(entry, dict):
+            return f"{what} is no object but {str(entry)[:60]!r}"
+        if missing := [key for key in ("image_id", "category_id", "bbox") if key not in entry]:
+            return f"{what} without {', '.join(missing)}"
+        return f"{what} has " + ", ".join(
+            f"{key} {str(entry[key])[:40]}" for key in ("image_id", "category_id", "bbox")
+        )
+
+    def finish(self, images: str | os.PathLike | None) -> DetectionData:
+        if not self.names:
+            raise BadDataError(f"{self.path}: lists no images; is it a results file, or another format?")
+        categories = self._used_categories()
         if not categories:
-            raise BadDataError(f'{self.path}: declares no classes (no "categories")')
-        order = np.argsort(ids, kind="stable")
-        if (np.diff(ids[order]) == 0).any():
-            twice = ids[order][1:][np.diff(ids[order]) == 0][0]
-            raise BadDataError(f"{self.path}: two images have the id {twice}")
-        owner_ids = np.array(self.owner_ids, np.int64)
-        position = np.minimum(np.searchsorted(ids, owner_ids, sorter=order), len(ids) - 1)
-        owners = order[position]
-        listed = ids[owners] == owner_ids
-        boxes = np.array(self.boxes).reshape(-1, 4)
-        lost = np.flatnonzero(~listed)
-        self.faults.add_all("no image", len(lost), (f"{self.path}: image_id {owner_ids[i]}" for i in lost))
-        finder = ImageFinder(*folders)
-        paths = [finder.find(name) for name in self.names]
+            raise BadDataError(f"{self.path}: declares no classes (its categories list is empty)")
+        ids, place = list(self.numbers), np.full(len(self.numbers), -1, np.int64)
+        place[np.array(self.images)] = np.arange(len(self.images))
+        for position, number in enumerate(self.images):
+            if place[number] != position:
+                raise BadDataError(f"{self.path}: two images have the id {ids[number]}")
+        _match_plainly(ids, place)
+        owners = place[np.array(self.owners, np.int64)]
+        listed, lost = owners >= 0, np.flatnonzero(owners < 0)
+        self.faults.add_all("no image", len(lost), (f"{self.path}: image_id {ids[self.owners[i]]}" for i in lost))
+        paths = self._paths(images)
+        names = [_with_name_of(path, name) for path, name in zip(paths, self.names)]
         return build(
-            [str(category.get("name", number)) for number, category in categories.items()],
+            [str(identity if _nameless(category) else category["name"]) for identity, category in categories.items()],
             paths,
             owners[listed],
-            boxes[listed],
-            self._labels(list(categories), paths, owners, listed)[listed],
+            np.array(self.boxes).reshape(-1, 4)[listed],
+            self._labels(list(categories), paths, owners)[listed],
             sizes=np.array(self.sizes),
-            image_ids=ids,
+            image_ids=[ids[number] for number in self.images],
+            xywh=True,
             scores=np.array(self.scores)[listed],
             areas=np.array(self.areas)[listed],
             flags=np.array(self.flags)[listed],
             category_ids=list(categories),
+            names=names,
             source="coco",
             origin=str(self.path),
             faults=self.faults,
         )
 
-    def _labels(self, ids: list[int], paths: list[Path], owners: np.ndarray, listed: np.ndarray) -> np.ndarray:
-        """Class ids -> 0..C-1, -1 where the file declares no such class (counted)."""
-        kinds = np.array(self.class_ids, np.int64)
-        position = np.minimum(np.searchsorted(ids, kinds), len(ids) - 1)
-        labels = np.where(np.array(ids)[position] == kinds, position, UNKNOWN_LABEL)
-        odd = np.flatnonzero((labels < 0) & listed)
-        self.faults.add_all("unknown class", len(odd), (f"{paths[owners[i]]}: category_id {kinds[i]}" for i in odd))
+    def _paths(self, images: str | os.PathLike | None) -> list[str]:
+        """The file of each image, "" where it has no name. Folders further up only where none is found nearby."""
+        near, far = ([Path(images)], []) if images is not None else image_folders(self.path)
+        finder = ImageFinder(*near)
+        probe = [name for name in self.names if name][:PROBES]
+        if far and probe and not any(finder.find(name).exists() for name in probe):
+            further = ImageFinder(*near, *far)
+            finder = further if any(further.find(name).exists() for name in probe) else finder
+        return [str(finder.find(name)) if name else "" for name in self.names]
+
+    def _labels(self, ids: list[Id], paths: list[str], owners: np.ndarray) -> np.ndarray:
+        """The class 0..C-1 of each annotation, -1 where the file declares no such class (counted)."""
+        met, place = list(self.classes), np.full(len(self.classes), UNKNOWN_LABEL, np.int64)
+        for label, identity in enumerate(ids):
+            if identity in self.classes:
+                place[self.classes[identity]] = label
+        _match_plainly(met, place, dict(zip(ids, range(len(ids)))))
+        labels = place[np.array(self.kinds, np.int64)]
+        odd = np.flatnonzero((labels < 0) & (owners >= 0))
+        where = (f"{paths[owners[i]] or self.path}: category_id {met[self.kinds[i]]!r}" for i in odd)
+        self.faults.add_all("unknown class", len(odd), where)
         return labels
 
-    def _used_categories(self) -> dict[int, dict]:
+    def _used_categories(self) -> dict[Id, dict]:
         """Categories by id, less the parent that Roboflow writes as class 0 and never uses."""
-        parents = {category.get("supercategory") for category in self.categories.values()}
-        used = set(self.class_ids) if 0 in self.categories else set()
+        parents = {str(category.get("supercategory")) for category in self.categories.values()}
+        ordered = sorted(self.categories, key=lambda identity: (isinstance(identity, str), identity))
         return {
-            number: category
-            for number, category in sorted(self.categories.items())
-            if number != 0 or 0 in used or category.get("name") not in parents or len(self.categories) == 1
+            identity: self.categories[identity]
+            for identity in ordered
+            if identity != 0
+            or 0 in self.classes
+            or str(self.categories[identity].get("name")) not in parents
+            or len(self.categories) == 1
         }
+
+
+def _nameless(category: dict) -> bool:
+    return category.get("name") is None or category["name"] == ""
+
+
+def _match_plainly(ids: list[Id], place: np.ndarray, known: dict[Id, int] | None = None) -> None:
+    """Fills the places (-1) of ids that are written otherwise where they are declared: "7" for 7."""
+    unknown = np.flatnonzero(place < 0)
+    if len(unknown):
+        if known is None:
+            known = {identity: int(found) for identity, found in zip(ids, place) if found >= 0}
+        by_text = plainly(known)
+        place[unknown] = [by_text.get(plain(ids[i]), -1) for i in unknown]
+
+
+def _with_name_of(path: str, name: str) -> str:
+    """`name` as annotated, with the file name that the image really has on the disk (`.webp` for `.jpg`)."""
+    real = os.path.basename(path)
+    return name if name.endswith(real) else os.path.join(os.path.dirname(name), real)
+
+
+def _side(value: Any) -> int:
+    """Height or width of an image; 0 where it is no such number."""
+    try:
+        side = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return int(side) if 0 < side < 1 << 31 else 0
+
+
+def _yes(flag: Any) -> bool:
+    """Whether a flag is set: 1, true, "1"; not "0" or "false"."""
+    return flag.strip().lower() not in ("", "0", "false", "no") if isinstance(flag, str) else bool(flag)
+
+
+def _split_name(file: Path) -> str:
+    if file.stem == "_annotations.coco":
+        return file.parent.name
+    return file.stem.removeprefix("instances_")
+
+
+def _holds_boxes(file: Path) -> bool:
+    """By its name, else by a glance at its first kilobytes (the whole would take seconds)."""
+    if file.name.startswith(NOT_BOXES):
+        return False
+    if file.name.startswith("instances") or file.name == "_annotations.coco.json":
+        return True
+    with open(file, "rb") as stream:
+        head = stream.read(1 << 16).lstrip()
+    return head.startswith(b"{") and any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))

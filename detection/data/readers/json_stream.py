@@ -1,4 +1,4 @@
-"""Reads a large JSON file an element at a time. Imports the standard library and the errors of core.
+"""Reads a large JSON file an element at a time.
 
 `json.load` of COCO's instances_train2017.json (470 MB, most of it polygons) takes several gigabytes; here the peak is
 the largest single element. The parser is the standard library's own, so the speed is too.
@@ -15,23 +15,51 @@ from typing import IO, Any
 from detection.errors import BadDataError
 
 BLOCK = 1 << 20
+NEEDED = "an object with images, annotations, categories"
 LARGEST = 1 << 26  # characters of one element
 _SPACE = re.compile(r"[ \t\r\n]*")
+_BLANKS = " \t\r\n"
 _DECODER = json.JSONDecoder()
 _ENDS = tuple(" \t\r\n,]}:")
 
 
-def stream(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
+def stream(path: str | os.PathLike, keys: set[str] | None = None) -> Iterator[tuple[str, Any]]:
     """Yields (key, value) of the object at the top of a JSON file; of a value that is a list, (key, element) each.
 
-    An empty list yields nothing. Raises BadDataError where the file is no JSON or ends early.
+    An empty list yields nothing; all keys are added to `keys`. Raises BadDataError, with the place, where the file is
+    no JSON object or ends early.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            yield from _members(_Buffer(file))
-    except (ValueError, IndexError) as error:  # IndexError: the file ended; ValueError: wrong JSON or no UTF-8
-        reason = "it ends too early" if isinstance(error, IndexError) else str(error)
-        raise BadDataError(f"{path}: broken, cut off, or no JSON object of annotations ({reason})") from None
+            buffer = _Buffer(file)
+            try:
+                if (first := buffer.peek()) != "{":
+                    what = " but a list (results? give those with --results)" if first == "[" else ""
+                    raise BadDataError(f"{path}: not COCO ground truth{what}: needs {NEEDED}")
+                yield from _members(buffer, set() if keys is None else keys)
+            except json.JSONDecodeError as error:
+                raise _broken(path, f"{error.msg} in {buffer.place(error.pos)}") from None
+            except UnicodeDecodeError:
+                raise _broken(path, "not a text file") from None
+            except IndexError:  # there is no next character
+                end = buffer.place(len(buffer.text))
+                raise _broken(path, f"it ends too early, in {end}" if buffer.started else "the file is empty") from None
+            except _Unexpected as error:
+                raise _broken(path, f"{error} in {buffer.place(buffer.at)}") from None
+            except RecursionError:
+                raise BadDataError(f"{path}: not COCO: nested too deep") from None
+    except FileNotFoundError:
+        raise BadDataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise BadDataError(f"{path}: a folder, where a JSON file is needed") from None
+
+
+def _broken(path: str | os.PathLike, reason: str) -> BadDataError:
+    return BadDataError(f"{path}: not JSON: {reason}")
+
+
+class _Unexpected(Exception):
+    """Another character than JSON's grammar has there."""
 
 
 class _Buffer:
@@ -39,16 +67,30 @@ class _Buffer:
 
     def __init__(self, file: IO[str]):
         self.file, self.text, self.at, self.done = file, "", 0, False
+        self.line, self.column = 1, 1  # of the first character of `text`
+        self.started = False  # something stood there
 
     def more(self) -> None:
         block = self.file.read(
             max(BLOCK, len(self.text) - self.at)
         )  # doubling: a large value costs no more than n log n
-        self.done = not block
+        self.done, self.started = not block, self.started or not block.isspace() and block != ""
+        self.line, self.column = self._after(self.at)
         self.text, self.at = self.text[self.at :] + block, 0
+
+    def place(self, at: int) -> str:
+        """Where character `at` of the window stands in the file."""
+        line, column = self._after(at)
+        return f"line {line}, column {column}"
+
+    def _after(self, at: int) -> tuple[int, int]:
+        lines = self.text.count("\n", 0, at)
+        return self.line + lines, at - self.text.rfind("\n", 0, at) if lines else self.column + at
 
     def peek(self) -> str:
         """The next character that is no white space. Raises IndexError at the end of the file."""
+        if (found := self.text[self.at : self.at + 1]) and found not in _BLANKS:
+            return found
         while True:
             self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
             if self.at < len(self.text):
@@ -59,7 +101,7 @@ class _Buffer:
 
     def take(self, wanted: str) -> None:
         if (found := self.peek()) != wanted:
-            raise ValueError(f"{wanted!r} expected, {found!r} found")
+            raise _Unexpected(f"{wanted!r} expected, {found!r} found")
         self.at += 1
 
     def value(self) -> Any:
@@ -76,17 +118,17 @@ class _Buffer:
             self.more()
 
 
-def _members(buffer: _Buffer) -> Iterator[tuple[str, Any]]:
+def _members(buffer: _Buffer, keys: set[str]) -> Iterator[tuple[str, Any]]:
     buffer.take("{")
     while buffer.peek() != "}":
-        key = buffer.value()
+        keys.add(key := buffer.value())
         buffer.take(":")
         if buffer.peek() == "[":
             buffer.take("[")
             while buffer.peek() != "]":
                 yield key, buffer.value()
                 if buffer.peek() == ",":
-                    buffer.take(",")
+                    buffer.at += 1
             buffer.take("]")
         else:
             yield key, buffer.value()

@@ -20,10 +20,24 @@ import numpy as np
 from detection.data.dataset import DIFFICULT, DetectionData, build
 from detection.data.faults import Faults
 from detection.data.image_files import ImageFinder, is_image
+from detection.data.layout import Layout
 from detection.errors import BadDataError
 
 SPLITS = ("train", "val", "trainval", "test")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def look(path: Path) -> Layout | None:
+    """A folder with XML files in Annotations/."""
+    folder = path / "Annotations"
+    if not folder.is_dir() or not any(name.endswith(".xml") for name in os.listdir(folder)):
+        return None
+    return Layout("voc", path, tuple(available_splits(path)))
+
+
+def read(layout: Layout, split: str | None, images: str | os.PathLike | None = None) -> DetectionData:
+    """See `read_voc`; the images lie where VOC has them."""
+    return read_voc(layout.path, split)
 
 
 def read_voc(folder: str | os.PathLike, split: str | None = None, one_based: bool | None = None) -> DetectionData:

@@ -19,7 +19,33 @@ import numpy as np
 from detection.data.dataset import UNKNOWN_LABEL, DetectionData, build
 from detection.data.faults import Faults
 from detection.data.image_files import find_images, is_image, read_header
-from detection.errors import BadDataError, BadImageError
+from detection.data.layout import Layout
+from detection.errors import BadDataError, BadImageError, MobileSSDError
+from detection.yaml_reader import parse_yaml
+
+
+def look(path: Path) -> Layout | None:
+    """A data.yaml with names and splits, or the folder that holds one, or a classes.txt."""
+    if path.is_file():
+        if path.suffix.lower() not in (".yaml", ".yml"):
+            return None
+        return Layout("yolo", path, tuple(splits_of(read_config(path))))
+    for file in (path / "data.yaml", path / "data.yml", *sorted(path.glob("*.y*ml"))):
+        if file.is_file():
+            try:
+                config = read_config(file)
+            except BadDataError:
+                if file.stem == "data":
+                    raise
+                continue
+            if "names" in config and splits_of(config):
+                return Layout("yolo", file, tuple(splits_of(config)))
+    return Layout("yolo", path) if (path / "classes.txt").is_file() else None
+
+
+def read(layout: Layout, split: str | None, images: str | os.PathLike | None = None) -> DetectionData:
+    """See `read_yolo`; data.yaml says where the images are."""
+    return read_yolo(layout.path, split)
 
 
 def read_yolo(path: str | os.PathLike, split: str | None = None) -> DetectionData:
@@ -48,15 +74,12 @@ def read_yolo(path: str | os.PathLike, split: str | None = None) -> DetectionDat
 
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a data.yaml. Raises BadDataError where it is none."""
-    import yaml
-
     try:
-        config = yaml.safe_load(path.read_text("utf-8-sig"))
-    except (yaml.YAMLError, OSError, ValueError) as error:
-        raise BadDataError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(config, dict):
-        raise BadDataError(f"{path}: no YOLO data file (it needs names: and train:)")
-    return config
+        return parse_yaml(path.read_text("utf-8-sig"), str(path))
+    except (OSError, ValueError) as error:
+        raise BadDataError(f"{path}: cannot be read as text ({error})") from None
+    except MobileSSDError as error:
+        raise BadDataError(str(error)) from None
 
 
 def class_names_of(config: dict[str, Any], path: Path) -> list[str]:

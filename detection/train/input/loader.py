@@ -238,7 +238,7 @@ class _Source:
             entry.scores,
             ignore,
             unknown=entry.unknown,
-            image_id=entry.image_id,
+            image_id=entry.image_id if isinstance(entry.image_id, int) else index,
             index=index,
         )
 
