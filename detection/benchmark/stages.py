@@ -18,8 +18,8 @@ from detection.runtimes.onnxruntime import converted
 from detection.weights.resolve import open_weights
 
 # prepare(images) -> what the network takes; network(that) -> raw outputs; finish(raw, images) -> how many boxes the first
-# image has; and what runs, in words.
-Stages = tuple[Callable, Callable, Callable, str]
+# image has; what runs, in words; and our detector, if it is one: many images go through it as a stream.
+Stages = tuple[Callable, Callable, Callable, str, Detector | None]
 
 
 def open_stages(candidate: dict[str, Any], score: float) -> Stages:
@@ -37,7 +37,7 @@ def ours(candidate: dict[str, Any], score: float) -> Stages:
         threads=candidate["threads"],
         score=score,
     )
-    return detector.prepare, detector.runtime, finish_with(detector.postprocessor), str(detector)
+    return detector.prepare, detector.runtime, finish_with(detector.postprocessor), str(detector), detector
 
 
 def torchvision(candidate: dict[str, Any], score: float) -> Stages:
@@ -57,7 +57,13 @@ def torchvision(candidate: dict[str, Any], score: float) -> Stages:
     def network(images: list[np.ndarray]) -> list[dict]:
         return model([torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images])
 
-    return list, network, lambda found, images: len(found[0]["scores"]), "torchvision, as its own documents run it"
+    return (
+        list,
+        network,
+        lambda found, images: len(found[0]["scores"]),
+        "torchvision, as its own documents run it",
+        None,
+    )
 
 
 def opencv(candidate: dict[str, Any], score: float) -> Stages:
@@ -76,7 +82,7 @@ def opencv(candidate: dict[str, Any], score: float) -> Stages:
         encodings, logits = net.forward(["encodings", "logits"])
         return encodings.reshape(1, -1, 4), logits.reshape(1, encodings.size // 4, -1)
 
-    return prepare, network, finish_with(postprocessor), f"OpenCV {cv2.__version__} DNN"
+    return prepare, network, finish_with(postprocessor), f"OpenCV {cv2.__version__} DNN", None
 
 
 def finish_with(postprocessor: PostProcessor) -> Callable:

@@ -2,36 +2,34 @@
 
 TASK: a candidate, an image file, how many seconds and runs at most, and the score threshold. What is timed, for each
 run: decode (file bytes to RGB), resize, network, and everything behind it to final boxes; all for `batch` images.
-Then the same work as a pipeline, which decodes and finishes in threads beside the network, for images a second.
+Then, of our own detectors, the same work as a stream (`detection.stream`), for images a second.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from detection.benchmark.stages import open_stages
+from detection.detector import Detector
 from detection.errors import MobileSSDError
 from detection.images.decode import decode_image
+from detection.stream import detect_stream
 
 STAGES = ("decode", "resize", "network", "post")
 WARM_UP = 5
-AT_ONCE = 16  # images of one call in the pipeline
+AT_ONCE = 16  # images of one call in the stream
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
     """Times one candidate. Returns {stages: {name: [ms, ...]}, first: time of the first boxes, ...}."""
     candidate, data = task["candidate"], Path(task["image"]).read_bytes()
     batch = candidate["batch"]
-    prepare, network, finish, about = open_stages(candidate, task["score"])
+    prepare, network, finish, about, detector = open_stages(candidate, task["score"])
     images = [decode_image(data) for _ in range(batch)]
     boxes = finish(network(prepare(images)), images)
     first = time.time()
@@ -53,42 +51,18 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
             spans[stage].append((stop - begin) * 1e3)
     peak = peak_memory()
     rate = batch * 1e3 / (sum(map(sum, spans.values())) / len(spans["post"]))
-    if candidate["kind"] == "ours":
-        rate = max(rate, pipeline(data, prepare, network, finish, candidate["threads"], task["seconds"]))
+    if detector is not None:
+        rate = max(rate, stream_rate(detector, data, candidate["threads"], task["seconds"]))
     return {"stages": spans, "first": first, "boxes": boxes, "peak_mb": peak, "rate": rate, "about": about}
 
 
-def pipeline(
-    data: bytes, prepare: Callable, network: Callable, finish: Callable, threads: int, seconds: float
-) -> float:
-    """Images a second from file bytes to boxes, decoded and finished in `threads` threads beside the network."""
-
-    def read() -> tuple[Any, Any]:
-        image = decode_image(data)
-        return prepare([image]), image
-
-    def end(raw: Any, images: list) -> None:
-        finish(raw, images)
-
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque(pool.submit(read) for _ in range(2 * AT_ONCE))
-        ending: deque[Future] = deque()
-        done, begin = 0, time.perf_counter()
-        while done < 2 * AT_ONCE or time.perf_counter() - begin < seconds:
-            group = [waiting.popleft().result() for _ in range(AT_ONCE)]
-            waiting.extend(pool.submit(read) for _ in range(AT_ONCE))
-            raw = network(np.concatenate([one[0] for one in group]))
-            for k, (_, image) in enumerate(group):
-                ending.append(pool.submit(end, [output[k : k + 1] for output in raw], [image]))
-            while len(ending) > AT_ONCE:
-                ending.popleft().result()
-            done += AT_ONCE
-        for future in ending:
-            future.result()
-        spent = time.perf_counter() - begin
-        for future in waiting:
-            future.cancel()
-    return done / spent
+def stream_rate(detector: Detector, data: bytes, threads: int, seconds: float) -> float:
+    """Images a second from file bytes to boxes, as everything runs that looks at many images."""
+    done, begin, end = 0, time.perf_counter(), time.perf_counter() + seconds
+    images = itertools.takewhile(lambda k: k < 2 * AT_ONCE or time.perf_counter() < end, itertools.count())
+    for _ in detect_stream(detector, images, lambda _: decode_image(data), batch=AT_ONCE, workers=threads):
+        done += 1
+    return done / (time.perf_counter() - begin)
 
 
 def peak_memory() -> float:

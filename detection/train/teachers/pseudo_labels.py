@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from detection.boxes.geometry import iou_matrix
 from detection.errors import BadImageError
 from detection.files import write_text
 from detection.images.decode import read_image
+from detection.stream import in_order
 
 log = logging.getLogger("mobilessd.train")
 
@@ -139,9 +139,9 @@ def write_soft_labels(
             return error
         return image.shape[:2], look(teachers, image, views)
 
-    pool = ThreadPoolExecutor(threads)
+    looked = in_order(seen, left, threads)
     try:
-        for number, (path, found) in enumerate(zip(left, pool.map(seen, left)), start=1):
+        for number, (path, found) in enumerate(zip(left, looked), start=1):
             if isinstance(found, BadImageError):
                 log.warning("%s; left out", found)
             else:
@@ -150,7 +150,7 @@ def write_soft_labels(
                 write_text(output, json.dumps(data))
                 log.info("%d of %d images", number, len(left))
     finally:  # after Ctrl-C too
-        pool.shutdown(cancel_futures=True)
+        looked.close()
         write_text(output, json.dumps(data))
     return len(left)
 
