@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", metavar="OUT")
     args = parser.parse_args()
-    weights, tflite, images = (str(Path(path).resolve()) for path in (args.weights, args.tflite, args.images))
+    weights, tflite, images = args.weights, args.tflite, args.images
     one = str(sorted(Path(images).glob("*.jpg"))[0])
     threads = ("--threads", str(args.threads))
     detect = (str(ROOT / "tools" / "detect.py"), one, "--weights", weights, "--score", "0.01", "--no-draw", *threads)

@@ -55,10 +55,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", default="pycocotools", help="of ours: pycocotools or faster")
     parser.add_argument("--candidates", default="ours,litert,torchvision", help="which of them, with commas")
     parser.add_argument("--json", metavar="OUT")
-    args = parser.parse_args()
-    for name in ("weights", "annotations", "images"):
-        setattr(args, name, str(Path(getattr(args, name)).resolve()))
-    return args
+    return parser.parse_args()
 
 
 def programs(args: argparse.Namespace, wanted: list[str]) -> list[Program]:

@@ -65,8 +65,6 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.steps < 3 * SKIP:
         parser.error(f"--steps {args.steps}: at least {3 * SKIP}, so that there is a middle to measure")
-    for name in ("annotations", "images"):
-        setattr(args, name, str(Path(getattr(args, name)).resolve()))
     return args
 
 
