@@ -1,7 +1,7 @@
 """The backbones. MobileNet V1, V2, V3 and VGG-16, their blocks, their taps, and a counter of what they cost."""
 
 from .blocks import ConvNormAct, DepthwiseSeparable, InvertedResidual, Norm, SqueezeExcite, make_divisible
-from .build import available_taps, build_backbone, list_backbones
+from .build import available_taps, build_backbone, list_backbones, usual_taps
 from .classifier import Classifier, VGGClassifier, build_classifier
 from .counting import Cost, Layer, count
 from .initialise import initialise
@@ -26,4 +26,5 @@ __all__ = [
     "initialise",
     "list_backbones",
     "make_divisible",
+    "usual_taps",
 ]

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
+
 from .mobilenet_v1 import MobileNetV1, taps_of_mobilenet_v1
 from .mobilenet_v2 import MobileNetV2, taps_of_mobilenet_v2
 from .mobilenet_v3 import MobileNetV3, taps_of_mobilenet_v3
@@ -52,6 +54,12 @@ def build_backbone(name: str, taps: Sequence[str] | None = None, **options: Any)
     Raises ValueError, one line, for an unknown name, option or tap and for a width multiplier that is not above 0.
     """
     return _look_up(name, options)[0](taps, **options)
+
+
+def usual_taps(name: str, **options: Any) -> tuple[str, ...]:
+    """The taps that a backbone has where none are asked for: what a detector reads. Errors as `build_backbone`."""
+    with torch.device("meta"):
+        return tuple(tap.name for tap in build_backbone(name, **options).taps)
 
 
 def available_taps(name: str, **options: Any) -> tuple[Tap, ...]:

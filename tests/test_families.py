@@ -260,3 +260,13 @@ def test_the_list_of_models_is_the_architectures_then_the_names_with_weights():
     assert list_models() == (*list_architectures(), *list_weights())
     assert "ssdlite_mobilenet_v2" in list_architectures() and "ssdlite_mobilenet_v2.coco" in list_weights()
     assert all(spec_for(name).num_classes == 80 for name in list_architectures())
+
+
+@pytest.mark.parametrize("kind", ["ssd", "ssdlite"])
+def test_a_backbone_without_a_family_of_its_own_makes_a_detector_too(kind):
+    spec = spec_for(f"{kind}_mobilenet_v1_fullconv", num_classes=3, input_size=160)
+    assert spec.backbone == "mobilenet_v1_fullconv" and len(feature_maps(build(spec))) == 6
+    with pytest.raises(MobileSSDError, match="no model of the name"):
+        spec_for(f"{kind}_resnet_50")
+    with pytest.raises(MobileSSDError, match="did you mean alpha"):
+        spec_for(f"{kind}_mobilenet_v1_fullconv", alfa=1)

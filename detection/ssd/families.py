@@ -10,6 +10,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from detection.boxes.anchors import AnchorSpec, Size
@@ -164,19 +166,45 @@ def list_architectures() -> tuple[str, ...]:
 
 def architecture(name: str, **options: Any) -> SSDSpec:
     """The network of a detector by its bare name. Options: those of `Options` above, and a few of single families.
+    Beside `FAMILIES`, ssd_B and ssdlite_B are detectors on any backbone B of `backbones` (`on_backbone`).
 
     Raises MobileSSDError, one line with the nearest right words, for an unknown name or option, or a wrong value.
     """
-    if name not in FAMILIES:
+    build = family_of(name)
+    if build is None:
         near = nearest(name, FAMILIES, 3, 0.4) or list(FAMILIES)
         raise MobileSSDError(f"no model of the name {name!r}; nearest: {', '.join(near)}")
-    known_options = options_of(FAMILIES[name])
+    known_options = options_of(build)
     for option in options:
         if option not in known_options:
             near = nearest(option, known_options)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise MobileSSDError(f"{name} has no option {option!r}{hint}; it has {', '.join(known_options)}")
-    return FAMILIES[name](**options)
+    return build(**options)
+
+
+def on_backbone(backbone: str, head: str, **common: Any) -> SSDSpec:
+    """SSD ("conv") or SSDLite ("separable" heads) on any backbone, in TensorFlow's manner: the feature maps that the
+    backbone names itself (`backbones.usual_taps`), and four separable extra layers."""
+    options = Options(**common)
+    if options.taps is None:
+        from backbones import usual_taps
+
+        options = replace(options, taps=usual_taps(backbone))
+    return _mobilenet(backbone, options, HeadSpec(head, 3), "separable", ("tensorflow", "torchvision"))
+
+
+def family_of(name: str) -> Callable[..., SSDSpec] | None:
+    """What builds the detector `name`: one of `FAMILIES`, else ssd_B or ssdlite_B of a backbone; None: nothing does."""
+    if name in FAMILIES:
+        return FAMILIES[name]
+    kind, _, backbone = name.partition("_")
+    heads = {"ssd": "conv", "ssdlite": "separable"}
+    if kind not in heads or find_spec("torch") is None:
+        return None
+    from backbones import list_backbones  # torch: only for a name that is in no table
+
+    return partial(on_backbone, backbone, heads[kind]) if backbone in list_backbones() else None
 
 
 def options_of(build: Callable[..., SSDSpec]) -> tuple[str, ...]:
@@ -205,7 +233,7 @@ def _mobilenet(
         raise MobileSSDError(
             "stride8 goes with the layouts tensorflow and torchvision (others have no anchors), and without taps"
         )
-    taps: tuple[str, ...] = USUAL_TAPS[backbone]
+    taps: tuple[str, ...] = USUAL_TAPS.get(backbone, ())
     if layout == "mmdet" and backbone == "mobilenet_v2":
         taps = ("block12", "top")
     taps = tuple(options.taps or ((STRIDE_8[backbone], *taps) if options.stride8 else taps))
