@@ -23,6 +23,7 @@ from detection.boxes.detections import Detections
 from detection.detector import Detector
 from detection.errors import BadImageError
 from detection.images.addresses import fetch, is_address
+from detection.images.decode import decode_image, read_image
 
 FETCHING = 16  # images asked for at once where they come from an address: a store is slow to answer, not to send
 
@@ -85,12 +86,12 @@ def detect_stream(
     def load(item: T) -> _Loaded[T]:
         try:
             with decoding:
-                image = _pixels(image_of(item))
-                if not isinstance(image, str):
-                    return prepared(item, image)
+                image = image_of(item)
+                if not (isinstance(image, str) and is_address(image)):
+                    return prepared(item, image if isinstance(image, np.ndarray) else read_image(image))
             data = fetch(image)
             with decoding:
-                return prepared(item, _decoded(data, image))
+                return prepared(item, decode_image(data, image))
         except BadImageError as error:
             return _Loaded(Found(item, error=error))
 
@@ -172,18 +173,3 @@ def _run(detector: Detector, batch: list[_Loaded[T]]) -> Iterator[_Loaded[T]]:
             yield one
         else:
             yield _Loaded(replace(one.found, network_seconds=share), raw=next(raw))
-
-
-def _pixels(image: Any) -> np.ndarray | str:
-    """uint8 RGB [H, W, 3] of a path or an array; an address as it is."""
-    if isinstance(image, np.ndarray) or (isinstance(image, str) and is_address(image)):
-        return image
-    from detection.images.decode import read_image  # OpenCV is imported while the network compiles
-
-    return read_image(image)
-
-
-def _decoded(data: bytes, name: str) -> np.ndarray:
-    from detection.images.decode import decode_image
-
-    return decode_image(data, name)

@@ -1,4 +1,4 @@
-"""How far a bulk run is: a bar on a terminal, a line a minute in a log. tqdm, where a terminal shows it."""
+"""How far a bulk run is: a bar on a terminal, a line a minute in a log."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from detection.bulk.cluster import Cluster, absolute
 from detection.bulk.folder import Folder, open_folder
 from detection.bulk.listing import Images, list_images
 from detection.bulk.manifest import Manifest, agree, hash_of_names, hash_of_weights, shown_name
@@ -120,8 +121,6 @@ def _engine(
             return make_shards(task, detector, missing, progress)
 
         return here, str(detector)
-    from detection.bulk.cluster import Cluster, absolute
-
     cores = options["threads"]
     gpus = int(options["device"].startswith("cuda"))
     cluster = stack.enter_context(Cluster(cores, gpus, order.workers))

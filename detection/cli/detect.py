@@ -5,14 +5,10 @@ very many images.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import time
 from pathlib import Path
 
 from detection.cli.bulk import add_bulk_arguments, check, run_bulk
 from detection.cli.common import add_detector_arguments, open_detector
-from detection.errors import MobileSSDError
 
 OUTPUT = "runs/detect"
 
@@ -48,37 +44,6 @@ def run(args: argparse.Namespace) -> int:
         return run_bulk(args)
     quick = not args.weights or Path(args.weights).suffix in (".xml", ".onnx")  # nothing to fetch or to convert
     detector = open_detector(args, at_once=True) if quick else None
-    from detection.cli.detect_job import (  # OpenCV comes while it compiles
-        CocoJson,
-        CsvTable,
-        Job,
-        OutputNames,
-        find_sources,
-    )
+    from detection.cli.detect_job import detect_in_sources  # OpenCV is imported while the network compiles
 
-    sources = find_sources(args.sources, args.recursive)
-    for path in filter(None, (args.json, args.csv)):
-        if os.path.isdir(path):
-            raise MobileSSDError(f"{path}: is a folder: name a file in it")
-    names = None if args.no_draw else OutputNames(args.output, sources)
-    kinds = ((CocoJson, args.json), (CsvTable, args.csv))
-    outputs = [kind(path) for kind, path in kinds if path]
-    detector = detector or open_detector(args, at_once=True)
-    print(detector, flush=True)
-    job = Job(detector, names, outputs, sources)
-    begin, stopped = time.perf_counter(), False
-    try:
-        job.run()
-    except KeyboardInterrupt:
-        stopped = True
-    finally:
-        for output in outputs:
-            output.close()
-    seconds = time.perf_counter() - begin
-    places = [f"drawn in {args.output}"] if names and job.done else []
-    places += [f"boxes in {path}" for path in (args.json, args.csv) if path]
-    print("; ".join([f"{job.sum_up()} in {seconds:.1f} s", *places]))
-    if stopped:
-        print(f"interrupted: {job.done} of {len(sources)} sources done", file=sys.stderr)
-        return 130
-    return job.exit_code()
+    return detect_in_sources(args, detector)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -12,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from detection.boxes.detections import Detections
-from detection.cli.common import progress
+from detection.cli.common import open_detector, progress
 from detection.detector import Detector
-from detection.errors import BadImageError
+from detection.errors import BadImageError, MobileSSDError
 from detection.images.sources import Source, find_sources
 from detection.images.video import Frame, Video
 from detection.outputs import Output, Record
@@ -24,13 +27,42 @@ from detection.outputs.drawn import OutputNames, image_suffix, save_image
 from detection.outputs.video import Recorder
 from detection.stream import Found, detect_stream, in_order
 
-__all__ = ["CocoJson", "CsvTable", "Job", "OutputNames", "find_sources"]
-
 BATCH = 16  # images at once; fewer images than that go one by one, as a runtime gets ready for batches anew
 BATCH_DRAWN = 4  # where decoded images are kept until they are drawn: photographs are large
 DRAWING = 2  # threads that draw and save
 
 Outcome = tuple[Source, "str | BadImageError"]  # what was found in it in words, or why it cannot be read
+
+
+def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> int:
+    """The command, with a detector that is getting ready; None: it is opened when the sources are found, as its weights
+    may have to be fetched. Returns the exit code."""
+    sources = find_sources(args.sources, args.recursive)
+    for path in filter(None, (args.json, args.csv)):
+        if os.path.isdir(path):
+            raise MobileSSDError(f"{path}: is a folder: name a file in it")
+    names = None if args.no_draw else OutputNames(args.output, sources)
+    outputs: list[Output] = [CocoJson(args.json)] if args.json else []
+    outputs += [CsvTable(args.csv)] if args.csv else []
+    detector = detector or open_detector(args, at_once=True)
+    print(detector, flush=True)
+    job = Job(detector, names, outputs, sources)
+    begin, stopped = time.perf_counter(), False
+    try:
+        job.run()
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        for output in outputs:
+            output.close()
+    seconds = time.perf_counter() - begin
+    places = [f"drawn in {args.output}"] if names and job.done else []
+    places += [f"boxes in {path}" for path in (args.json, args.csv) if path]
+    print("; ".join([f"{job.sum_up()} in {seconds:.1f} s", *places]))
+    if stopped:
+        print(f"interrupted: {job.done} of {len(sources)} sources done", file=sys.stderr)
+        return 130
+    return job.exit_code()
 
 
 class Job:

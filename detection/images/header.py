@@ -1,4 +1,4 @@
-"""What an image file says about itself, read from its header without decoding a pixel. Standard library only.
+"""What an image file says about itself, read from its header without decoding a pixel.
 
 Needed before OpenCV sees the bytes: a PNG of a few kilobytes can unfold to 30,000 x 30,000 pixels, and a JPEG that was
 cut short decodes to an image whose lower part is grey. Formats: JPEG (ITU T.81), PNG 1.2 with eXIf, WebP (RFC 9649),
