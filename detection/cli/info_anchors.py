@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+
+from detection.cli.info_model import Subject
+from detection.data.check import clean
+from detection.data.coverage import Coverage, coverage
+from detection.data.open import open_data
 from detection.errors import MobileSSDError
-
-if TYPE_CHECKING:
-    from detection.cli.info import Subject
-    from detection.data.coverage import Coverage
-    from detection.ssd.spec import SSDSpec
+from detection.ssd.families import FAMILIES, STRIDE_8, USUAL_TAPS, options_of
+from detection.ssd.network import anchors_of, build
+from detection.ssd.spec import SSDSpec
+from detection.weights.names import spec_for
 
 LARGER = (320, 416, 512)  # inputs that are tried beside the network's own
 SAMPLE = 4000  # boxes by which the alternatives are compared
@@ -50,10 +56,6 @@ def reach(subject: Subject, path: str, split: str | None = None, images: str | N
     """
     if subject.spec is None:
         raise MobileSSDError(f"{subject.name}: a classifier has no anchors; --anchors needs a detector")
-    from detection.data.check import clean
-    from detection.data.coverage import coverage
-    from detection.data.open import open_data
-
     data, _ = clean(open_data(path, split, images=images))
     found = coverage(data, _anchors(subject.spec), subject.spec.input.size)
     others = []
@@ -82,9 +84,6 @@ def _forms(subject: Subject) -> list[tuple[str, SSDSpec]]:
 
 def _with_stride_8(subject: Subject) -> SSDSpec | None:
     """The same architecture with a further, finer map; None where it has one already, or has no such option."""
-    from detection.ssd.families import FAMILIES, STRIDE_8, USUAL_TAPS, options_of
-    from detection.weights.names import spec_for
-
     spec = subject.spec
     name = subject.record.architecture if subject.record else subject.name
     if spec is None or name not in FAMILIES or "stride8" not in options_of(FAMILIES[name]):
@@ -102,11 +101,7 @@ def _with_stride_8(subject: Subject) -> SSDSpec | None:
     )
 
 
-def _anchors(spec: SSDSpec):
+def _anchors(spec: SSDSpec) -> np.ndarray:
     """float32 [A, 4] of a network that is never filled with weights."""
-    import torch
-
-    from detection.ssd.network import anchors_of, build
-
     with torch.device("meta"):
         return anchors_of(build(spec))

@@ -18,7 +18,7 @@ from torch import nn
 from backbones import Cost, build_classifier, count
 from detection.boxes.anchors import AnchorSpec, Size
 from detection.cli import tables_text as text
-from detection.cli.info import numbers
+from detection.cli.info_model import numbers
 from detection.cli.tables_published import DETECTORS, RESULTS, V1, V2, V3, ClassifierRow, DetectorRow, Printed
 from detection.errors import MobileSSDError
 from detection.ssd.families import FRAMEWORKS
