@@ -6,7 +6,7 @@ from data_sets import coco, make_image
 
 from detection.data.dataset import CROWD, IGNORE, build, concatenate
 from detection.data.open import open_data
-from detection.data.pseudo_labels import add_soft_labels, unlabelled
+from detection.data.pseudo_labels import add_pseudo_labels, unlabelled
 from detection.errors import BadDataError
 
 CLASSES = ["cat", "dog", "bus"]
@@ -26,7 +26,7 @@ def test_a_teacher_fills_unlabelled_images_and_marks_what_it_is_unsure_of(tmp_pa
     teacher = _teacher(
         (0, 0, 0.9, [0, 0, 9, 9]), (0, 1, 0.3, [20, 0, 30, 9]), (0, 1, 0.1, [40, 0, 50, 9]), names=["cat", "dog"]
     )
-    filled = add_soft_labels(data, teacher)
+    filled = add_pseudo_labels(data, teacher)
     index = [path.endswith("1.png") for path in filled.paths].index(True)
     seen, unseen = filled.image(index), filled.image(1 - index)
     assert seen.labels.tolist() == [0, -1] and seen.flags.tolist() == [0, IGNORE]
@@ -44,22 +44,22 @@ def test_real_labels_win():
         (0, 2, 0.9, [60, 10, 90, 40]),  # inside a crowd
         (0, 2, 0.8, [25, 25, 40, 40]),  # a bus: nobody looked for buses
     )
-    filled = add_soft_labels(data, teacher)
+    filled = add_pseudo_labels(data, teacher)
     assert filled.labels.tolist() == [0, 1, 2] and filled.scores.tolist() == pytest.approx([1, 1, 0.8])
     assert not filled.image(0).unknown.any()
-    assert add_soft_labels(data, teacher, fill_annotated=True).labels.tolist() == [0, 1, 0, 2]
+    assert add_pseudo_labels(data, teacher, fill_annotated=True).labels.tolist() == [0, 1, 0, 2]
 
 
 def test_boxes_follow_the_size_of_our_copy():
     data = build(CLASSES, ["x/1.webp"], [], [], [], sizes=[[50, 100]], unknown_classes=CLASSES)
     teacher = _teacher((0, 0, 1.0, [20, 20, 40, 60]), sizes=[[100, 200]])
-    assert add_soft_labels(data, teacher).boxes.tolist() == [[10, 10, 20, 30]]
+    assert add_pseudo_labels(data, teacher).boxes.tolist() == [[10, 10, 20, 30]]
 
 
 def test_soft_labels_come_from_a_coco_file_and_join_with_real_ones(tmp_path):
     file = coco(tmp_path, [(1, 1, [0, 0, 5, 5], {"score": 0.75})], number=1)
     data = build(["cat", "bus"], ["elsewhere/1.png"], [], [], [], unknown_classes=["cat"])
-    filled = add_soft_labels(data, open_data(file))
+    filled = add_pseudo_labels(data, open_data(file))
     assert filled.scores.tolist() == [0.75] and filled.unknown_classes == ("cat",)  # of images not seen, if any
     assert not filled.image(0).unknown.any()
     both = concatenate(filled, build(["bus"], ["9.png"], [0], [[0, 0, 5, 5]], [0]))
@@ -70,9 +70,9 @@ def test_soft_labels_come_from_a_coco_file_and_join_with_real_ones(tmp_path):
 def test_what_cannot_be_matched_is_one_clear_line(tmp_path):
     data = build(CLASSES, ["1.jpg"], [], [], [], unknown_classes=CLASSES, origin="ours")
     with pytest.raises(BadDataError, match="teacher: none of its images is in ours"):
-        add_soft_labels(data, _teacher(paths=("other.jpg",)))
+        add_pseudo_labels(data, _teacher(paths=("other.jpg",)))
     with pytest.raises(BadDataError, match="two of its images have the same file name"):
-        add_soft_labels(data, _teacher(paths=("a/1.jpg", "b/1.jpg")))
+        add_pseudo_labels(data, _teacher(paths=("a/1.jpg", "b/1.jpg")))
     with pytest.raises(BadDataError, match="no images in it"):
         unlabelled(tmp_path, CLASSES)
 
@@ -81,7 +81,7 @@ def test_what_is_unknown_stays_right_behind_many_teachers_and_many_data_sets():
     """Each teacher has seen one image and knows one class; each data set annotates another class."""
     data = build(CLASSES, [f"{i}.jpg" for i in range(10)], [], [], [], unknown_classes=CLASSES)
     for i in range(10):
-        data = add_soft_labels(
+        data = add_pseudo_labels(
             data, _teacher((0, 0, 0.9, [0, 0, 9, 9]), names=CLASSES[i % 3 :][:1], paths=[f"{i}.jpg"])
         )
     for i in range(10):

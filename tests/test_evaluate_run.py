@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from data_sets import yolo
 from test_evaluate import made_up
 
 from detection.boxes.detections import Detections
@@ -20,7 +21,7 @@ from detection.evaluate.categories import match_categories
 from detection.evaluate.coco import evaluate
 from detection.evaluate.detect import detect_all
 from detection.evaluate.results import perfect_results
-from detection.evaluate.truth import read_truth
+from detection.evaluate.truth import ground_truth, open_evaluation, read_truth
 from detection.files import sha256_of
 from detection.images.preprocess import stretch
 from detection.weights.card import Card
@@ -264,3 +265,15 @@ def test_a_part_of_truth_and_of_results_agree_on_the_new_indices():
     part, found = truth.select([1], [0]), perfect_results(truth).select(truth, [1], [0])
     assert part.image.tolist() == found.image.tolist() == [0]
     assert part.category.tolist() == found.category.tolist() == [0]
+
+
+def test_ids_that_were_made_up_are_not_compared(tmp_path, capsys, monkeypatch):
+    """A YOLO data set counts its classes from 0; that 1 is "dog" here and "person" in the model says nothing."""
+    file = yolo(tmp_path, {"val": {"a": ["1 .5 .5 .2 .2"]}}, names=("cat", "dog"))
+    truth = ground_truth(open_evaluation(file))
+    monkeypatch.setattr(command, "open_detector", lambda args, score: Fake(truth))
+    assert main(["eval", "--data", str(file), "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert (
+        "not matched" not in printed.err and "the model lacks 1 classes" in printed.err and "AP  1.000" in printed.out
+    )

@@ -5,6 +5,7 @@ import html
 import json
 import re
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -58,6 +59,10 @@ def a_truth(rows, names=("cat", "dog"), images=3, crowd=()):
     )
 
 
+def in_folder(truth, folder):
+    return replace(truth, paths=tuple(str(folder / name) for name in truth.file_names))
+
+
 def some_results(rows):
     """rows: (image, class, x, y, w, h, score)."""
     table = np.array(rows, np.float64).reshape(-1, 7)
@@ -107,7 +112,12 @@ def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_pa
     truth, results = made_up()
     card = Card({"input": {"size": [300, 300]}}, ("a", "b", "c"), (1, 2, 3), name="my model", licence="CC0")
     report = write_report(
-        tmp_path, truth, results, images, sections=[training_section(HISTORY)], card=card, config="lr: 0.01 # <small>\n"
+        tmp_path,
+        in_folder(truth, images),
+        results,
+        sections=[training_section(HISTORY)],
+        card=card,
+        config="lr: 0.01 # <small>\n",
     )
     assert report.notes == () and report.page == tmp_path / "report.html"
     page = text_of(report)
@@ -137,7 +147,7 @@ def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_pa
 
 def test_the_page_names_the_twenty_worst_images_in_order_and_draws_them(tmp_path, images, no_plots):
     truth, results = made_up()
-    report = write_report(tmp_path, truth, results, images)
+    report = write_report(tmp_path, in_folder(truth, images), results)
     outcomes = outcomes_at(truth, results, best_thresholds(truth, results).overall.score)
     worst = outcomes.worst(20)
     assert len(worst) == 20 and (np.diff(outcomes.f1[worst]) >= 0).all()
@@ -154,7 +164,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_escapes_every_name(tmp_path, 
     evil = "<script>alert('$x')</script>"
     truth = a_truth([(0, 0, 5, 5, 50, 50), (1, 1, 5, 5, 50, 50)], (evil, "_$\\frac{"))
     results = some_results([(0, 1, 5, 5, 50, 50, 0.9), (1, 1, 5, 5, 50, 50, 0.8)])
-    page = text_of(write_report(tmp_path, truth, results, images, title=evil, config=evil))
+    page = text_of(write_report(tmp_path, in_folder(truth, images), results, title=evil, config=evil))
     assert evil not in page and html.unescape(page).count(evil) >= 3
     assert not re.search(r'(?:src|href)="(?!#|data:image/|plots/|worst/|per_class|numbers)', page)
     assert not re.search(r"@import|url\((?!#)", page)
@@ -171,7 +181,7 @@ def test_the_plots_in_the_page_take_its_colours(tmp_path):
 def test_one_class_and_eighty(tmp_path, images):
     for classes in (1, 80):
         truth, results = made_up(classes)
-        report = write_report(tmp_path / str(classes), truth, results, images)
+        report = write_report(tmp_path / str(classes), in_folder(truth, images), results)
         assert report.notes == ()
         assert read_image(tmp_path / str(classes) / "plots/confusion.png").shape[0] > 200
         assert ("most confused of 80" in text_of(report)) == (classes == 80)
@@ -180,7 +190,7 @@ def test_one_class_and_eighty(tmp_path, images):
 
 @pytest.mark.parametrize("rows", [[], [(0, 0, 5, 5, 50, 50)]], ids=["no objects", "an object"])
 def test_without_detections_the_report_is_written_all_the_same(tmp_path, images, rows):
-    report = write_report(tmp_path, a_truth(rows), no_results(), images)
+    report = write_report(tmp_path, in_folder(a_truth(rows), images), no_results())
     assert report.notes == ()
     assert (tmp_path / "plots/pr_curves.png").is_file()
     page = text_of(report)
@@ -190,14 +200,14 @@ def test_without_detections_the_report_is_written_all_the_same(tmp_path, images,
 
 def test_a_perfect_result_has_no_worst_images(tmp_path, images, no_plots):
     truth = a_truth([(0, 0, 5, 5, 50, 50)])
-    report = write_report(tmp_path, truth, some_results([(0, 0, 5, 5, 50, 50, 0.9)]), images)
+    report = write_report(tmp_path, in_folder(truth, images), some_results([(0, 0, 5, 5, 50, 50, 0.9)]))
     assert "None: no object was missed" in text_of(report)
     assert not list((tmp_path / "worst").glob("*.jpg"))
 
 
 def test_without_matplotlib_one_line_says_so_and_the_rest_is_written(tmp_path, images, no_plots):
     truth, results = made_up()
-    report = write_report(tmp_path, truth, results, images, sections=[training_section(HISTORY)])
+    report = write_report(tmp_path, in_folder(truth, images), results, sections=[training_section(HISTORY)])
     assert len(report.notes) == 1 and "pip install matplotlib" in report.notes[0]
     assert report.notes[0] in text_of(report)
     assert [p.name for p in (tmp_path / "plots").iterdir()] == ["predictions.png"]
@@ -219,19 +229,19 @@ def test_images_that_are_gone_or_broken_are_named_and_the_rest_is_shown(tmp_path
     truth = a_truth([(0, 0, 5, 5, 50, 50), (1, 1, 5, 5, 50, 50)])
     (tmp_path / "0.png").write_bytes(b"no image")
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((100, 100, 3), np.uint8))
-    report = write_report(tmp_path / "out", truth, no_results(), tmp_path)
+    report = write_report(tmp_path / "out", in_folder(truth, tmp_path), no_results())
     assert [note for note in report.notes if "0.png" in note] and len(report.notes) == 2  # and matplotlib
     assert [p.name for p in (tmp_path / "out/worst").iterdir()] == ["02.jpg"]
-    nowhere = write_report(tmp_path / "out2", truth, no_results(), None)
+    nowhere = write_report(tmp_path / "out2", truth, no_results())
     assert "not at hand" in nowhere.notes[-1]
     assert "0.png" in text_of(nowhere), "the worst are named even so"
 
 
 def test_a_second_report_in_the_same_folder_leaves_nothing_of_the_first(tmp_path, images, no_plots):
     truth, results = made_up()
-    write_report(tmp_path, truth, results, images)
+    write_report(tmp_path, in_folder(truth, images), results)
     (tmp_path / "notes.txt").write_text("mine")
-    again = write_report(tmp_path, a_truth([(0, 0, 5, 5, 50, 50)]), no_results(), images)
+    again = write_report(tmp_path, in_folder(a_truth([(0, 0, 5, 5, 50, 50)]), images), no_results())
     assert [p.name for p in (tmp_path / "worst").iterdir()] == ["01.jpg"]
     assert 'href="notes.txt"' in text_of(again)
 

@@ -1,4 +1,4 @@
-"""`mobilessd eval`: the COCO numbers of weights on images, or of a results file. No torch, no plots.
+"""`mobilessd eval`: the COCO numbers of weights on images, or of a results file.
 
 Order: whatever can be wrong with the files is said before the first image is read.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from detection.evaluate.thresholds import best_thresholds, store_thresholds
 from detection.evaluate.truth import GroundTruth, find_annotations, find_images, ground_truth, open_evaluation
 from detection.files import write_text
 
-EVALUATION_SCORE = 0.01  # the floor of the protocol of record: COCO's curve needs the weak ones too
+EVALUATION_SCORE = 0.01  # of the protocol of record: COCO's curve needs the weak boxes too
 SHOWN_PROBLEMS = 10
 
 EPILOG = """examples:
@@ -94,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             protocol_parts["max_detections"] = int(np.bincount(every.image).max())
         results = every.select(whole, chosen, categories)
     else:
-        results, model, seconds, protocol_parts = _detect(args, truth)
+        results, model, seconds, protocol_parts = _detect(args, truth, has_ids=data.source == "coco")
     if args.save_results:
         write_results(args.save_results, results, truth)
 
@@ -172,15 +170,17 @@ def read_image_ids(path: str, truth: GroundTruth) -> list[int]:
     return found
 
 
-def _detect(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str, float, dict]:
-    """Runs the detector over the images: its results, its name, the seconds, and its part of the protocol."""
+def _detect(args: argparse.Namespace, truth: GroundTruth, has_ids: bool) -> tuple[Results, str, float, dict]:
+    """Runs the detector over the images: its results, its name, the seconds, and its part of the protocol.
+
+    has_ids: the ids of the classes are the data set's own; else they were made up, and only names are compared."""
     from detection.evaluate.detect import detect_all
 
     if not args.images:
         find_images(truth)
     detector = open_detector(args, EVALUATION_SCORE)
     card = detector.card
-    categories = match_categories(card.class_names, card.category_ids, truth)
+    categories = match_categories(card.class_names, card.category_ids if has_ids else None, truth)
     for line in categories.notes() if args.classes is None else ():
         _warn(line)
     results, ran = detect_all(
@@ -211,12 +211,7 @@ def _write_report(
     """The page for people. Without the images, as may be with --results, it has no images, and says so."""
     from detection.evaluate.report.write import write_report
 
-    try:
-        images: str | None = str(find_images(truth).anchor)
-        truth = replace(truth, file_names=tuple(map(os.path.abspath, truth.paths)))
-    except BadDataError:
-        images = None
-    written = write_report(args.report, truth, results, images, protocol=protocol, numbers=numbers)
+    written = write_report(args.report, truth, results, protocol=protocol, numbers=numbers)
     for line in written.notes:
         _warn(line)
     print(f"report: {written.page}")
@@ -267,7 +262,7 @@ def _split_name(args: argparse.Namespace, path: str) -> str:
     """instances_val2017.json -> val2017; coco_val500/instances.json -> coco_val500; BCCD (test) -> BCCD (test)."""
     if args.split:
         return args.split
-    stem = Path(path).stem if path.endswith(".json") else Path(path).name
+    stem = Path(path).stem if Path(path).is_file() else Path(path).name
     return stem.removeprefix("instances_") if stem != "instances" else Path(path).resolve().parent.name or stem
 
 

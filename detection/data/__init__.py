@@ -1,5 +1,1 @@
-"""Data sets (COCO, VOC, YOLO) in one form in memory, their check, augmentation and the training loader.
-
-Torch inside the loader's functions, albumentations inside the function that builds
-its transforms. Nothing here is needed to run a network.
-"""
+"""Data sets (COCO, VOC, YOLO) in one form in memory: read, checked, repaired, split, joined and converted."""

@@ -52,7 +52,12 @@ class Summary:
             f"{self.origin}: {self.images:,} images (median {width} x {height}), {self.boxes:,} boxes of {classes} "
             f"class{'es' if classes != 1 else ''}, {self.background:,} images without objects"
         ]
-        flagged = [(self.crowd, "crowd"), (self.difficult, "difficult"), (self.ignore, "ignore"), (self.soft, "soft")]
+        flagged = [
+            (self.crowd, "crowd"),
+            (self.difficult, "difficult"),
+            (self.ignore, "ignore"),
+            (self.soft, "pseudo-label"),
+        ]
         if any(count for count, _ in flagged):
             text.append("  also " + ", ".join(f"{count:,} {name}" for count, name in flagged if count) + " boxes")
         text += _table(self.class_counts)

@@ -71,7 +71,7 @@ class DetectionData:
     boxes float32 [B, 4]: xyxy pixels, far edges exclusive. labels int32 [B]: -1 where the class is not in the list.
     exact float64 [B, 4]: the same as the data set has them, xywh and not clipped by rounding, for evaluation to the last
     digit. areas float64 [B]: as annotated (of a segmentation, say), else those of the boxes.
-    scores float32 [B]: 1 for real labels, a teacher's confidence for soft ones.
+    scores float32 [B]: 1 for real labels, a teacher's confidence for pseudo-labels.
     flags uint8 [B]: CROWD | DIFFICULT | IGNORE. None of the three is a training target by default; an IGNORE region
     says that nothing is known about that part of the image.
     unknown bool [G, C]: classes that a data set does not annotate, so that they must never count as background there;

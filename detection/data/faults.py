@@ -23,7 +23,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "outside": ("boxes lie wholly outside their image", "dropped"),
     "clipped": ("boxes reach beyond their image", "clipped"),
     "bad number": ("areas or scores are no numbers", "area of the box, score 1"),
-    "bad score": ("soft labels have a score outside 0..1", "clipped to 0..1"),
+    "bad score": ("scores lie outside 0..1", "clipped to 0..1"),
     "duplicate box": ("boxes occur twice in an image", "kept"),
 }
 EXAMPLES = 10  # kept by kind; the counts are complete

@@ -1,4 +1,4 @@
-"""Which images are the same: twice in a data set, or in training and validation. Standard library and numpy only."""
+"""Which images are the same: twice in a data set, or in training and validation."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ def unlabelled(folder: str | os.PathLike, class_names: Sequence[str]) -> Detecti
     return data
 
 
-def add_soft_labels(
+def add_pseudo_labels(
     data: DetectionData,
-    soft: DetectionData,
+    pseudo: DetectionData,
     keep: float = 0.5,
     ignore: float = 0.25,
     overlap: float = 0.5,
@@ -46,12 +46,12 @@ def add_soft_labels(
     `ignore` an IGNORE region, one below nothing. The teacher's classes are then no longer unknown in the images it
     has seen.
     """
-    soft = soft.with_classes(data.class_names)
-    teachers_classes = ~soft.unknown.all(0)
-    rows = {_stem(path): i for i, path in enumerate(soft.paths)}
-    if len(rows) < len(soft):
+    pseudo = pseudo.with_classes(data.class_names)
+    teachers_classes = ~pseudo.unknown.all(0)
+    rows = {_stem(path): i for i, path in enumerate(pseudo.paths)}
+    if len(rows) < len(pseudo):
         raise BadDataError(
-            f"{soft.origin}: two of its images have the same file name; boxes cannot be matched to images"
+            f"{pseudo.origin}: two of its images have the same file name; boxes cannot be matched to images"
         )
     seen = np.zeros(len(data), bool)
     owners, boxes, labels, scores, flags = [], [], [], [], []
@@ -60,7 +60,7 @@ def add_soft_labels(
         if row is None:
             continue
         seen[i] = True
-        mine, theirs = data.image(i), soft.image(row)
+        mine, theirs = data.image(i), pseudo.image(row)
         shift = _scale(theirs.size, mine.size)
         candidates = theirs.boxes * shift
         wanted = (theirs.labels >= 0) & (theirs.scores >= ignore) & (theirs.flags == 0)
@@ -73,7 +73,7 @@ def add_soft_labels(
         scores.append(np.where(sure, theirs.scores[wanted], 1.0))
         flags.append(np.where(sure, 0, IGNORE))
     if not seen.any():
-        raise BadDataError(f"{soft.origin}: none of its images is in {data.origin} (matched by file name)")
+        raise BadDataError(f"{pseudo.origin}: none of its images is in {data.origin} (matched by file name)")
     new_boxes = np.concatenate(boxes)
     joined = build(
         data.class_names,
@@ -88,7 +88,7 @@ def add_soft_labels(
         flags=np.concatenate([data.flags, *flags]),
         category_ids=data.category_ids,
         source=data.source,
-        origin=f"{data.origin} with soft labels of {soft.origin}",
+        origin=f"{data.origin} with pseudo-labels of {pseudo.origin}",
         faults=data.faults,
     )
     groups = data.groups.astype(np.int32)

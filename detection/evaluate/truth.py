@@ -179,9 +179,3 @@ def find_images(truth: GroundTruth) -> Path:
     if not any(path and os.path.isfile(path) for path in truth.paths):
         raise BadDataError(f"{truth.path}: its images are not beside it; say where they are with --images FOLDER")
     return Path(os.path.commonpath({os.path.dirname(os.path.abspath(path)) for path in truth.paths if path}))
-
-
-def image_path(images: Path, file_name: str) -> Path:
-    """`images / file_name`; without the folders inside file_name where only that exists ("val2017/1.jpg")."""
-    whole, bare = images / file_name, images / Path(file_name).name
-    return bare if not whole.is_file() and bare.is_file() else whole

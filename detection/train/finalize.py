@@ -132,9 +132,8 @@ def _report(job: Job, scored: Validation, card: Card) -> None:
     try:
         report = write_report(
             job.folder,
-            replace(scored.truth, file_names=scored.truth.paths),
+            scored.truth,
             scored.results,
-            "/",
             sections=[training_section(job.history.rows)],
             card=card,
             config=job.config.to_yaml(),

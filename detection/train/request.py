@@ -1,7 +1,4 @@
-"""What a person asks of a training, and the data that it means: which images teach, which choose, which score.
-
-Imports floors 1 to 3 and numpy.
-"""
+"""What a person asks of a training, and the data that it means: which images are trained on, which choose, which score."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from detection.data.check import Report, check
 from detection.data.dataset import DetectionData, concatenate
 from detection.data.ids import read_ids
 from detection.data.open import open_data, open_pair
-from detection.data.pseudo_labels import add_soft_labels, unlabelled
+from detection.data.pseudo_labels import add_pseudo_labels, unlabelled
 from detection.errors import BadDataError
 from detection.train.config import TrainConfig
 
@@ -124,5 +121,5 @@ def with_extras(data: DetectionData, request: Request) -> DetectionData:
     keep = KEEP_SOFT if request.keep_soft is None else request.keep_soft
     ignore = IGNORE_SOFT if request.ignore_soft is None else request.ignore_soft
     for path in request.soft:
-        data = add_soft_labels(data, open_data(path), keep, ignore)
+        data = add_pseudo_labels(data, open_data(path), keep, ignore)
     return data

@@ -1,6 +1,6 @@
 """YOLO folders: a data.yaml that names images and classes, and one .txt of boxes beside each image's folder.
 
-A line of a .txt is `class cx cy w h` in fractions of the image; with a sixth number, the score of a soft label; with
+A line of a .txt is `class cx cy w h` in fractions of the image; with a sixth number, the score of a pseudo-label; with
 more, the outline of an object (`class x1 y1 x2 y2 x3 y3 ...`), whose box is taken. The .txt of `.../images/a/b.jpg` is
 `.../labels/a/b.txt`; where there is no folder `images` in the path, it lies beside the image.
 """

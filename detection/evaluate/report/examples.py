@@ -11,7 +11,7 @@ from detection.errors import BadImageError
 from detection.evaluate.outcomes import Outcomes
 from detection.evaluate.report import gallery
 from detection.evaluate.report.page import Section, Tile
-from detection.evaluate.truth import GroundTruth, image_path
+from detection.evaluate.truth import GroundTruth
 from detection.images.decode import read_image
 
 WORST, SAMPLE = 20, 16
@@ -29,8 +29,9 @@ FRAMES = (  # what the colours of boxes mean: text, RGB, dashed
 class Examples:
     """Reads images of the truth when they are to be shown; what cannot be read becomes one of `notes`."""
 
-    def __init__(self, truth: GroundTruth, outcomes: Outcomes, folder: Path | None, notes: list[str]):
-        self.truth, self.outcomes, self.folder, self.notes = truth, outcomes, folder, notes
+    def __init__(self, truth: GroundTruth, outcomes: Outcomes, notes: list[str]):
+        self.truth, self.outcomes, self.notes = truth, outcomes, notes
+        self.at_hand = any(path and os.path.isfile(path) for path in truth.paths)
         self.names = _display_names(truth)
 
     def sections(self, folder: Path, at: str) -> list[Section]:
@@ -52,11 +53,10 @@ class Examples:
 
     def _scenes(self, index: int, *limits: tuple[int, int]) -> list[gallery.Scene]:
         """Image `index` with its boxes, in each of these sizes; nothing without the file."""
-        name = self.truth.file_names[index]
-        if self.folder is None or not name:
+        if not self.at_hand or not self.truth.paths[index]:
             return []
         try:
-            image = read_image(image_path(self.folder, name))
+            image = read_image(self.truth.paths[index])
         except BadImageError as error:
             if str(error) not in self.notes:
                 self.notes.append(str(error))

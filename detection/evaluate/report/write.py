@@ -60,7 +60,6 @@ def write_report(
     folder: str | os.PathLike,
     truth: GroundTruth,
     results: Results,
-    images: str | os.PathLike | None = None,
     *,
     sections: Sequence[ChartSection] = (),
     card: Card | None = None,
@@ -71,7 +70,7 @@ def write_report(
 ) -> WrittenReport:
     """Writes the report of `results` on `truth` into `folder`, each file atomically; older ones are replaced.
 
-    images: the folder of the images, as for `evaluate.detect.detect_all`; None: no images are shown.
+    Images are shown from `truth.paths`; where none of them is a file, the report says so.
     sections: the caller's own; they follow the result.
     card, config (YAML text), title, protocol: what the page tells about the network and about how it was measured.
     numbers: those of `evaluate(truth, results)`, if at hand.
@@ -103,9 +102,9 @@ def write_report(
     confused = _draw([plots.confusion_chart(confusion, names)], folder, notes)
     mixed = [(names[is_], names[called], n, int(confusion[is_].sum())) for is_, called, n in mix_ups(confusion, 10)]
     at = "the best F1" if thresholds.overall.score == threshold else "by default"
-    examples = Examples(truth, outcomes, None if images is None else Path(images), notes)
+    examples = Examples(truth, outcomes, notes)
     shown = examples.sections(folder, f"score {threshold:.2f} or better, {at}")
-    if images is None:
+    if not examples.at_hand:
         notes.append("the images are not at hand, so none are shown")
 
     warnings = [*tables.warnings_of(protocol, numbers), *notes]

@@ -1,6 +1,6 @@
 """Soft labels: a stronger detector looks at images plain, mirrored and zoomed, and writes what it sees.
 
-The outcome is COCO ground truth whose boxes carry a `score`; `detection.data.pseudo_labels.add_soft_labels` mixes it with real
+The outcome is COCO ground truth whose boxes carry a `score`; `detection.data.pseudo_labels.add_pseudo_labels` mixes it with real
 labels. Imports numpy, OpenCV, floors 1 and 4.
 """
 
