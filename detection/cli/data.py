@@ -7,8 +7,18 @@ import argparse
 import json
 import sys
 
+import numpy as np
+
+from detection.boxes.anchors import anchors_for
 from detection.cli.common import name_list
 from detection.data import readers, writers
+from detection.data.check import check
+from detection.data.convert import convert
+from detection.data.open import open_data, open_pair
+from detection.ssd.families import list_architectures
+from detection.ssd.spec import SSDSpec
+from detection.weights.names import spec_for
+from detection.weights.resolve import open_weights
 
 CHECK_EPILOG = """examples:
   mobilessd data check BCCD                                  a VOC folder: its train and val lists
@@ -28,22 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the actions of `mobilessd data`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     text = "report faulty boxes, missing images, classes, leaks between train and val"
-    check = _action(actions, "check", text, CHECK_EPILOG)
-    check.add_argument("--split", metavar="S", help="train, val, test, all or the data set's own name (default: train)")
-    check.add_argument("--val", metavar="V", help="a split of the data set, or another path (default: its val split)")
-    check.add_argument("--no-val", action="store_true", help="do not look at a validation split")
-    check.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
-    check.add_argument("--model", metavar="NAME", help="model name or weights: report which boxes its anchors match")
-    check.add_argument("--decode", action="store_true", help="decode every image, not only its header (slower)")
-    check.add_argument("--no-content", action="store_true", help="do not compare files to find copies")
-    check.add_argument("--json", action="store_true", help="print the report as JSON")
-    convert = _action(actions, "convert", "write a data set in another format", CONVERT_EPILOG)
-    convert.add_argument("--split", metavar="S", help="train, val, test or the data set's own name (default: all)")
-    convert.add_argument("--to", required=True, choices=sorted(writers.FORMATS), help="the format to write")
-    convert.add_argument("--output", required=True, metavar="FILE", help="the file to write; a COCO .json")
+    checking = _action(actions, "check", text, CHECK_EPILOG)
+    checking.add_argument(
+        "--split", metavar="S", help="train, val, test, all or the data set's own name (default: train)"
+    )
+    checking.add_argument(
+        "--val", metavar="V", help="a split of the data set, or another path (default: its val split)"
+    )
+    checking.add_argument("--no-val", action="store_true", help="do not look at a validation split")
+    checking.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
+    checking.add_argument("--model", metavar="NAME", help="model name or weights: report which boxes its anchors match")
+    checking.add_argument("--decode", action="store_true", help="decode every image, not only its header (slower)")
+    checking.add_argument("--no-content", action="store_true", help="do not compare files to find copies")
+    checking.add_argument("--json", action="store_true", help="print the report as JSON")
+    converting = _action(actions, "convert", "write a data set in another format", CONVERT_EPILOG)
+    converting.add_argument("--split", metavar="S", help="train, val, test or the data set's own name (default: all)")
+    converting.add_argument("--to", required=True, choices=sorted(writers.FORMATS), help="the format to write")
+    converting.add_argument("--output", required=True, metavar="FILE", help="the file to write; a COCO .json")
 
 
-def _action(actions, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
+def _action(actions: argparse._SubParsersAction, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
     """The parser of an action, with what all actions take."""
     parser = actions.add_parser(name, help=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="COCO .json or folder, VOC folder, YOLO data.yaml or folder")
@@ -59,9 +73,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from detection.data.check import check
-    from detection.data.open import open_data, open_pair
-
     if args.no_val or (args.split and not args.val):
         train, val = open_data(args.path, args.split, args.format, args.classes, args.images), None
     else:
@@ -77,9 +88,6 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from detection.data.convert import convert
-    from detection.data.open import open_data
-
     data, faults = convert(
         open_data(args.path, args.split or "all", args.format, images=args.images), args.to, args.output
     )
@@ -91,20 +99,13 @@ def _convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def _anchors_of(model: str):
-    """(anchors [A, 4], (height, width)) of a weights file, a zoo name with weights, or the name of an architecture."""
-    from detection.boxes.anchors import anchors_for
-    from detection.ssd.families import list_architectures
-    from detection.ssd.spec import SSDSpec
-    from detection.weights.names import spec_for
-
+def _anchors_of(model: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """(anchors [A, 4], (height, width)) of weights, by file or name, or of an architecture by name."""
     if model in list_architectures():
-        from detection.ssd.network import anchors_of, build
+        from detection.ssd.network import anchors_of, build  # torch
 
         spec = spec_for(model)
         return anchors_of(build(spec)), spec.input.size
-    from detection.weights.resolve import open_weights
-
     card = open_weights(model).card
     spec = SSDSpec.from_dict(card.spec)
     return anchors_for(spec.anchors, card.feature_maps, spec.input.size), spec.input.size

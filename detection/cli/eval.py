@@ -20,9 +20,13 @@ from detection.data.ids import read_ids
 from detection.data.readers import FORMATS
 from detection.errors import BadDataError, MobileSSDError
 from detection.evaluate import tables
+from detection.evaluate.bootstrap import paired_bootstrap
 from detection.evaluate.categories import match_categories
 from detection.evaluate.coco import ENGINES, CocoNumbers, choose_engine, evaluate
+from detection.evaluate.detect import detect_all
+from detection.evaluate.errors import split_errors
 from detection.evaluate.report.page import page_template
+from detection.evaluate.report.write import write_report
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
 from detection.evaluate.truth import GroundTruth, find_annotations, find_images, ground_truth, open_evaluation
@@ -110,12 +114,8 @@ def run(args: argparse.Namespace) -> int:
     )
     errors = differences = None
     if args.errors:
-        from detection.evaluate.errors import split_errors
-
         errors = split_errors(truth, results)
     if args.versus:
-        from detection.evaluate.bootstrap import paired_bootstrap
-
         other = read_results(args.versus, whole).select(whole, chosen, categories)
         differences = paired_bootstrap(truth, results, other, args.draws)
 
@@ -174,8 +174,6 @@ def _detect(args: argparse.Namespace, truth: GroundTruth, has_ids: bool) -> tupl
     """Runs the detector over the images: its results, its name, the seconds, and its part of the protocol.
 
     has_ids: the ids of the classes are the data set's own; else they were made up, and only names are compared."""
-    from detection.evaluate.detect import detect_all
-
     if not args.images:
         find_images(truth)
     detector = open_detector(args, EVALUATION_SCORE)
@@ -209,8 +207,6 @@ def _write_report(
     args: argparse.Namespace, truth: GroundTruth, results: Results, numbers: CocoNumbers, protocol: tables.Protocol
 ) -> None:
     """The page for people. Without the images, as may be with --results, it has no images, and says so."""
-    from detection.evaluate.report.write import write_report
-
     written = write_report(args.report, truth, results, protocol=protocol, numbers=numbers)
     for line in written.notes:
         _warn(line)
