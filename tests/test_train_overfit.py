@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import train_runs as runs
 
 from detection.data.open import open_data
+from detection.evaluate.truth import ground_truth
 from detection.train.finalize import complete_card
 from detection.train.learn.distributed import World
 from detection.train.learn.loop import Progress
 from detection.train.request import Data
 from detection.train.run import train
 from detection.train.state import read_state
-from detection.train.validate import truth_of, validate
+from detection.train.validate import validate
 from detection.weights.checkpoint import load_checkpoint
 
 
@@ -61,7 +62,7 @@ def test_eight_images_to_ap50_above_095(shared, tmp_path, monkeypatch):
     }
     folder = train(runs.request(data, tmp_path / "run", select=0.0, **recipe))
     ssd, card = load_checkpoint(folder / "best.safetensors")
-    found = validate(ssd, card, truth_of(open_data(data)), "cpu", World())
+    found = validate(ssd, card, ground_truth(open_data(data)), "cpu", World())
     assert found.numbers.AP50 > 0.95, found.numbers
     progress = Progress(**read_state(folder).meta["progress"])
     assert (progress.best, progress.best_step) == (-1.0, 18), "nothing was there to choose by, so there is no best AP"

@@ -26,13 +26,14 @@ from children import die_at_rename, ended, fork  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from detection.data.open import open_data  # noqa: E402
+from detection.evaluate.truth import ground_truth  # noqa: E402
 from detection.train import finalize as finish  # noqa: E402
 from detection.train.learn import loop, plan  # noqa: E402
 from detection.train.learn.distributed import world  # noqa: E402
 from detection.train.learn.history import read_history  # noqa: E402
 from detection.train.run import train  # noqa: E402
 from detection.train.state import LAST, has_state, read_state  # noqa: E402
-from detection.train.validate import truth_of, validate  # noqa: E402
+from detection.train.validate import validate  # noqa: E402
 from detection.weights.checkpoint import load_checkpoint  # noqa: E402
 
 finish._report = lambda *_: None  # the plots take longer than the training
@@ -181,7 +182,7 @@ def score(data: Path, run: Path, file: Path) -> None:
     """The twelve numbers of a run's weights on its training images, written by the first process."""
     with world("cpu") as here:
         ssd, card = load_checkpoint(run / "best.safetensors")
-        found = validate(ssd, card, truth_of(open_data(data, "train")), "cpu", here)
+        found = validate(ssd, card, ground_truth(open_data(data, "train")), "cpu", here)
         if here.first:
             file.write_text(json.dumps(found.numbers.twelve()))
 
