@@ -14,8 +14,8 @@ from detection.boxes.detections import Detections
 from detection.boxes.postprocess import PostSettings
 from detection.errors import BadImageError, MobileSSDError
 from detection.postprocessor import PostProcessor
-from detection.runtimes import open_runtime
 from detection.runtimes.base import Runtime
+from detection.runtimes.open import open_runtime
 from detection.weights.card import Card
 from detection.weights.resolve import open_weights
 

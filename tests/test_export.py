@@ -22,7 +22,7 @@ from detection.errors import MobileSSDError
 from detection.export import compare as comparing
 from detection.export.single_file import inlined
 from detection.export.write import Wish, export
-from detection.runtimes import open_runtime
+from detection.runtimes.open import open_runtime
 from detection.ssd.families import list_architectures
 from detection.ssd.network import feature_maps
 from detection.weights.card import Card

@@ -14,7 +14,7 @@ from oracle import litert_reference, rgb, sigmoid, some_images
 from detection import Detector
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.images.preprocess import stretch
-from detection.runtimes import choose, open_runtime
+from detection.runtimes.open import choose, open_runtime
 from detection.ssd.network import build, feature_maps
 from detection.weights.card import Card
 from detection.weights.card_files import onnx_metadata
@@ -112,7 +112,7 @@ def test_auto_takes_the_fastest_that_is_installed(small, monkeypatch):
         monkeypatch.setattr(importlib.util, "find_spec", there)
 
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("detection.runtimes._converted_before", lambda weights: False)
+    monkeypatch.setattr("detection.runtimes.open._converted_before", lambda weights, row: False)
     with_packages(*everything)
     assert choose(weights, "cpu") == "openvino" and choose(weights, "cuda") == "torch"
     with_packages(*everything - {"openvino"})
@@ -128,13 +128,13 @@ def test_auto_takes_the_fastest_that_is_installed(small, monkeypatch):
 
 def test_weights_where_nothing_can_convert_them_say_what_would(small, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "openvino" else None)
-    monkeypatch.setattr("detection.runtimes._converted_before", lambda weights: False)
+    monkeypatch.setattr("detection.runtimes.open._converted_before", lambda weights, row: False)
     with pytest.raises(MobileSSDError, match=r"weights need torch .*; files that mobilessd export wrote run without"):
         Detector(small)
 
 
 def test_help_names_the_package_of_a_runtime_that_is_missing(small, monkeypatch):
-    monkeypatch.setattr("detection.runtimes.installed", lambda package: False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MobileSSDError, match="runtime litert is not installed: pip install ai-edge-litert"):
         Detector(small, runtime="litert")
 

@@ -11,7 +11,7 @@ from detection.boxes.geometry import BoxCoder
 from detection.errors import BadWeightsError
 from detection.images.decode import read_image
 from detection.images.preprocess import stretch
-from detection.runtimes import open_runtime
+from detection.runtimes.open import open_runtime
 from detection.ssd.spec import SSDSpec
 from detection.weights.importers.table import import_detector
 from detection.weights.importers.tfjs import read_tfjs

@@ -7,7 +7,7 @@ from oracle import litert_reference, rgb, sigmoid, some_images
 from detection.boxes.anchors import anchors_for
 from detection.boxes.geometry import to_xyxy
 from detection.errors import BadWeightsError
-from detection.runtimes import open_runtime
+from detection.runtimes.open import open_runtime
 from detection.ssd.spec import SSDSpec
 from detection.weights.importers.table import import_detector
 from detection.weights.importers.tflite import read_tflite

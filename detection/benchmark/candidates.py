@@ -8,23 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from detection.errors import MissingPackageError, MobileSSDError
-from detection.runtimes import ONLY, PACKAGES, READS, runtime_installed
+from detection.errors import MobileSSDError
 from detection.runtimes.openvino import core
+from detection.runtimes.table import RUNTIMES, RuntimeInfo, info_of
 from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
+from detection.weights.formats import ONNX, SAFETENSORS, TFLITE, by_ending
 from detection.weights.names import spec_for
 from detection.weights.resize import resize_weights
 from detection.weights.resolve import Weights
 
-PRECISIONS = {
-    "torch": ("float32", "bfloat16"),
-    "torch-compiled": ("float32", "bfloat16"),
-    "openvino": ("float32", "bfloat16"),
-    "onnxruntime": ("float32",),
-    "litert": ("float32",),
-}
-USUAL = [runtime for runtime in PACKAGES if runtime != "torch-compiled"]  # which compiles for a minute: when named
+TIMED = ("float32", "bfloat16")  # precisions; int8 is that of a file
 PEERS = {"torchvision": "torchvision ssdlite320, random weights", "opencv": "OpenCV DNN"}
 
 
@@ -60,12 +54,9 @@ def candidates_of(
     """All sensible combinations for one set of weights. A runtime asked for by name that cannot be is an error, one
     line; one that is merely not installed is left out."""
     found = []
-    for runtime in runtimes or USUAL:
-        if not runtime_installed(runtime):
-            if runtimes:
-                raise MissingPackageError(f"runtime {runtime} is not installed: pip install {PACKAGES[runtime]}")
-            continue
-        for precision, shown in _precisions(weights, runtime, precisions):
+    for runtime in runtimes or [row.name for row in RUNTIMES.values() if row.timed and row.installed]:
+        info_of(runtime).check_installed()
+        for precision, shown in _precisions(weights, RUNTIMES[runtime], precisions):
             found += [
                 Candidate(name, weights.source, runtime, precision, count, batch, "ours", shown)
                 for count in threads
@@ -80,31 +71,28 @@ def peers_of(weights: Weights, name: str, threads: Sequence[int], batches: Seque
     for count in threads:
         if 1 in batches and importlib.util.find_spec("torchvision"):
             found.append(Candidate(PEERS["torchvision"], "", "torch", "float32", count, 1, "torchvision", "float32"))
-        if 1 in batches and weights.path.suffix not in ONLY and weights.card.precision != "int8":
+        if 1 in batches and weights.format in (SAFETENSORS, ONNX) and weights.card.precision != "int8":
             found.append(Candidate(name, weights.source, "opencv dnn", "float32", count, 1, "opencv", "float32"))
     return found
 
 
-def _precisions(weights: Weights, runtime: str, wanted: Sequence[str] | None) -> list[tuple[str, str]]:
+def _precisions(weights: Weights, row: RuntimeInfo, wanted: Sequence[str] | None) -> list[tuple[str, str]]:
     """(what `Detector` is told, what the table says) for a runtime."""
-    suffix, source = weights.path.suffix, Path(weights.source).suffix
-    if weights.exported and suffix not in READS[runtime]:
+    if weights.exported and weights.format.name not in row.formats:
         return []
-    if runtime == "litert" and not weights.exported:
-        return [("auto", "as published")] if source == ".tflite" else []
+    if row.name == "litert" and not weights.exported:
+        return [("auto", "as published")] if by_ending(weights.source) == TFLITE else []
     if weights.card.precision == "int8":
         return [("auto", "int8")] if wanted is None or "int8" in wanted else []
-    known = [
-        p for p in PRECISIONS[runtime] if p != "bfloat16" or (wanted is not None and p in wanted) or _bfloat16(runtime)
-    ]
-    return [(p, p) for p in known if wanted is None or p in wanted]
+    known = [p for p in TIMED if p in row.precisions]
+    if wanted is None:
+        return [(p, p) for p in known if p != "bfloat16" or _has_bfloat16(row)]
+    return [(p, p) for p in known if p in wanted]
 
 
-def _bfloat16(runtime: str) -> bool:
+def _has_bfloat16(row: RuntimeInfo) -> bool:
     """Whether this processor computes bfloat16 itself; elsewhere it is slow, and only timed on request."""
-    if runtime != "openvino":
-        return False
-    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return row.name == "openvino" and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def variant(weights: Weights, folder: Path, input_size: int | None, alpha: float | None) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from detection.bulk.progress import Progress
 from detection.bulk.shard_worker import Finished, Task, make_shards
 from detection.bulk.shards import FORMATS, Shard, check_format, cut, file_name
 from detection.postprocessor import PostProcessor
-from detection.runtimes import choose
+from detection.runtimes.open import choose
 from detection.weights.card import Card
 from detection.weights.resolve import Weights, open_weights
 

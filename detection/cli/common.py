@@ -7,6 +7,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from detection.runtimes.table import NAMES
+
 if TYPE_CHECKING:
     from detection.detector import Detector
     from detection.evaluate.truth import GroundTruth
@@ -22,8 +24,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser, auto_score: bool = F
     model = parser.add_argument_group("model")
     model.add_argument("--weights", metavar="W", help="weights file or model name (default: the weights of the house)")
     model.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    runtimes = "auto, torch, torch-compiled, openvino, onnxruntime, litert (default: auto)"
-    model.add_argument("--runtime", default="auto", help=runtimes)
+    model.add_argument("--runtime", default="auto", help=f"{', '.join(NAMES)} (default: auto)")
     model.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16, int8 (default: auto)")
     model.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
     result = parser.add_argument_group("what is kept")
@@ -41,7 +42,7 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     stands in the card of the weights, else 0.3 (`Detector` decides). at_once: one image comes soon, so the runtime gets
     ready for it while the rest is imported, which is a quarter of such a start.
     """
-    from detection.runtimes import open_runtime
+    from detection.runtimes.open import open_runtime
     from detection.weights.resolve import open_weights
 
     weights = open_weights(args.weights)

@@ -17,7 +17,8 @@ from detection.export.compare import average_precision, match
 from detection.export.int8 import quantize_onnx, quantize_openvino, tool_of
 from detection.export.staging import size_of, staged
 from detection.export.write import FORMATS, READERS, detector_of
-from detection.runtimes import installed, open_runtime
+from detection.runtimes.open import open_runtime
+from detection.runtimes.table import installed
 from detection.weights.resolve import Weights, open_weights
 
 NEEDED = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino", "nncf")}

@@ -18,7 +18,8 @@ from detection.evaluate.truth import GroundTruth
 from detection.export.compare import Comparison, compare, match, sample_images, steady, with_ap
 from detection.export.staging import staged
 from detection.postprocessor import PostProcessor
-from detection.runtimes import installed, open_runtime
+from detection.runtimes.open import open_runtime
+from detection.runtimes.table import installed
 from detection.weights.card import Card
 from detection.weights.resolve import Weights, open_weights
 

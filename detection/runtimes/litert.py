@@ -23,9 +23,11 @@ from detection.weights.resolve import Weights, original_file
 LEAST = 1e-7  # scores closer to 0 or 1 have no finite logit
 
 
-def open_litert(weights: Weights, precision: str = "auto", threads: int | None = None) -> Exported | Published:
+def open_litert(
+    weights: Weights, device: str = "cpu", precision: str = "auto", threads: int | None = None
+) -> Exported | Published:
     """The runtime for a file of ours or of somebody else's."""
-    return (Exported if weights.exported else Published)(weights, precision, threads)
+    return (Exported if weights.exported else Published)(weights, device, precision, threads)
 
 
 class Exported(Runtime):
@@ -33,7 +35,9 @@ class Exported(Runtime):
 
     name, device = "litert", "cpu"
 
-    def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, weights: Weights, device: str = "cpu", precision: str = "auto", threads: int | None = None
+    ) -> None:
         self.precision = "int8" if weights.card.precision == "int8" else "float32"
         if precision not in ("auto", self.precision):
             raise MobileSSDError(f"{weights.path}: runs in {self.precision}, not in {precision}; leave --precision out")
@@ -62,10 +66,10 @@ class Published(Runtime):
 
     name, device = "litert", "cpu"
 
-    def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, weights: Weights, device: str = "cpu", precision: str = "auto", threads: int | None = None
+    ) -> None:
         path = published_file(weights)
-        if precision not in ("auto", "int8", "float32"):
-            raise MobileSSDError(f"runtime litert has no precision {precision!r}: it runs {path.name} as it is")
         self.threads = threads or os.cpu_count() or 1
         self._lock = threading.Lock()
         self._net = open_interpreter(path, self.threads)

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from detection.errors import BadWeightsError, MobileSSDError
+from detection.errors import BadWeightsError
 from detection.files import home
 from detection.runtimes.base import Runtime
+from detection.runtimes.onnx_graph import VERSION, convert, save
+from detection.weights.checkpoint import load_checkpoint
+from detection.weights.formats import ONNX
 from detection.weights.resolve import Weights
 
 OUTPUTS = ["encodings", "logits"]
@@ -21,9 +24,9 @@ class ONNXRuntime(Runtime):
 
     name, device = "onnxruntime", "cpu"
 
-    def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
-        if precision not in ("auto", "float32", "int8"):
-            raise MobileSSDError(f"runtime onnxruntime has no precision {precision!r} on a CPU; there is float32")
+    def __init__(
+        self, weights: Weights, device: str = "cpu", precision: str = "auto", threads: int | None = None
+    ) -> None:
         self.threads = threads or os.cpu_count() or 1
         self.precision = "int8" if weights.card.precision == "int8" else "float32"
         self._session = open_session(weights.ready or converted(weights), self.threads)
@@ -57,14 +60,15 @@ def open_session(path: Path, threads: int) -> Any:
         raise BadWeightsError(f"{path}: onnxruntime cannot read it ({reason}); export it again") from None
 
 
+def cache_path(weights: Weights) -> Path:
+    """Where the ONNX form of a checkpoint lies: `MOBILESSD_HOME/onnx/<hash of the weights>-<version>.onnx`."""
+    return home() / "onnx" / f"{weights.path.stem[:40]}-{weights.sha256[:16]}-{VERSION}{ONNX.ending}"
+
+
 def converted(weights: Weights) -> Path:
-    """The ONNX form of a checkpoint, made once: `MOBILESSD_HOME/onnx/<hash of the weights>.onnx`."""
-    from detection.runtimes.onnx_graph import VERSION, convert, save
-
-    target = home() / "onnx" / f"{weights.path.stem[:40]}-{weights.sha256[:16]}-{VERSION}.onnx"
+    """The ONNX form of a checkpoint, made once and kept at `cache_path`. Needs torch and onnx."""
+    target = cache_path(weights)
     if not target.exists():
-        from detection.weights.checkpoint import load_checkpoint
-
         ssd, _ = load_checkpoint(weights.path)
         save(convert(ssd), target, weights.card)
     return target

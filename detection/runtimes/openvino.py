@@ -19,6 +19,8 @@ import numpy as np
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.files import atomic_write, home
 from detection.runtimes.base import Runtime
+from detection.weights.checkpoint import load_checkpoint
+from detection.weights.formats import OPENVINO
 from detection.weights.resolve import Weights
 
 PRECISIONS = {"auto": "f32", "float32": "f32", "int8": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -76,9 +78,9 @@ class OpenVINORuntime(Runtime):
 
     name, device = "openvino", "cpu"
 
-    def __init__(self, weights: Weights, precision: str = "auto", threads: int | None = None) -> None:
-        if precision not in PRECISIONS:
-            raise MobileSSDError(f"runtime openvino has no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    def __init__(
+        self, weights: Weights, device: str = "cpu", precision: str = "auto", threads: int | None = None
+    ) -> None:
         self.threads = threads or os.cpu_count() or 1
         self._hint = PRECISIONS[precision]
         self._core = core()
@@ -176,7 +178,7 @@ class OpenVINORuntime(Runtime):
 
     def _blob(self) -> Path:
         """Where the compiled network lies: named by the file as it is now, the settings, the processor and the version."""
-        files = [self._path, self._path.with_suffix(".bin") if self._path.suffix == ".xml" else self._numbers]
+        files = OPENVINO.files(self._path) if self._path.suffix == OPENVINO.ending else [self._path, self._numbers]
         marks = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
         processor = self._core.get_property("CPU", "FULL_DEVICE_NAME"), *self._able
         known = (marks, self._shape, self._settings("LATENCY", 1), processor, library().__version__)
@@ -221,15 +223,13 @@ def cache_path(weights: Weights) -> Path:
     from importlib import metadata
 
     version = ".".join(metadata.version("openvino").split(".")[:3])
-    return home() / "openvino" / f"{weights.path.stem[:40]}-{weights.sha256[:16]}-{version}.xml"
+    return home() / "openvino" / f"{weights.path.stem[:40]}-{weights.sha256[:16]}-{version}{OPENVINO.ending}"
 
 
 def converted(weights: Weights) -> Path:
     """The OpenVINO form of a checkpoint, made once and kept at `cache_path`."""
     target = cache_path(weights)
     if not target.exists():
-        from detection.weights.checkpoint import load_checkpoint
-
         ssd, _ = load_checkpoint(weights.path)
         save(convert(ssd), target, weights.card.to_json())
     return target
@@ -269,5 +269,5 @@ def save(model: Any, target: Path, card: str, half: bool = False) -> None:
         temporary = Path(folder) / target.name
         library().save_model(model, temporary, compress_to_fp16=half)
         target.unlink(missing_ok=True)  # never the old description beside the new numbers
-        os.replace(temporary.with_suffix(".bin"), target.with_suffix(".bin"))
-        os.replace(temporary, target)
+        for written, file in reversed(list(zip(OPENVINO.files(temporary), OPENVINO.files(target)))):
+            os.replace(written, file)

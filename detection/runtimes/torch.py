@@ -21,7 +21,7 @@ DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfl
 
 
 class TorchRuntime(Runtime):
-    """See `detection.runtimes.base.Runtime`. compiled: the first call of a batch size compiles for a minute."""
+    """See `detection.runtimes.base.Runtime`."""
 
     name = "torch"
 
@@ -31,18 +31,12 @@ class TorchRuntime(Runtime):
         device: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
-        compiled: bool = False,
     ) -> None:
-        if precision not in DTYPES:
-            raise MobileSSDError(f"runtime torch has no precision {precision!r}; there are {', '.join(DTYPES)}")
         self.threads = threads or os.cpu_count() or 1
         device = choose_device(device)
         if device == "cpu":
             torch.set_num_threads(self.threads)
         self._take(load_checkpoint(weights.path)[0], device, DTYPES[precision])
-        if compiled:
-            self.name = "torch-compiled"
-            self.network.compile()
 
     @classmethod
     def of(cls, ssd: SSD, device: str = "cpu") -> TorchRuntime:
@@ -61,6 +55,14 @@ class TorchRuntime(Runtime):
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         encodings, logits = self.network(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
         return encodings.float().cpu().numpy(), logits.float().cpu().numpy()
+
+
+def compiled(weights: Weights, device: str, precision: str, threads: int | None) -> TorchRuntime:
+    """The same through torch.compile: the first call of a batch size compiles for a minute."""
+    runtime = TorchRuntime(weights, device, precision, threads)
+    runtime.name = "torch-compiled"
+    runtime.network.compile()
+    return runtime
 
 
 def choose_device(device: str) -> str:

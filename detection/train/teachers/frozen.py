@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detection.boxes.class_names import ClassNames
 from detection.errors import MobileSSDError
-from detection.runtimes import choose, open_runtime
+from detection.runtimes.open import choose, open_runtime
 from detection.runtimes.torch import fuse
 from detection.ssd.network import SSD, Deployable, anchors_of, build
 from detection.train.config import DistillationConfig
