@@ -62,6 +62,11 @@ def hints_of(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)
 
 
+def known_keys(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Those keys and values that a dataclass has, for files in which a later version may write more."""
+    return {key: value for key, value in data.items() if key in hints_of(kind)}
+
+
 def keys_of(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All dotted keys of a dataclass with their type hints, sections included."""
     for key, hint in hints_of(kind).items():
@@ -175,8 +180,8 @@ def _described(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(str(choice) for choice in arguments)
-    if origin is tuple:
-        if arguments[-1] is Ellipsis:
+    if origin in (tuple, list):
+        if origin is list or arguments[-1] is Ellipsis:
             return f"a list ({_described(arguments[0])} each)"
         return f"a list of {len(arguments)} numbers"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -1,5 +1,6 @@
 """Checkpoints: what is written is what is read, a card says everything, and nothing is ever unpickled."""
 
+import json
 import pickle
 import re
 
@@ -159,3 +160,38 @@ def test_an_input_too_small_for_the_pyramid_or_a_width_of_0_is_one_clear_line():
         build(SPEC.with_input_size(16))
     with pytest.raises(MobileSSDError, match="alpha must be above 0"):
         build(SSDSpec(backbone_options={"alpha": 0}, taps=("conv11", "conv13")))
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        (
+            {"spec": {"num_classes": 10**9}},
+            "its card cannot be read (spec: num_classes: 1e+09 is not from 1 to 100000)",
+        ),
+        ({"class_names": ["cat"]}, "its card names 1 classes for 2 columns"),
+        ({"category_ids": [1, 2, 3]}, "its card has 3 ids for 2 classes"),
+        ({"class_names": "cat"}, "its card cannot be read (class_names: expected a list (text each), found 'cat')"),
+        ({"score_threshold": 7}, "its card cannot be read (score_threshold: 7 is not from 0 to 1)"),
+        ({"feature_maps": [[10**9, 1]]}, "its card cannot be read (feature_maps: "),
+        ({"feature_maps": [[1, 1]] * 65}, "its card cannot be read (feature_maps: "),
+        ({"format": 99}, "card format 99 is newer"),
+        ({"training_images": "x"}, "its card cannot be read ("),
+        ({"metrics": {}}, "its card cannot be read (metrics: expected a list (keys and values each), found {})"),
+    ],
+)
+def test_a_forged_card_is_one_line_that_names_the_file(card, change, line):
+    data = json.loads(card.to_json()) | change
+    with pytest.raises(BadWeightsError, match=f"^w: {re.escape(line)}"):
+        Card.from_json(json.dumps(data), "w")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{", "{}", "null", "[" * 100_000])
+def test_a_card_that_is_none_is_one_line(text):
+    with pytest.raises(BadWeightsError, match="^w: its card cannot be read"):
+        Card.from_json(text, "w")
+
+
+def test_a_card_of_a_run_that_found_nothing_and_one_with_more_keys(card):
+    data = json.loads(card.to_json()) | {"score_threshold": float("nan"), "of_tomorrow": 1}
+    assert Card.from_json(json.dumps(data)) == card

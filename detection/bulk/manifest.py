@@ -6,11 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from detection.bulk.folder import Folder
+from detection.config import build, known_keys
 from detection.errors import BadDataError, MobileSSDError
 from detection.files import sha256_of
 from detection.images.addresses import is_address
@@ -40,7 +43,7 @@ class Manifest:
     images: dict[str, Any]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    format: int = FORMAT
+    format: Annotated[int, Meta(ge=1, le=FORMAT)] = FORMAT
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
@@ -70,16 +73,16 @@ def agree(folder: Folder, manifest: Manifest, present: set[str]) -> bool:
 
 def read(folder: Folder) -> Manifest:
     """Raises BadDataError, one line, for a manifest that is broken or of a newer version."""
+    content, newer = folder.read(NAME), False
     try:
-        data = json.loads(folder.read(NAME))
-        if data["format"] > FORMAT:
-            raise BadDataError(f"{folder}/{NAME}: was written by a newer mobilessd: update, or name another folder")
+        data = json.loads(content)
+        newer = data["format"] > FORMAT
         if "pictures" in data:  # as older versions wrote it
             data["images"] = data.pop("pictures")
-        known = {f.name for f in fields(Manifest)}
-        return Manifest(**{key: value for key, value in data.items() if key in known})
-    except (ValueError, TypeError, KeyError):
-        raise BadDataError(f"{folder}/{NAME}: is broken: name another folder") from None
+        return build(Manifest, known_keys(Manifest, data))
+    except (ValueError, TypeError, LookupError, AttributeError, MobileSSDError):
+        reason = "was written by a newer mobilessd: update, or" if newer else "is broken:"
+        raise BadDataError(f"{folder}/{NAME}: {reason} name another folder") from None
 
 
 def hash_of_names(names: Sequence[str]) -> str:

@@ -1,13 +1,18 @@
-"""The card: what every weights file, exported file and run folder says about itself. Plain data; imports no torch."""
+"""The card: what every weights file, exported file and run folder says about itself. Plain data, no torch."""
 
 from __future__ import annotations
 
 import binascii
 import json
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
-from detection.errors import BadWeightsError
+from msgspec import Meta
+
+from detection.config import Count, Share, build, known_keys
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.ssd.spec import Side, SSDSpec
 
 MARK = 12  # hexadecimal digits of a hash: of a hundred thousand images no two are likely to share them
 FORMAT = 1  # raised when a reader of today could misread a card of tomorrow
@@ -30,10 +35,10 @@ class Card:
     spec: dict[str, Any]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    feature_maps: tuple[tuple[int, int], ...] = ()
+    feature_maps: Annotated[tuple[tuple[Side, Side], ...], Meta(max_length=64)] = ()
     name: str = ""
-    score_threshold: float | None = None
-    class_thresholds: dict[str, float] | None = None
+    score_threshold: Share | None = None
+    class_thresholds: dict[str, Share] | None = None
     folded_norms: bool = False
     licence: str = ""
     attribution: str = ""
@@ -42,7 +47,7 @@ class Card:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     training_images: tuple[str, ...] = ()
     precision: str = "float32"
-    format: int = FORMAT
+    format: Count = FORMAT
 
     def __post_init__(self) -> None:
         self.training_images = tuple(digits[:MARK] for digits in self.training_images)
@@ -59,21 +64,32 @@ class Card:
 
     @staticmethod
     def from_json(text: str, name: str = "card") -> Card:
-        """Reads a card; `name` is the file that an error message names."""
+        """Reads a card; `name` is the file that an error message names. Keys of a later version are passed over.
+
+        A card may be anybody's: types, ranges and the spec are looked at here, before anything is made of them.
+        Raises BadWeightsError, one line.
+        """
         try:
             data = json.loads(text)
+            if not isinstance(data, dict):
+                raise ValueError("no keys and values")
+            if (version := data.get("format", FORMAT)) > FORMAT:
+                raise BadWeightsError(
+                    f"{name}: card format {version} is newer than this mobilessd reads ({FORMAT}); update"
+                )
             if isinstance(marks := data.get("training_images"), str):
                 digits = binascii.a2b_base64(marks).hex()
                 data["training_images"] = [digits[i : i + MARK] for i in range(0, len(digits), MARK)]
-            known = {f.name for f in fields(Card)}
-            card = Card(**{key: value for key, value in data.items() if key in known})
-        except (ValueError, TypeError, AttributeError) as error:
+            if data.get("score_threshold") is not None and math.isnan(data["score_threshold"]):
+                data["score_threshold"] = None  # of a run that found nothing
+            card = build(Card, known_keys(Card, data))
+            columns = SSDSpec.from_dict(card.spec).num_classes
+        except BadWeightsError:
+            raise
+        except (ValueError, TypeError, RecursionError, MobileSSDError) as error:
             raise BadWeightsError(f"{name}: its card cannot be read ({error}); was it written by mobilessd?") from None
-        if card.format > FORMAT:
-            raise BadWeightsError(
-                f"{name}: card format {card.format} is newer than this mobilessd reads ({FORMAT}); update"
-            )
-        card.class_names = tuple(card.class_names)
-        card.category_ids = tuple(card.category_ids)
-        card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)
+        if len(card.class_names) != columns and card.spec:
+            raise BadWeightsError(f"{name}: its card names {len(card.class_names)} classes for {columns} columns")
+        if len(card.category_ids) not in (0, len(card.class_names)):
+            raise BadWeightsError(f"{name}: its card has {len(card.category_ids)} ids for {columns} classes")
         return card
