@@ -1,6 +1,7 @@
 """The losses, against torchvision's SSD and against sums written out by hand."""
 
 import math
+import typing
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,10 @@ from torchvision.ops import box_iou, generalized_box_iou, sigmoid_focal_loss
 
 from detection.boxes.anchors import AnchorSpec, anchors_for
 from detection.boxes.geometry import TORCHVISION_MAX_LOG, BoxCoder, to_cxcywh
+from detection.config import hints_of
 from detection.errors import MobileSSDError
 from detection.train.config import LossConfig
-from detection.train.learn.losses import detection_losses, global_positives, hardest
+from detection.train.learn.losses import CLASSIFICATION, detection_losses, global_positives, hardest
 from detection.train.learn.targets import build_targets
 
 MAPS = [(4, 4), (2, 2), (1, 1)]
@@ -303,3 +305,8 @@ class TestEdges:
         assert FOCAL.for_scores("sigmoid").classification == "focal"
         with pytest.raises(MobileSSDError, match="focal does not fit this network, whose scores are softmax"):
             FOCAL.for_scores("softmax")
+
+
+def test_the_config_lists_the_losses_that_there_are():
+    listed = typing.get_args(hints_of(LossConfig)["classification"])
+    assert set(listed) == {"auto", *CLASSIFICATION}

@@ -26,6 +26,7 @@ from detection.train.learn.distributed import World, same_on_all, same_weights, 
 from detection.train.learn.ema import EMA
 from detection.train.learn.history import History
 from detection.train.learn.loop import Job, Progress, fit, load, save
+from detection.train.learn.losses import CLASSIFICATION
 from detection.train.learn.optimizer import build_optimizer
 from detection.train.learn.plan import make_plan
 from detection.train.learn.speed import choose_precision
@@ -87,7 +88,7 @@ def train(request: Request) -> Path:
             origin=origin_of(request, fingerprint, prepared.card),
         )
         if config.distillation.teacher is not None:
-            focal = job.loss.classification == "focal"
+            focal = not CLASSIFICATION[job.loss.classification].background
             job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device)
         keeper = Keeper(ground_truth(data.select) if data.select is not None else None)
         if state is not None:

@@ -6,6 +6,7 @@ zero and not skipped, so that a prediction that is not finite makes the loss not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,13 +75,14 @@ def detection_losses(
     and count that much in the box loss.
     """
     encodings, logits = encodings.float(), logits.float()
-    per_anchor = CLASSIFICATION[config.classification](logits, targets, config)
+    loss = CLASSIFICATION[config.classification]
+    per_anchor = loss.of_anchors(logits, targets, config)
     kept = ~targets.ignore
-    if config.mining_nms > 0 and config.classification != "focal":
+    if config.mining_nms > 0 and loss.background:
         kept &= survivors(encodings, per_anchor, kept, _needed(anchors), coder, config.mining_nms)
     positive = targets.positive & kept
     chosen = kept
-    if config.classification != "focal":
+    if loss.background:
         negative = kept & ~targets.positive
         chosen = positive | hardest(per_anchor, negative, positive.sum(1), config.negatives, config.minimum_negatives)
     boxes = box_loss(encodings, targets, config, anchors, coder)
@@ -137,8 +139,21 @@ def focal_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
     return loss.sum(2)
 
 
-# name -> loss of each anchor [N, A], before mining.
-CLASSIFICATION = {"softmax": softmax_loss, "sigmoid": sigmoid_loss, "focal": focal_loss}
+@dataclass(frozen=True)
+class ClassificationLoss:
+    """of_anchors: the loss of each anchor [N, A], before mining. background: column 0 is trained as a class of its own,
+    and hard negatives are mined; without it a loss learns from every anchor, and column 0 means nothing."""
+
+    of_anchors: Callable[[Tensor, Targets, LossConfig], Tensor]
+    background: bool = True
+
+
+# By the names that `LossConfig.classification` lists.
+CLASSIFICATION = {
+    "softmax": ClassificationLoss(softmax_loss),
+    "sigmoid": ClassificationLoss(sigmoid_loss),
+    "focal": ClassificationLoss(focal_loss, background=False),
+}
 
 
 def box_loss(
