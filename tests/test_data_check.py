@@ -240,6 +240,7 @@ def test_nothing_to_learn_from_is_one_clear_line(tmp_path):
     one = build(["a"], [tmp_path / "b.png"], [0], [[0, 0, 5, 5]], [0], origin="one")
     with pytest.raises(BadDataError, match="no class in common with one"):
         check(one, build(["z"], [tmp_path / "b.png"], [0], [[0, 0, 5, 5]], [0]))
+    assert check(one, build(["A"], [tmp_path / "b.png"], [0], [[0, 0, 5, 5]], [0])).val_summary.boxes == 1
 
 
 def test_faults_keep_few_examples_and_all_counts():

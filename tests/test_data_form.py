@@ -76,6 +76,7 @@ def test_other_classes_drop_boxes_and_say_so():
     with pytest.raises(BadDataError, match="no class 'bus'"):
         data.declare_unknown(["bus"])
     assert data.declare_unknown(["dog"]).unknown_classes == ("dog",)
+    assert data.declare_unknown(["DOG"]).unknown_classes == ("dog",)
 
 
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)))

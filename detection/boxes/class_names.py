@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detection.errors import MobileSSDError, nearest
+from detection.errors import MobileSSDError, nearest, some
 
 COCO_80: dict[int, str] = dict(
     zip(
@@ -88,15 +88,15 @@ class ClassNames:
         """The indices of the classes that a name stands for, by the rule above; none for a name without a class."""
         return self._exact.get(name) or self._spelling.get(spelling(name)) or self._meaning.get(meaning(name)) or []
 
-    def choose(self, names: Iterable[str], owner: str) -> list[int]:
+    def choose(self, names: Iterable[str], owner: str, error: type[MobileSSDError] = MobileSSDError) -> list[int]:
         """The indices of all classes that the names stand for, in their order, each once.
 
-        Raises MobileSSDError, which begins with `owner` (a file, an option), for a name that stands for none.
+        Raises `error`, which begins with `owner` (a file, an option), for a name that stands for none.
         """
         found: dict[int, None] = {}
         for name in names:
             if not (indices := self.find(name)):
-                raise MobileSSDError(f"{owner}: no class {name!r}; {self.hint(name)}")
+                raise error(f"{owner}: no class {name!r}; {self.hint(name)}")
             found |= dict.fromkeys(indices)
         return list(found)
 
@@ -163,11 +163,6 @@ def without_doubles(names: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
             kept.append(name)
         index.append(new)
     return tuple(kept), index
-
-
-def some(names: Sequence[str], most: int = 10) -> str:
-    """The first names of a list, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def coco_classes_of_columns(columns: int) -> tuple[tuple[str, ...], tuple[int, ...]]:

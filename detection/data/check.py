@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from detection.boxes.class_names import match
 from detection.data.coverage import Coverage, coverage
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, DetectionData
 from detection.data.faults import Faults
@@ -150,7 +151,7 @@ def check(
     fixed, summary = _examine(data, decode, content)
     report: dict[str, Any] = {}
     if val is not None:
-        if not set(val.class_names) & set(data.class_names):
+        if set(match(val.class_names, data.class_names).to) <= {None}:
             raise BadDataError(f"{val.origin}: no class in common with {data.origin}")
         held, held_summary = _examine(val, decode, content)
         report = {"val": held, "val_summary": held_summary, "shared": shared_images(fixed, held, content)}

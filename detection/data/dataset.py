@@ -15,7 +15,7 @@ import numpy as np
 from detection.boxes.class_names import ClassNames, meaning, without_doubles
 from detection.data.faults import Faults
 from detection.data.ids import Id, id_array
-from detection.errors import BadDataError
+from detection.errors import BadDataError, some
 
 CROWD, DIFFICULT, IGNORE = 1, 2, 4  # bits of `flags`
 UNKNOWN_LABEL = -1  # the label of a box whose class is not in the list of classes
@@ -213,10 +213,7 @@ class DetectionData:
     def declare_unknown(self, names: Iterable[str]) -> DetectionData:
         """The same data, with these classes marked as not annotated in any of its images."""
         unknown = self.unknown.copy()
-        for name in names:
-            if name not in self.class_names:
-                raise BadDataError(f"{self.origin}: no class {name!r}; it has {', '.join(self.class_names)}")
-            unknown[:, self.class_names.index(name)] = True
+        unknown[:, ClassNames(self.class_names).choose(names, self.origin, BadDataError)] = True
         return replace(self, unknown=unknown)
 
     def with_classes(self, class_names: Sequence[str], category_ids: Sequence[Id] | None = None) -> DetectionData:
@@ -236,8 +233,8 @@ class DetectionData:
         ]
         if max(new, default=UNKNOWN_LABEL) < 0:
             raise BadDataError(
-                f"{self.origin}: none of its classes ({_some(self.class_names)}) is among those asked for "
-                f"({_some(class_names)}); map them by name or leave the list of classes away"
+                f"{self.origin}: none of its classes ({some(self.class_names, 6)}) is among those asked for "
+                f"({some(class_names, 6)}); map them by name or leave the list of classes away"
             )
         table = np.array([*new, UNKNOWN_LABEL], np.int32)  # the last is reached by label -1
         faults = self.faults.merged()
@@ -396,10 +393,6 @@ def concatenate(*parts: DetectionData, class_names: Sequence[str] | None = None)
         flags=joined("flags"),
         unknown=joined("unknown"),
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _xywh(corners: np.ndarray) -> np.ndarray:

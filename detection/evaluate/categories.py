@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.boxes.class_names import match, some
-from detection.errors import BadDataError
+from detection.boxes.class_names import match
+from detection.errors import BadDataError, some
 from detection.evaluate.truth import GroundTruth
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.errors import BadWeightsError, MobileSSDError
+from detection.errors import BadWeightsError, MobileSSDError, some
 from detection.files import atomic_write
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
@@ -36,12 +36,12 @@ class LoadReport:
         parts = [f"{len(self.loaded)} tensors loaded"]
         for words, names in (("new", self.missing), ("ignored", self.unexpected)):
             if names:
-                parts.append(f"{len(names)} {words} ({_some(names)})")
+                parts.append(f"{len(names)} {words} ({some(names, 3)})")
         if self.mismatched:
             shapes = [
                 f"{name} is {list(theirs)}, needs {list(ours)}" for name, (theirs, ours) in self.mismatched.items()
             ]
-            parts.append(f"{len(shapes)} of another shape ({_some(shapes)})")
+            parts.append(f"{len(shapes)} of another shape ({some(shapes, 3)})")
         return "; ".join(parts)
 
 
@@ -125,7 +125,3 @@ def update_card(path: str | os.PathLike, **changes: Any) -> Card:
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, {"format": "mobilessd", "card": card.to_json()})
     return card
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
