@@ -125,21 +125,24 @@ def compare(args: argparse.Namespace) -> int:
     for line in differences(recorded["machine"], machine()):
         print(f"note: another machine than that of the recording, hashes may differ: {line}", file=sys.stderr)
     names = [name for name in args.only if name in recorded["sections"]]
-    now = take(names, Path(args.recording), strict=False)
-    lines = []
-    for name in names:
+    now: Found = {}
+    count = 0
+    for name in names:  # said at once: a run that is cut off has said what it knows
+        now |= take([name], Path(args.recording), strict=False)
+        lines = [] if name == "texts" else differences(recorded["sections"][name], now[name])
         if "failed" in now[name]:
-            lines.append(f"{name} failed: {' '.join(now[name]['failed'].split())}")
-        elif name != "texts":
-            lines += [f"{name} / {line}" for line in differences(recorded["sections"][name], now[name])]
-    print("\n".join([*lines, f"{len(lines)} differences in {', '.join(names)}, of {TREE}"]))
+            lines = [f"failed: {' '.join(now[name]['failed'].split())}"]
+        for line in lines:
+            print(f"{name} / {line}", flush=True)
+        count += len(lines)
+    print(f"{count} differences in {', '.join(names)}, of {TREE}")
     if "texts" in names and "failed" not in now["texts"]:
         before, after = recorded["sections"]["texts"], now["texts"]
         for command in sorted(before.keys() | after.keys()):
             old, new = (side.get(command, "").splitlines() for side in (before, after))
             for line in difflib.unified_diff(old, new, f"texts: {command}", command, lineterm="", n=0):
                 print(line)
-    return 1 if lines else 0
+    return 1 if count else 0
 
 
 def startup(args: argparse.Namespace) -> int:
