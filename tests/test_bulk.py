@@ -262,7 +262,7 @@ def test_a_folder_is_not_shared_between_runs_nor_taken_from_others(detect):
         (["--shard-size", "5"], "--shard-size needs --shards OUT"),
         (["--shards", "out", "--json", "a.json"], "--json holds the boxes of all images in memory"),
         (["--shards", "out", "--output", "drawn"], "nothing is drawn with --shards"),
-        (["--shards", "out", "--workers", "2"], "--workers counts those of a cluster: add --engine ray"),
+        (["--shards", "out", "--workers", "2"], "--workers is the number of Ray workers: add --engine ray"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(detect, capsys, args, words):

@@ -35,7 +35,7 @@ def test_folders_patterns_and_lists_mean_the_same_images_each_once_in_order(tmp_
         ("deep", "add --recursive"),
         ("empty", "name another folder"),
         ("film.mp4", "is a video: leave --shards out"),
-        ("films", "holds videos alone"),
+        ("films", "holds only videos"),
         ("bad.txt", "bad.txt, line 2: nowhere/: no such file or folder"),
         ("blank.txt", "without a single image"),
         ("rtsp://camera/1", "no file system reads this"),

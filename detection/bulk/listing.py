@@ -30,7 +30,7 @@ def list_images(sources: Iterable[str | os.PathLike], recursive: bool = False) -
     for source in sources:
         here = find_sources([source], recursive, check_lists=False)
         if all(one.ending in VIDEOS for one in here):
-            what = "is a video" if here[0].named else "holds videos alone"
+            what = "is a video" if here[0].named else "holds only videos"
             raise BadImageError(f"{shown(source)}: {what}: leave --shards out to detect in every frame")
         found += here
     found = unique(found)

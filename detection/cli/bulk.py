@@ -17,11 +17,11 @@ def add_bulk_arguments(parser: argparse.ArgumentParser) -> None:
     bulk.add_argument(
         "--shards", metavar="OUT", help="folder or address (s3://...) for the results; run again, it goes on"
     )
-    bulk.add_argument("--shard-format", choices=("parquet", "jsonl"), help="of the results (default: parquet)")
-    bulk.add_argument("--shard-size", type=positive_int, metavar="N", help="images of one file (default: 1000)")
-    bulk.add_argument("--batch", type=positive_int, metavar="N", help="images at once (default: 16)")
+    bulk.add_argument("--shard-format", choices=("parquet", "jsonl"), help="format of the results (default: parquet)")
+    bulk.add_argument("--shard-size", type=positive_int, metavar="N", help="images in one file (default: 1000)")
+    bulk.add_argument("--batch", type=positive_int, metavar="N", help="images that the network sees at once (default: 16)")
     bulk.add_argument("--engine", choices=("local", "ray"), help="this process, or a Ray cluster (default: local)")
-    bulk.add_argument("--workers", type=positive_int, metavar="N", help="of the cluster (default: all it has room for)")
+    bulk.add_argument("--workers", type=positive_int, metavar="N", help="most workers of the Ray cluster (default: all that fit)")
 
 
 def check(args: argparse.Namespace, default_output: str) -> None:
@@ -37,7 +37,7 @@ def check(args: argparse.Namespace, default_output: str) -> None:
     if args.output != default_output:
         raise MobileSSDError("--output: nothing is drawn with --shards: leave one of them out")
     if args.workers and args.engine != "ray":
-        raise MobileSSDError("--workers counts those of a cluster: add --engine ray")
+        raise MobileSSDError("--workers is the number of Ray workers: add --engine ray")
 
 
 def run_bulk(args: argparse.Namespace) -> int:
