@@ -34,7 +34,10 @@ from golden.sections import SECTIONS, stopped_training
 from golden.tools import DATA, PHOTO, SHARED, TREE, Found, environment
 
 TOLERANCE = 1e-6  # of numbers; everything else must be equal
-RENAMED = (("picture", "image"),)  # words of keys and reports that a redesign changes on purpose: old, new
+RENAMED = (
+    ("picture", "image"),
+    ("localisation", "localization"),
+)  # words of keys and reports that a redesign changes on purpose: old, new
 PACKAGES = (
     "numpy",
     "opencv-python",

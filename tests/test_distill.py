@@ -7,7 +7,7 @@ import torch
 
 from detection.boxes.anchors import AnchorSpec, anchors_for
 from detection.train.config import DistillationConfig
-from detection.train.teachers.distillation import distillation_loss
+from detection.train.teachers.distillation_loss import distillation_loss
 
 ANCHORS = torch.from_numpy(anchors_for(AnchorSpec(), [(4, 4), (2, 2), (1, 1)], (64, 64)))
 

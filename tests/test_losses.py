@@ -17,7 +17,8 @@ from detection.boxes.geometry import TORCHVISION_MAX_LOG, BoxCoder, to_cxcywh
 from detection.config import hints_of
 from detection.errors import MobileSSDError
 from detection.train.config import LossConfig
-from detection.train.learn.losses import CLASSIFICATION, detection_losses, global_positives, hardest
+from detection.train.distributed import global_positives
+from detection.train.learn.losses import CLASSIFICATION, detection_losses, hardest
 from detection.train.learn.targets import build_targets
 
 MAPS = [(4, 4), (2, 2), (1, 1)]
@@ -87,7 +88,7 @@ class TestTorchvision:
         assert torch.equal(targets.matched, torch.stack(matches))
         ours = detection_losses(encodings, logits, targets, SOFTMAX, anchors, coder=coder)
         assert ours.classification.item() == pytest.approx(float(theirs["classification"]), rel=1e-5, abs=1e-5)
-        assert ours.localisation.item() == pytest.approx(float(theirs["bbox_regression"]), rel=1e-5, abs=1e-5)
+        assert ours.localization.item() == pytest.approx(float(theirs["bbox_regression"]), rel=1e-5, abs=1e-5)
 
     def test_the_focal_loss_equals_its_op_for_hard_labels(self):
         encodings, logits, targets = batch((3, 0, 2))
@@ -117,23 +118,23 @@ class TestByHand:
         encodings, logits, targets = batch()
         difference = (encodings - targets.encodings)[targets.positive].abs()
         huber = torch.where(difference < 1, difference**2 / 2, difference - 0.5).sum() / targets.positives
-        assert detection_losses(encodings, logits, targets, FOCAL).localisation.item() == pytest.approx(
+        assert detection_losses(encodings, logits, targets, FOCAL).localization.item() == pytest.approx(
             huber.item(), rel=1e-5
         )
         quarter = detection_losses(encodings, logits, targets, replace(FOCAL, code_size=True))
-        assert quarter.localisation.item() == pytest.approx(huber.item() / 4, rel=1e-5)
+        assert quarter.localization.item() == pytest.approx(huber.item() / 4, rel=1e-5)
 
     @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
     def test_iou_losses_compare_decoded_boxes(self, kind):
         encodings, logits, targets = batch((3, 0, 1))
         config = replace(SOFTMAX, localisation=kind)
         perfect = detection_losses(targets.encodings, logits, targets, config, ANCHORS)
-        assert perfect.localisation.item() == pytest.approx(0, abs=1e-4)
+        assert perfect.localization.item() == pytest.approx(0, abs=1e-4)
         found = detection_losses(encodings, logits, targets, config, ANCHORS)
         if kind == "giou":
             decoded = BoxCoder().decode(encodings, ANCHORS.expand_as(encodings))[targets.positive]
             expected = (1 - generalized_box_iou(decoded, targets.boxes[targets.positive]).diagonal()).sum()
-            assert found.localisation.item() == pytest.approx((expected / targets.positives).item(), rel=1e-4)
+            assert found.localization.item() == pytest.approx((expected / targets.positives).item(), rel=1e-4)
         found.total.backward()
         assert encodings.grad.isfinite().all() and (encodings.grad[~targets.positive] == 0).all()
 
@@ -144,7 +145,7 @@ class TestByHand:
             encodings, logits, targets, replace(SIGMOID, classification_weight=2.0, localisation_weight=1.5)
         )
         assert torch.allclose(heavy.classification, plain.classification * 2)
-        assert torch.allclose(heavy.total, plain.classification * 2 + plain.localisation * 1.5)
+        assert torch.allclose(heavy.total, plain.classification * 2 + plain.localization * 1.5)
 
 
 class TestMining:
@@ -185,7 +186,7 @@ class TestEdges:
         losses = detection_losses(encodings, logits, targets, config, ANCHORS)
         losses.total.backward()
         assert losses.total.isfinite() and logits.grad.isfinite().all()
-        assert losses.positives == 0 and losses.localisation == 0
+        assert losses.positives == 0 and losses.localization == 0
         if config.classification == "softmax":  # as torchvision and Caffe: nothing to learn without objects
             assert losses.total == 0
         else:
@@ -265,8 +266,8 @@ class TestEdges:
     def test_a_box_of_half_a_score_counts_half(self):
         encodings, logits, whole = batch()
         _, _, half = batch(scores=0.5)
-        full = detection_losses(encodings, logits, whole, FOCAL).localisation
-        assert torch.allclose(detection_losses(encodings, logits, half, FOCAL).localisation, full / 2)
+        full = detection_losses(encodings, logits, whole, FOCAL).localization
+        assert torch.allclose(detection_losses(encodings, logits, half, FOCAL).localization, full / 2)
 
     @ALL
     def test_the_order_of_boxes_does_not_matter_with_lius_rule(self, config):
@@ -297,7 +298,7 @@ class TestEdges:
             for half in (slice(0, 2), slice(2, 4))
         ]
         assert torch.allclose(sum(parts), whole.total)
-        assert whole.parts().keys() == {"loss", "classification", "localisation"}
+        assert whole.parts().keys() == {"loss", "classification", "localization"}
 
     def test_auto_follows_the_network_and_a_misfit_is_refused(self):
         assert LossConfig().for_scores("softmax").classification == "softmax"

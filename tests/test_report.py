@@ -32,7 +32,7 @@ HISTORY = [
         "images": 8 * s,
         "loss": 9 / s,
         "classification": 6 / s,
-        "localisation": 3 / s,
+        "localization": 3 / s,
         "lr": 0.01,
         "AP": None,
     }
@@ -132,7 +132,7 @@ def test_a_training_leaves_every_plot_as_png_and_one_page_that_shows_them(tmp_pa
         "CC0",
         "lr: 0.01 # &lt;small&gt;",
         "class 2",
-        "localisation",
+        "localization",
         "instances_some",
         "1 h 7 min",
     ):

@@ -8,7 +8,7 @@ import pytest
 
 from detection.data.open import open_data
 from detection.errors import BadWeightsError
-from detection.train.teachers.pseudo_labels import View, look, merge, views_named, write_soft_labels
+from detection.train.teachers.labeling import View, look, merge, views_named, write_pseudo_labels
 
 # An image of 100 x 100 whose only object is the bright square in the middle of its left upper quarter.
 IMAGE = np.zeros((100, 100, 3), np.uint8)
@@ -63,8 +63,8 @@ def test_the_file_is_coco_with_scores_and_a_second_run_adds_only_what_is_new(tmp
         cv2.imwrite(str(tmp_path / name), IMAGE)
     out = tmp_path / "soft.json"
     views = views_named(["plain"])
-    assert write_soft_labels([sees_bright], [tmp_path / "a.png"], out, views) == 1
-    assert write_soft_labels([sees_bright], [tmp_path / "a.png", tmp_path / "b.png"], out, views) == 1
+    assert write_pseudo_labels([sees_bright], [tmp_path / "a.png"], out, views) == 1
+    assert write_pseudo_labels([sees_bright], [tmp_path / "a.png", tmp_path / "b.png"], out, views) == 1
     data = json.loads(out.read_text())
     assert [i["id"] for i in data["images"]] == [1, 2] and [a["id"] for a in data["annotations"]] == [1, 2]
     read = open_data(out, images=tmp_path)
@@ -82,9 +82,9 @@ def test_two_teachers_are_believed_by_halves(tmp_path):
 def test_real_teachers_find_the_cat(shared, file):
     pytest.importorskip("openvino", reason="needs openvino")
     from detection.images.decode import read_image
-    from detection.train.teachers.onnx import onnx_teacher
+    from detection.train.teachers.onnx import onnx_labeler
 
-    teacher = onnx_teacher(shared / "models" / "teachers" / file, streams=1)
+    teacher = onnx_labeler(shared / "models" / "teachers" / file, streams=1)
     cat = read_image(shared / "data" / "photos" / "coral_cat_720p.jpg")
     found = look([teacher], cat, views_named(["plain", "mirror"]))
     assert found[0, 0] == 15 and found[0, 1] > 0.8
@@ -93,10 +93,10 @@ def test_real_teachers_find_the_cat(shared, file):
 
 def test_another_file_is_no_teacher(shared, tmp_path):
     pytest.importorskip("openvino", reason="needs openvino")
-    from detection.train.teachers.onnx import onnx_teacher
+    from detection.train.teachers.onnx import onnx_labeler
 
     broken = tmp_path / "teacher.onnx"
     broken.write_bytes(b"no network")
     for path, reason in ((broken, "OpenVINO cannot read it"), (tmp_path / "none.onnx", "no such file")):
         with pytest.raises(BadWeightsError, match=reason):
-            onnx_teacher(path)
+            onnx_labeler(path)

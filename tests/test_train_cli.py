@@ -161,7 +161,7 @@ class TestRuns:
         assert read_state(output).meta["step"] == 4
         assert main(command) == 2 and "holds a run already; go on with --resume" in capfd.readouterr().err
         assert main([*command, "--resume", "--set", "optimizer.lr=0.5"]) == 2
-        assert "this run has optimizer" in (said := capfd.readouterr().err) and "config.yaml on purpose" in said
+        assert "this run has optimizer" in (said := capfd.readouterr().err) and "or change it in" in said
         assert main([*command, "--resume", "--workers", "0", "--batch", "8"]) == 2
         assert "this run has batch 4, not 8" in capfd.readouterr().err
         other = tmp_path / "other.yaml"

@@ -61,7 +61,7 @@ def test_two_steps(name, data, weights, tmp_path, monkeypatch):
     train(Request(str(data), config, tmp_path, device="cpu", threads=1, select=0.0))
     rows, state = read_history(tmp_path), read_state(tmp_path)
     assert [row["step"] for row in rows] == [1, 2]
-    assert all(math.isfinite(row[key]) for row in rows for key in ("loss", "classification", "localisation"))
+    assert all(math.isfinite(row[key]) for row in rows for key in ("loss", "classification", "localization"))
     assert rows[0]["loss"] > 0 and rows[0]["positives"] > 0
     schedule = resolve(config, len(jobs[0].loader.data), 2)
     assert [row["lr"] for row in rows] == pytest.approx([learning_rate(schedule, step) for step in (0, 1)])

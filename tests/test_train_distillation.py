@@ -12,7 +12,7 @@ from detection.train.learn import loop
 from detection.train.learn.history import read_history
 from detection.train.run import train
 from detection.train.state import read_state
-from detection.train.teachers.frozen import in_order, teacher_for
+from detection.train.teachers.teacher import in_order, teacher_for
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 from detection.weights.names import spec_for
@@ -80,7 +80,7 @@ class TestRuns:
             torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
 
     def test_the_teacher_itself_never_changes(self, data, teacher, tmp_path, monkeypatch):
-        monkeypatch.setattr("detection.train.teachers.frozen.choose", lambda *_: "torch")
+        monkeypatch.setattr("detection.train.teachers.teacher.choose", lambda *_: "torch")
         jobs = []
         fit = loop.fit
         monkeypatch.setattr("detection.train.run.fit", lambda job, *rest: (jobs.append(job), fit(job, *rest)))
@@ -114,7 +114,7 @@ class TestFit:
         pytest.importorskip("openvino", reason="needs openvino")
         fast = self.made(teacher, NAMES)
         assert not isinstance(fast.network, torch.nn.Module) and fast.compiled() is fast
-        monkeypatch.setattr("detection.train.teachers.frozen.choose", lambda *_: "torch")
+        monkeypatch.setattr("detection.train.teachers.teacher.choose", lambda *_: "torch")
         slow = self.made(teacher, NAMES)
         x = torch.randint(0, 256, (3, 96, 96, 3), dtype=torch.uint8)
         for mine, other in zip(fast.network(x), slow.network(x)):

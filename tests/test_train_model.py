@@ -184,7 +184,7 @@ def coco_names(path):
 
 def test_an_exported_file_is_refused(tmp_path, monkeypatch):
     opened = SimpleNamespace(exported=True, path=tmp_path / "a.onnx", card=Card({}, ("cat",), (1,)))
-    monkeypatch.setattr("detection.weights.resolve.open_weights", lambda _: opened)
+    monkeypatch.setattr("detection.train.model.open_weights", lambda _: opened)
     with pytest.raises(MobileSSDError, match="an exported file cannot be trained"):
         from_weights("a.onnx", ("cat",), (1,))
 

@@ -8,8 +8,8 @@ import train_runs as runs
 from detection.data.open import open_data
 from detection.evaluate.truth import ground_truth
 from detection.train.finalize import complete_card
-from detection.train.learn.distributed import World
-from detection.train.learn.loop import Progress
+from detection.train.distributed import World
+from detection.train.learn.job import RunProgress
 from detection.train.request import Data
 from detection.train.run import train
 from detection.train.state import read_state
@@ -64,7 +64,7 @@ def test_eight_images_to_ap50_above_095(shared, tmp_path, monkeypatch):
     ssd, card = load_checkpoint(folder / "best.safetensors")
     found = validate(ssd, card, ground_truth(open_data(data)), "cpu", World())
     assert found.numbers.AP50 > 0.95, found.numbers
-    progress = Progress(**read_state(folder).meta["progress"])
+    progress = RunProgress(**read_state(folder).meta["progress"])
     assert (progress.best, progress.best_step) == (-1.0, 18), "nothing was there to choose by, so there is no best AP"
     job = SimpleNamespace(config=runs.config(**recipe), world=World(), precision="float32")
     whole = open_data(data)

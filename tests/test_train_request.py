@@ -63,7 +63,9 @@ def test_a_folder_of_images_gets_a_teachers_boxes_where_they_are_sure_and_ignore
     soft = coco(
         tmp_path / "plain", ["p.png"], [[(1, 5, 5, 20, 20, 0.8), (2, 40, 5, 20, 20, 0.3), (2, 1, 40, 9, 9, 0.1)]]
     )
-    train = parts(tmp_path, main_set, extra=[str(soft / "images")], soft=[str(soft / "instances.json")], select=0).train
+    train = parts(
+        tmp_path, main_set, extra=[str(soft / "images")], pseudo_labels=[str(soft / "instances.json")], select=0
+    ).train
     taught = train.image(4)
     assert taught.scores.tolist() == pytest.approx([0.8, 1.0]) and taught.labels[0] == 0
     assert (taught.flags & IGNORE).astype(bool).tolist() == [False, True]

@@ -128,19 +128,31 @@ def test_resume_alone_finds_the_data_and_needs_no_weights(data, tmp_path, monkey
 
 
 def test_a_word_that_contradicts_the_run_is_refused_also_where_it_is_the_default(data, tmp_path, monkeypatch):
-    """The teacher's box of score 0.6 is no target at --keep-soft 0.7; with an explicit 0.5 it would be one."""
+    """The teacher's box of score 0.6 is no target at --keep-pseudo-labels 0.7; with an explicit 0.5 it would be one."""
     plain = json.loads((data / "annotations" / "instances_train.json").read_text())
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [70, 70, 20, 20], "area": 400, "iscrowd": 0, "score": 0.6}
     (data / "train" / "teacher.json").write_text(json.dumps(plain | {"annotations": [box]}))
-    asked = {"soft": [str(data / "train" / "teacher.json")], "unknown": ["disc"], "steps": 3}
+    asked = {"pseudo_labels": [str(data / "train" / "teacher.json")], "unknown": ["disc"], "steps": 3}
     with monkeypatch.context() as patch:
         runs.interrupt_at(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            train(runs.request(data, tmp_path, keep_soft=0.7, **asked))
+            train(runs.request(data, tmp_path, keep_pseudo_labels=0.7, **asked))
     with pytest.raises(BadDataError, match="began with other images or boxes"):
-        train(runs.request("", tmp_path, resume=True, steps=3, keep_soft=0.5))
+        train(runs.request("", tmp_path, resume=True, steps=3, keep_pseudo_labels=0.5))
     with pytest.raises(MobileSSDError, match="this run has the class map none; leave --class-map out"):
         train(runs.request("", tmp_path, resume=True, steps=3, class_map={"disc": "square"}))
     assert read_state(tmp_path).meta["step"] == 2
     train(runs.request("", tmp_path, resume=True, steps=3))
     assert read_state(tmp_path).meta["step"] == 3
+
+
+def test_another_length_in_the_config_of_a_run_takes_effect(data, tmp_path):
+    """A finished run goes on to its new end; what cannot change is said, and so is a length that is over already."""
+    train(runs.request(data, tmp_path, steps=2, evaluate_every=1))
+    train(runs.request("", tmp_path, resume=True, steps=4, evaluate_every=2))
+    state = read_state(tmp_path).meta
+    assert state["step"] == 4 and state["plan"]["steps"] == 4 and state["plan"]["evaluate_every"] == 2
+    with pytest.raises(MobileSSDError, match="steps: 3 are 3 steps, but this run has made 4 already"):
+        train(runs.request("", tmp_path, resume=True, steps=3))
+    with pytest.raises(MobileSSDError, match="batch was 4 when the run began and cannot change"):
+        train(runs.request("", tmp_path, resume=True, steps=4, batch=2))

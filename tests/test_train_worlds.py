@@ -44,7 +44,7 @@ def test_the_same_losses_and_weights_over_twenty_steps(found):
 
 def losses(folder):
     rows = [row for row in read_history(folder) if "loss" in row]
-    return torch.tensor([[row[key] for key in ("loss", "classification", "localisation", "positives")] for row in rows])
+    return torch.tensor([[row[key] for key in ("loss", "classification", "localization", "positives")] for row in rows])
 
 
 def test_a_sharded_evaluation_gives_the_same_twelve_numbers(found):

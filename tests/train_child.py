@@ -28,8 +28,8 @@ from safetensors.torch import load_file  # noqa: E402
 from detection.data.open import open_data  # noqa: E402
 from detection.evaluate.truth import ground_truth  # noqa: E402
 from detection.train import finalize as finish  # noqa: E402
+from detection.train.distributed import world  # noqa: E402
 from detection.train.learn import loop, plan  # noqa: E402
-from detection.train.learn.distributed import world  # noqa: E402
 from detection.train.learn.history import read_history  # noqa: E402
 from detection.train.run import train  # noqa: E402
 from detection.train.state import LAST, has_state, read_state  # noqa: E402

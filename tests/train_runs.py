@@ -77,7 +77,7 @@ def config(**changes: Any) -> TrainConfig:
 
 def request(data: Path, output: Path, resume: bool = False, **changes: Any) -> Request:
     """What `train` takes: on one thread of the CPU; `changes` go to `config`."""
-    names = ("select", "val", "time_budget", "class_map", "classes", "unknown", "soft", "keep_soft")
+    names = ("select", "val", "time_budget", "class_map", "classes", "unknown", "pseudo_labels", "keep_pseudo_labels")
     own = {key: changes.pop(key) for key in names if key in changes}
     return Request(str(data), config(**changes), output, device="cpu", threads=1, resume=resume, **own)
 

@@ -19,9 +19,13 @@ def add_bulk_arguments(parser: argparse.ArgumentParser) -> None:
     )
     bulk.add_argument("--shard-format", choices=("parquet", "jsonl"), help="format of the results (default: parquet)")
     bulk.add_argument("--shard-size", type=positive_int, metavar="N", help="images in one file (default: 1000)")
-    bulk.add_argument("--batch", type=positive_int, metavar="N", help="images that the network sees at once (default: 16)")
+    bulk.add_argument(
+        "--batch", type=positive_int, metavar="N", help="images that the network sees at once (default: 16)"
+    )
     bulk.add_argument("--engine", choices=("local", "ray"), help="this process, or a Ray cluster (default: local)")
-    bulk.add_argument("--workers", type=positive_int, metavar="N", help="most workers of the Ray cluster (default: all that fit)")
+    bulk.add_argument(
+        "--workers", type=positive_int, metavar="N", help="most workers of the Ray cluster (default: all that fit)"
+    )
 
 
 def check(args: argparse.Namespace, default_output: str) -> None:

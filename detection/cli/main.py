@@ -30,9 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("detection.cli.export", "write ONNX, OpenVINO, TFLite and other deployable files"),
     "quantize": ("detection.cli.quantize", "make a smaller and faster int8 file, and measure what it costs"),
     "benchmark": ("detection.cli.benchmark", "time a model on this machine, runtime by runtime"),
-    "teach": ("detection.cli.pseudo_label", "soft labels for images without labels, from a stronger detector"),
+    "pseudo-label": ("detection.cli.pseudo_label", "label images that nobody annotated, with a stronger detector"),
     "data": ("detection.cli.data", "check a data set before a training, or convert it"),
 }
+ALIASES = {"teach": "pseudo-label"}  # former names of commands
 
 
 class UsageError(MobileSSDError):
@@ -96,7 +97,7 @@ def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if argv else 2
-    name, rest = argv[0], argv[1:]
+    name, rest = ALIASES.get(argv[0], argv[0]), argv[1:]
     commands = available_commands()
     if name not in commands:
         if name in COMMANDS:

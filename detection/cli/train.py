@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import yaml
 
 from detection.cli.common import device, fraction, name_list, positive_int
 from detection.data.readers import FORMATS
 from detection.errors import MobileSSDError
-
-if TYPE_CHECKING:
-    from detection.train.config import TrainConfig
+from detection.yaml_reader import parse_value
 
 EPILOG = """\
 examples:
@@ -24,7 +25,6 @@ examples:
   torchrun --nproc-per-node 8 tools/train_det.py --data coco/ --config ssdlite_mobilenet_v2_coco
 """
 FINETUNE = "finetune"
-FREE = ("workers", "cache_mb", "log_every")  # of a recipe: what changes nothing that is learned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,19 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--select-ids", metavar="FILE", help="keep back the images whose ids this file lists, in place of a share")
     text = "train on this data set or folder of images too; classes that it lacks are unknown there, not background"
     add("--extra", action="append", default=[], metavar="PATH", help=text)
-    text = "add the boxes that a teacher wrote (mobilessd teach) where nothing is annotated"
-    add("--soft", action="append", default=[], metavar="JSON", help=text)
-    text = "a teacher's boxes from here on are targets (default: 0.5)"
-    add("--keep-soft", type=fraction, metavar="SCORE", help=text)
-    text = "from here to --keep-soft they are regions of which nothing is known (default: 0.25)"
-    add("--ignore-soft", type=fraction, metavar="SCORE", help=text)
+    text = "add pseudo-labels (mobilessd pseudo-label) where nothing is annotated"
+    _add_renamed(data, "--pseudo-labels", "--soft", action="append", default=[], metavar="JSON", help=text)
+    text = "score from which on pseudo-labels are targets (default: 0.5)"
+    _add_renamed(data, "--keep-pseudo-labels", "--keep-soft", type=fraction, metavar="SCORE", help=text)
+    text = "score from which on, up to that, they are neither targets nor background (default: 0.25)"
+    _add_renamed(data, "--ignore-pseudo-labels", "--ignore-soft", type=fraction, metavar="SCORE", help=text)
     add("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
     text = "classes that the data do not annotate: never background"
     add("--unknown", type=name_list, metavar="A,B", default=[], help=text)
     start = parser.add_argument_group("starting point")
     add = start.add_argument
     add("--weights", metavar="W", help="weights to start from: a name or a file")
-    add("--model", metavar="NAME", help="an architecture to train from scratch, or on a body given by --weights")
+    add("--model", metavar="NAME", help="an architecture to train from scratch, or on a backbone given by --weights")
     text = "which class of the weights one of yours continues"
     add("--class-map", type=name_list, metavar="MINE=THEIRS,...", default=[], help=text)
     recipe = parser.add_argument_group("recipe")
@@ -79,9 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--compile", choices=("auto", "yes", "no"), help="torch.compile (default: where it measures faster)")
 
 
-def run(args: argparse.Namespace) -> int:
-    import logging
+def _add_renamed(group: argparse._ArgumentGroup, name: str, former: str, **options: Any) -> None:
+    """An option, and the name that it had before 0.2, which --help does not show."""
+    group.add_argument(name, **options)
+    group.add_argument(former, dest=name[2:].replace("-", "_"), **options | {"help": argparse.SUPPRESS})
 
+
+def run(args: argparse.Namespace) -> int:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     own = logging.getLogger("mobilessd")  # ours alone: other libraries' news are not the run's
@@ -91,13 +95,15 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError("nothing to train on: give --data PATH, or --resume with the --output of a run")
     if args.resume and not args.output:
         raise MobileSSDError("--resume needs the folder of the run: --output DIR")
-    from detection.train.request import Request
-    from detection.train.run import train
+    from detection.train import origin, recipes, request, run  # torch and OpenCV with them
 
     output = Path(args.output) if args.output else next_folder(Path("runs") / "train")
-    request = Request(
+    overrides = overrides_of(args)
+    asked = request.Request(
         data=args.data or "",
-        config=config_of(args, output),
+        config=origin.resumed_config(output, args.config, overrides)
+        if args.resume
+        else recipes.load_config(args.config or FINETUNE, overrides),
         output=output,
         val=args.val,
         split=args.split,
@@ -107,9 +113,9 @@ def run(args: argparse.Namespace) -> int:
         select=args.select,
         select_ids=args.select_ids,
         extra=args.extra,
-        soft=args.soft,
-        keep_soft=args.keep_soft,
-        ignore_soft=args.ignore_soft,
+        pseudo_labels=args.pseudo_labels,
+        keep_pseudo_labels=args.keep_pseudo_labels,
+        ignore_pseudo_labels=args.ignore_pseudo_labels,
         classes=args.classes,
         class_map=class_map(args.class_map),
         unknown=args.unknown,
@@ -118,14 +124,12 @@ def run(args: argparse.Namespace) -> int:
         time_budget=args.time_budget,
         resume=args.resume,
     )
-    train(request)
+    run.train(asked)
     return 0
 
 
-def config_of(args: argparse.Namespace, output: Path) -> TrainConfig:
-    """The recipe with what the command line says otherwise; a resumed run keeps the recipe that it began with."""
-    from detection.train.recipes import load_config
-
+def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of the recipe, by dotted key."""
     given = {
         "weights": args.weights,
         "model": args.model,
@@ -140,36 +144,11 @@ def config_of(args: argparse.Namespace, output: Path) -> TrainConfig:
         "precision": args.precision,
         "compile": {"yes": True, "no": False, "auto": "auto", None: None}[args.compile],
     }
-    overrides = {key: value for key, value in given.items() if value is not None} | settings(args.set)
-    if not args.resume:
-        return load_config(args.config or FINETUNE, overrides)
-    path = output / "config.yaml"
-    if not path.exists():
-        raise MobileSSDError(f"{output}: holds no run to go on with; name its folder with --output")
-    # The run's own command may be given again with --resume behind it; what would make it another run may not.
-    theirs, changed = load_config(path).to_dict(), load_config(path, overrides)
-    _same_run(changed, theirs, path)
-    if args.config:
-        _same_run(load_config(args.config, overrides), theirs, path)
-    return changed
-
-
-def _same_run(config: TrainConfig, theirs: dict[str, Any], path: Path) -> None:
-    """MobileSSDError where `config` is not that of the run, which is in the file `path`."""
-    mine = config.to_dict()
-    if other := [key for key in mine if mine[key] != theirs[key] and key not in FREE]:
-        raise MobileSSDError(
-            f"{path.parent}: this run has {other[0]} {theirs[other[0]]}, not {mine[other[0]]}; leave that out of "
-            f"--resume, or change {path} on purpose"
-        )
+    return {key: value for key, value in given.items() if value is not None} | settings(args.set)
 
 
 def settings(items: list[str]) -> dict[str, Any]:
     """KEY=VALUE items as values by dotted key."""
-    import yaml
-
-    from detection.yaml_reader import parse_value
-
     found: dict[str, Any] = {}
     for item in items:
         key, equals, value = item.partition("=")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detection.data.overlap import image_hashes
 from detection.errors import MissingPackageError
@@ -13,15 +13,14 @@ from detection.evaluate.report.write import write_report
 from detection.evaluate.tables import Protocol
 from detection.evaluate.thresholds import best_thresholds, by_class_name
 from detection.evaluate.truth import GroundTruth, ground_truth
+from detection.train.distributed import same_on_all, same_weights
 from detection.train.history_charts import training_section
-from detection.train.learn.distributed import same_on_all, same_weights
-from detection.train.learn.loop import Job, Progress, keep
+from detection.train.learn.job import Job, RunProgress
+from detection.train.learn.loop import keep
+from detection.train.request import Data
 from detection.train.validate import PROTOCOL, Validation, validate
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
-
-if TYPE_CHECKING:
-    from detection.train.request import Data
 
 log = logging.getLogger("mobilessd.train")
 BEST, LAST_WEIGHTS = "best.safetensors", "last.safetensors"
@@ -33,7 +32,7 @@ class Keeper:
     def __init__(self, truth: GroundTruth | None) -> None:
         self.truth = truth
 
-    def __call__(self, job: Job, progress: Progress) -> None:
+    def __call__(self, job: Job, progress: RunProgress) -> None:
         found = None
         if self.truth is not None:
             begun = time.perf_counter()
@@ -67,7 +66,7 @@ class Keeper:
             keep(job, BEST)
 
 
-def finish(job: Job, progress: Progress, keeper: Keeper, data: Data) -> None:
+def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data) -> None:
     """Scores the best weights once on the validation data, completes their card, draws the report, says where it is."""
     best = job.folder / BEST
     keep(job, LAST_WEIGHTS)
@@ -90,7 +89,9 @@ def finish(job: Job, progress: Progress, keeper: Keeper, data: Data) -> None:
     print(f"weights: {best} (step {progress.best_step}); everything else beside it; use it with --weights {best}")
 
 
-def complete_card(card: Card, job: Job, progress: Progress, data: Data, scored: Validation | None, final: Any) -> Card:
+def complete_card(
+    card: Card, job: Job, progress: RunProgress, data: Data, scored: Validation | None, final: Any
+) -> Card:
     """The card with threshold, recipe, metrics, and the hashes of the images that were trained on."""
     metrics = []
     if scored is not None:

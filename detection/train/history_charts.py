@@ -12,7 +12,7 @@ from detection.evaluate.report.chart import BLUE, SERIES, Chart
 from detection.evaluate.report.plots import draw_legend
 from detection.evaluate.report.write import ChartSection
 
-LOSSES = ("loss", "classification", "localisation", "distillation")  # keys of history rows; the first is their sum
+LOSSES = ("loss", "classification", "localization", "distillation")  # keys of history rows; the first is their sum
 
 
 def training_section(history: Sequence[Mapping[str, Any]]) -> ChartSection:

@@ -1,7 +1,4 @@
-"""The network to train: from a zoo name, or from weights whose class rows are carried over by name.
-
-Imports floors 0 to 3.
-"""
+"""The network to train: of an architecture, or from weights whose class rows are carried over by name."""
 
 from __future__ import annotations
 
@@ -20,8 +17,10 @@ from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import SSDSpec
 from detection.train.config import InitialConfig
 from detection.train.weight_init import initialise_network
+from detection.weights.backbone import load_backbone
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, load_into
+from detection.weights.resolve import open_weights
 
 NEW_ROW_STD = 0.01  # of class rows that have nothing to start from: small beside the 0.1 of trained ones
 
@@ -53,8 +52,6 @@ def from_weights(
     the anchors keep their pixels: a network knows sizes in pixels, and else every box would begin too small.
     aspect_ratios: other anchors (`families.with_aspect_ratios`); each begins with the rows of the nearest old one.
     """
-    from detection.weights.resolve import open_weights
-
     weights = open_weights(path)
     if weights.exported:
         raise MobileSSDError(f"{path}: an exported file cannot be trained; name the .safetensors it was made from")
@@ -94,8 +91,6 @@ def from_scratch(
     said = [f"network: {spec.backbone} with fresh weights, {spec.input.size[1]}x{spec.input.size[0]} pixels"]
     folded = None
     if backbone_weights is not None:
-        from detection.weights.backbone import load_backbone
-
         report = load_backbone(ssd, backbone_weights)
         said[0] = f"network: {spec.backbone}, backbone from {backbone_weights}, extras and heads fresh"
         said += report.notes

@@ -16,7 +16,7 @@ from detection.data.pseudo_labels import add_pseudo_labels, unlabelled
 from detection.errors import BadDataError
 from detection.train.config import TrainConfig
 
-KEEP_SOFT, IGNORE_SOFT = 0.5, 0.25  # scores of a teacher's boxes: targets from the first on, ignored from the second on
+KEEP, IGNORE = 0.5, 0.25  # scores of pseudo-labels: targets from the first on, ignored from the second on
 
 
 @dataclass
@@ -26,8 +26,8 @@ class Request:
     data: a path that `open_data` knows ("" for a resumed run: the one it began with, as for
     all that says what the data are). val: a split or path; None: found by looking.
     extra: further data sets or folders of images to train on; classes that they do not annotate are unknown there.
-    soft: COCO files of a teacher (`mobilessd teach`): boxes of score `keep_soft` (None: 0.5) and more are targets where
-    nothing is annotated, down to `ignore_soft` (None: 0.25) regions of which nothing is known.
+    pseudo_labels: COCO files (`mobilessd pseudo-label`) whose boxes of score `keep_pseudo_labels` (None: 0.5) and more are
+    targets where nothing is annotated, down to `ignore_pseudo_labels` (None: 0.25) regions of which nothing is known.
     select: the share of the training images that chooses the best weights; None: the validation data do where there
     are any, else 0.15. select_ids: a file with the ids of the images that choose, in the place of a share.
     time_budget: seconds. class_map: data's class -> weights' class. unknown: classes that the data do not annotate."""
@@ -41,9 +41,9 @@ class Request:
     images: str | None = None
     val_images: str | None = None
     extra: list[str] = field(default_factory=list)
-    soft: list[str] = field(default_factory=list)
-    keep_soft: float | None = None
-    ignore_soft: float | None = None
+    pseudo_labels: list[str] = field(default_factory=list)
+    keep_pseudo_labels: float | None = None
+    ignore_pseudo_labels: float | None = None
     select: float | None = None
     select_ids: str | None = None
     classes: list[str] | None = None
@@ -107,7 +107,7 @@ def _hold_back(data: DetectionData, request: Request, has_val: bool) -> tuple[De
 
 
 def with_extras(data: DetectionData, request: Request) -> DetectionData:
-    """The training images with further data sets, folders of images without labels, and a teacher's boxes."""
+    """The training images with further data sets, folders of images without labels, and pseudo-labels."""
     parts = [data]
     for path in request.extra:
         try:
@@ -118,8 +118,8 @@ def with_extras(data: DetectionData, request: Request) -> DetectionData:
             parts.append(unlabelled(path, data.class_names))
     if len(parts) > 1:
         data = concatenate(*parts, class_names=data.class_names)
-    keep = KEEP_SOFT if request.keep_soft is None else request.keep_soft
-    ignore = IGNORE_SOFT if request.ignore_soft is None else request.ignore_soft
-    for path in request.soft:
+    keep = KEEP if request.keep_pseudo_labels is None else request.keep_pseudo_labels
+    ignore = IGNORE if request.ignore_pseudo_labels is None else request.ignore_pseudo_labels
+    for path in request.pseudo_labels:
         data = add_pseudo_labels(data, open_data(path), keep, ignore)
     return data

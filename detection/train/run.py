@@ -18,23 +18,26 @@ from detection.errors import BadDataError, MobileSSDError
 from detection.evaluate.truth import ground_truth
 from detection.files import write_text
 from detection.runtimes.torch import choose_device
+from detection.ssd.batch_norms import rebuild_batch_norms
 from detection.ssd.network import SSD, Deployable, anchors_of
 from detection.train.config import TrainConfig
+from detection.train.distributed import World, same_on_all, same_weights, world
 from detection.train.finalize import Keeper, finish
 from detection.train.input.loader import TrainLoader
-from detection.train.learn.distributed import World, same_on_all, same_weights, world
 from detection.train.learn.ema import EMA
 from detection.train.learn.history import History
-from detection.train.learn.loop import Job, Progress, fit, load, save
+from detection.train.learn.job import Job, RunProgress
+from detection.train.learn.loop import fit, load, save
 from detection.train.learn.losses import CLASSIFICATION
 from detection.train.learn.optimizer import build_optimizer
-from detection.train.learn.plan import make_plan
-from detection.train.learn.speed import choose_precision
+from detection.train.learn.plan import changed_plan, make_plan
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
-from detection.train.origin import fingerprint_of, network_of_state, origin_of, resumed
+from detection.train.origin import check_unchanged, fingerprint_of, network_of_state, origin_of, resumed
 from detection.train.request import Data, Request, open_parts
+from detection.train.speed import choose_precision
 from detection.train.state import has_state, read_state, sweep
-from detection.train.teachers.frozen import teacher_for
+from detection.train.teachers.teacher import teacher_for
+from detection.weights.names import spec_for
 
 log = logging.getLogger("mobilessd.train")
 
@@ -53,6 +56,7 @@ def train(request: Request) -> Path:
         state = read_state(folder) if request.resume else None
         if state is not None:
             request = resumed(request, state)
+            began = check_unchanged(config, state, folder)
         data = open_parts(request)
         fingerprint = fingerprint_of(data.train, data.select)
         if state is not None and fingerprint != state.meta["origin"]["data"]:
@@ -93,11 +97,12 @@ def train(request: Request) -> Path:
         keeper = Keeper(ground_truth(data.select) if data.select is not None else None)
         if state is not None:
             plan, progress = load(job, state)
+            plan = changed_plan(config, began, plan, progress.step, len(data.train))
             log.info("resuming at step %d of %d", progress.step, plan.steps)
             if request.time_budget is not None:
                 log.info("--time-budget changes nothing now: it became these %d steps when the run began", plan.steps)
         else:
-            plan, progress = make_plan(job, request.time_budget, len(data.select) if data.select else 0), Progress()
+            plan, progress = make_plan(job, request.time_budget, len(data.select) if data.select else 0), RunProgress()
         job.history = History(folder, progress.step if state is not None else None, write=here.first)
         if here.first and state is None:
             write_text(folder / "config.yaml", config.to_yaml())
@@ -113,7 +118,7 @@ def train(request: Request) -> Path:
 
 
 def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, str]) -> Prepared:
-    """The network to train: `config.weights` fitted to the classes, or `config.model` from scratch or on a body."""
+    """The network to train: `config.weights` fitted to the classes, or `config.model` from scratch or on a backbone."""
     size = config.input_size
     if config.model is None:
         if config.weights is None:
@@ -131,8 +136,6 @@ def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, s
             config.weights, data.class_names, data.numeric_ids(), pixels, class_map, aspect_ratios=ratios
         )
     else:
-        from detection.weights.names import spec_for
-
         options = dict(config.options) | ({} if size is None else {"input_size": size})
         spec = spec_for(config.model, **options)
         prepared = from_scratch(spec, data.class_names, data.numeric_ids(), config.weights, config.initial)
@@ -177,9 +180,7 @@ def _workers(device: str, here: World) -> int:
 
 
 def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, images: int = 256) -> None:
-    """Of the body, or of the whole network, on images of the training data as they are."""
-    from detection.ssd.batch_norms import rebuild_batch_norms
-
+    """Of the backbone, or of the whole network, on images of the training data as they are."""
     images = min(images, len(loader.data))
     log.info("the weights had their batch norms folded: rebuilding them on %d of your images", images)
     deployable = Deployable(ssd).to(device)

@@ -15,7 +15,7 @@ from detection.evaluate.results import Results, concatenate, no_results
 from detection.evaluate.truth import GroundTruth
 from detection.runtimes.torch import TorchRuntime
 from detection.ssd.network import SSD
-from detection.train.learn.distributed import World, gather
+from detection.train.distributed import World, gather
 from detection.weights.card import Card
 
 # The protocol of record: every anchor decoded, score threshold 0.01, class-wise NMS at 0.6, 100 boxes an image.

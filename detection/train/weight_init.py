@@ -1,4 +1,4 @@
-"""First weights as a recipe wants them, where no checkpoint fills them. Imports torch, backbones and detection.ssd."""
+"""First weights as a recipe wants them, where no checkpoint fills them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detection.train.config import InitialConfig
 
 
 def initialise_network(ssd: SSD, config: InitialConfig) -> None:
-    """Draws the convolutions of body, extras (a pyramid too) and heads by the config's schemes, biases 0.
+    """Draws the convolutions of backbone, extras (a pyramid too) and heads by the config's schemes, biases 0.
 
     "default" leaves what the network was built with. Batch norms are left at (1, 0). The class biases are set to
     `class_bias` where it is not 0.

@@ -2,7 +2,7 @@
 
 A step of the stream is a pure function of (data, seed, step): image `step * batch + j` of an endless order, in which
 each epoch is a permutation, augmented by a generator seeded with that position. Nothing is carried from one step to the
-next, so a run resumes in mid-epoch to the bit. torch is imported inside the functions.
+next, so a run resumes in mid-epoch to the bit.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from torch.utils.data import DataLoader
 
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, DetectionData
 from detection.data.image_files import load_image
@@ -103,8 +106,6 @@ class TrainLoader:
         self._loader = None
 
     def _checked(self, batch: Batch | str) -> Batch:
-        import torch
-
         if isinstance(batch, str):
             raise BadDataError(batch)
         for problem in batch.problems:
@@ -116,7 +117,7 @@ class TrainLoader:
         return batch.pin_memory() if self.pin_memory and not batch.images.is_pinned() else batch
 
     def _from_workers(self) -> Iterator[Any]:
-        stream = iter(self._torch_loader())
+        stream = _started(self._torch_loader())
         while True:
             try:
                 batch = next(stream, None)
@@ -133,9 +134,6 @@ class TrainLoader:
 
     def _torch_loader(self) -> Any:
         if self._loader is None:
-            import torch
-            from torch.utils.data import DataLoader
-
             height, width = self.source.input_size
             in_flight = (self.workers * self.prefetch + 2) * (self.batch_size // self.world) * height * width * 3
             self.source.shared_memory = _shared_memory_free() > 2 * in_flight
@@ -191,8 +189,6 @@ class _Source:
             return str(error)
         batch = replace(collate(samples, self.input_size, len(self.data.class_names)), problems=tuple(problems))
         if self.shared_memory:
-            import torch
-
             batch = batch.map(torch.from_numpy)
         return batch
 
@@ -269,6 +265,17 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # a pool of threads in each worker would fight over the cores
     for number in (signal.SIGINT, signal.SIGTERM):  # which may go to the whole group: the main process answers them
         signal.signal(number, signal.SIG_IGN)
+
+
+def _started(loader: Any) -> Iterator[Any]:
+    """iter(loader), without torch's handler of SIGCHLD: that raises an error about a dead worker wherever the program is,
+    so in no place where it could be caught. Without it `next` finds out, within five seconds."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    stream = iter(loader)
+    signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    return stream
 
 
 def _identity(batch: Any) -> Any:

@@ -20,8 +20,8 @@ FILL = (123, 117, 104)  # the ImageNet mean, RGB: what Caffe and torchvision fil
 class Sample:
     """One image with its boxes.
 
-    image uint8 RGB [H, W, 3]; boxes float32 [n, 4]; labels int64 [n]; scores float32 [n] (1, or less for soft labels
-    and mixup); ignore bool [n]: regions of which nothing is known, no targets; unknown bool [C] or None: classes that
+    image uint8 RGB [H, W, 3]; boxes float32 [n, 4]; labels int64 [n]; scores float32 [n] (1, or less for pseudo-
+    labels and mixup); ignore bool [n]: regions of which nothing is known, no targets; unknown bool [C] or None: classes that
     are not annotated in this image; index: its number in the data set.
     """
 

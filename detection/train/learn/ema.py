@@ -1,4 +1,4 @@
-"""A moving average of the weights: what is evaluated and kept. Imports torch.
+"""A moving average of the weights: what is evaluated and kept.
 
 Averages of late weights are flatter and better minima than the last ones (Polyak averaging; TF-OD's classic configs
 train with it at 0.9999). Batch norms' running statistics are averaged too, with the same decay: they belong to the

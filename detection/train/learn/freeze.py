@@ -1,4 +1,4 @@
-"""Parts of a network that do not learn. Imports torch."""
+"""Parts of a network that do not learn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detection.train.config import TrainConfig
 
 
 def stages(backbone: nn.Module) -> list[list[str]]:
-    """The layers of a body by resolution: names of its units (children, lists taken apart), one list a halving.
+    """The layers of a backbone by resolution: names of its units (children, lists taken apart), one list a halving.
 
     A unit that halves the map begins a stage (for VGG, the layer behind a pool does), as torchvision counts them:
     MobileNets and VGG have five.
@@ -64,8 +64,7 @@ def _prefixes(network: nn.Module, what: int | tuple[str, ...]) -> list[str]:
         return list(what)
     if what == 0:
         return []
-    body = network.get_submodule("backbone")
-    by_stage = stages(body)
+    by_stage = stages(network.get_submodule("backbone"))
     if what > len(by_stage):
         raise MobileSSDError(f"freeze: {what} stages, but the backbone has {len(by_stage)}")
     return [f"backbone.{name}" for stage in by_stage[:what] for name in stage]

@@ -12,7 +12,11 @@ from typing import Any
 from detection.files import write_text
 
 JSONL, CSV = "history.jsonl", "history.csv"
-FORMER_NAMES = {"pictures": "images", "pictures_per_second": "images_per_second"}  # of columns, in runs of version 0.1
+FORMER_NAMES = {
+    "pictures": "images",
+    "pictures_per_second": "images_per_second",
+    "localisation": "localization",
+}  # of columns, in runs of version 0.1
 
 
 class History:

@@ -1,6 +1,6 @@
 """The training loop, from the first step to the last, in one piece.
 
-Everything that decides what a step does is in `Job`; everything that changes is in `Progress` and the modules. A run
+Everything that decides what a step does is in `Job`; everything that changes is in `RunProgress` and the modules. A run
 that was stopped goes on from its state as if nothing had happened, to the bit on a CPU.
 """
 
@@ -13,96 +13,38 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from detection.errors import MobileSSDError
-from detection.ssd.network import SSD, Deployable
-from detection.train.config import LossConfig, TrainConfig
+from detection.ssd.network import Deployable
+from detection.train.config import TrainConfig
+from detection.train.distributed import any_of, global_positives, total
 from detection.train.input.batch import Batch
-from detection.train.input.loader import TrainLoader
-from detection.train.learn.distributed import World, any_of, total
-from detection.train.learn.ema import EMA
 from detection.train.learn.freeze import train_mode
-from detection.train.learn.history import History
-from detection.train.learn.losses import detection_losses, global_positives
+from detection.train.learn.history import FORMER_NAMES
+from detection.train.learn.job import Job, RunPlan, RunProgress
+from detection.train.learn.losses import detection_losses
 from detection.train.learn.meter import Meter
 from detection.train.learn.optimizer import set_learning_rate
 from detection.train.learn.rounding import Rounded
 from detection.train.learn.schedule import learning_rate, resolve
-from detection.train.learn.speed import autocast, compile_network
 from detection.train.learn.targets import build_targets
+from detection.train.speed import autocast, compile_network
 from detection.train.state import pack, restore_rng, unpack_optimizer, write_state
-from detection.train.teachers.frozen import Teacher
-from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
 
 log = logging.getLogger("mobilessd.train")
-
-
-@dataclass
-class Job:
-    """What is trained, on what, how, and where to. origin: plain data about the beginning, kept in each checkpoint."""
-
-    config: TrainConfig
-    loss: LossConfig  # of `config`, with "auto" settled by the network's scores
-    ssd: SSD
-    card: Card
-    loader: TrainLoader
-    anchors: Tensor
-    optimizer: torch.optim.Optimizer
-    ema: EMA
-    world: World
-    device: str
-    precision: str
-    folder: Path
-    history: History | None = None
-    network: nn.Module | None = None  # what is called: `network_of`
-    teacher: Teacher | None = None
-    origin: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Plan:
-    """Numbers fixed before the first step and kept in the checkpoint, so that a resumed run follows the same course.
-
-    steps: optimiser steps in all. evaluate_every, save_every, keep_every: steps between evaluations, states, weights
-    that stay (0: none). batch: images a step, all processes and accumulation together. compiled: whether the network
-    runs compiled.
-    """
-
-    steps: int
-    evaluate_every: int
-    save_every: int
-    batch: int
-    compiled: bool = False
-    keep_every: int = 0
-
-
-@dataclass
-class Progress:
-    """Where a run stands. best: the best AP so far and its step; waited: evaluations since then; seconds: time spent.
-    sums, count: losses since the last row of the history, and of how many steps. scaler: the state of float16's."""
-
-    step: int = 0
-    best: float = -1.0
-    best_step: int = 0
-    waited: int = 0
-    seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-    count: int = 0
-    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 class NonFiniteLoss(MobileSSDError):
     """The loss is no number any more; the message names the images and the checkpoint from before."""
 
 
-def fit(job: Job, plan: Plan, progress: Progress, evaluate: Callable[[Job, Progress], None]) -> None:
+def fit(job: Job, plan: RunPlan, progress: RunProgress, evaluate: Callable[[Job, RunProgress], None]) -> None:
     """Runs from `progress.step` to `plan.steps`. evaluate(job, progress) is called every `plan.evaluate_every` steps
     and at the end; it keeps the best weights and counts in `progress` how long there were none better.
 
@@ -157,7 +99,7 @@ def fit(job: Job, plan: Plan, progress: Progress, evaluate: Callable[[Job, Progr
                 log.info("no better AP for %d evaluations: stopping at step %d", progress.waited, progress.step)
 
 
-def waited_enough(config: TrainConfig, progress: Progress) -> bool:
+def waited_enough(config: TrainConfig, progress: RunProgress) -> bool:
     """Whether the run's patience is at its end."""
     return 0 < config.patience <= progress.waited
 
@@ -181,7 +123,7 @@ def step_gradients(job: Job, network: nn.Module, batches: list[Batch], scaler: A
     batches = [batch.to(job.device) for batch in batches]
     targets = [targets_of(job, batch) for batch in batches]
     positives = global_positives(torch.stack([t.positives for t in targets]).sum())
-    taught = job.teacher.predict(batches, job.precision) if job.teacher is not None else None
+    predicted = job.teacher.predict(batches, job.precision) if job.teacher is not None else None
     sums: dict[str, Tensor] = {}
     for i, (batch, target) in enumerate(zip(batches, targets)):
         waiting = i < len(batches) - 1 and isinstance(network, nn.parallel.DistributedDataParallel)
@@ -191,8 +133,8 @@ def step_gradients(job: Job, network: nn.Module, batches: list[Batch], scaler: A
             losses = detection_losses(
                 encodings, logits, target, job.loss, job.anchors, positives, coder=job.ssd.spec.coder
             )
-            if taught is not None:
-                losses = losses.with_distillation(taught[i].loss(encodings, logits))
+            if predicted is not None:
+                losses = losses.with_distillation(predicted[i].loss(encodings, logits))
             # DDP divides summed gradients by the number of processes; the loss is divided by all positives already
             scaler.scale(losses.total * job.world.size).backward()
         for name, value in losses.parts().items():
@@ -220,7 +162,7 @@ def keep(job: Job, name: str) -> None:
     save_checkpoint(job.folder / name, job.ema.module, replace(job.card, name=job.folder.name))  # type: ignore[arg-type]
 
 
-def save(job: Job, plan: Plan, progress: Progress) -> None:
+def save(job: Job, plan: RunPlan, progress: RunProgress) -> None:
     """The state of the run, atomically, the one before it kept. Raises NonFiniteLoss for a state not worth keeping."""
     meta = {"plan": asdict(plan), "progress": asdict(progress), "step": progress.step, "config": job.config.to_dict()}
     meta["origin"] = job.origin
@@ -232,16 +174,18 @@ def save(job: Job, plan: Plan, progress: Progress) -> None:
     write_state(job.folder, state)
 
 
-def load(job: Job, state: Any) -> tuple[Plan, Progress]:
+def load(job: Job, state: Any) -> tuple[RunPlan, RunProgress]:
     """Puts everything back as `save` found it."""
     job.ssd.load_state_dict(state.part("model"))
     job.ema.load_state_dict(state.part("ema"))
     unpack_optimizer(state, job.optimizer)
     restore_rng(state)
-    return Plan(**state.meta["plan"]), Progress(**state.meta["progress"])
+    progress = RunProgress(**state.meta["progress"])
+    progress.sums = {FORMER_NAMES.get(name, name): value for name, value in progress.sums.items()}
+    return RunPlan(**state.meta["plan"]), progress
 
 
-def non_finite(job: Job, progress: Progress, batches: list[Batch], losses: dict[str, float]) -> NonFiniteLoss:
+def non_finite(job: Job, progress: RunProgress, batches: list[Batch], losses: dict[str, float]) -> NonFiniteLoss:
     images = [
         f"{name} (id {int(number)})"
         for batch in batches

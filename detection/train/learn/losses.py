@@ -1,7 +1,7 @@
 """The losses of SSD, vectorised over the batch: classification with or without hard-negative mining, and boxes.
 
-Imports torch, torchvision.ops and floors below. Everything is computed in float32. What is masked out is multiplied by
-zero and not skipped, so that a prediction that is not finite makes the loss not finite, wherever it stands.
+Everything is computed in float32. What is masked out is multiplied by zero and not skipped, so that a prediction that is
+not finite makes the loss not finite, wherever it stands.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torchvision import ops
 
 from detection.boxes.geometry import BoxCoder
 from detection.train.config import LossConfig
+from detection.train.distributed import global_positives
 from detection.train.learn.targets import Targets
 
 _CODER = BoxCoder()
@@ -28,7 +29,7 @@ class Losses:
 
     total: Tensor
     classification: Tensor
-    localisation: Tensor
+    localization: Tensor
     positives: Tensor
     distillation: Tensor | None = None
 
@@ -38,22 +39,10 @@ class Losses:
 
     def parts(self) -> dict[str, Tensor]:
         """What a progress line shows, by name, detached."""
-        found = {"loss": self.total, "classification": self.classification, "localisation": self.localisation}
+        found = {"loss": self.total, "classification": self.classification, "localization": self.localization}
         if self.distillation is not None:
             found["distillation"] = self.distillation
         return {name: value.detach() for name, value in found.items()}
-
-
-def global_positives(count: Tensor) -> Tensor:
-    """The sum of a count over all processes (alone: the count itself), at least 1: what losses are divided by.
-
-    DDP averages gradients over processes, while a loss divided by this number has to be summed: multiply it by the
-    number of processes before `backward`. With accumulation, count the positives of all parts first.
-    """
-    count = count.detach().float().clone()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(count)
-    return count.clamp(min=1)
 
 
 def detection_losses(
@@ -71,7 +60,7 @@ def detection_losses(
     config: `LossConfig.for_scores` has settled "auto". anchors [A, 4] cxcywh in fractions: needed for the IoU losses
     and for TF's miner. normaliser: positives of the global batch (`global_positives`); None: of this batch and process.
 
-    Boxes with a score below 1 (soft labels, mixup) ask their class column for that score, the background for the rest,
+    Boxes with a score below 1 (pseudo-labels, mixup) ask their class column for that score, the background for the rest,
     and count that much in the box loss.
     """
     encodings, logits = encodings.float(), logits.float()
@@ -89,8 +78,8 @@ def detection_losses(
 
     divisor = global_positives(targets.positives) if normaliser is None else normaliser
     classification = config.classification_weight * (per_anchor * chosen).sum() / divisor
-    localisation = config.localisation_weight * (boxes * (targets.scores * positive)).sum() / divisor
-    return Losses(classification + localisation, classification, localisation, targets.positives)
+    localization = config.localisation_weight * (boxes * (targets.scores * positive)).sum() / divisor
+    return Losses(classification + localization, classification, localization, targets.positives)
 
 
 def softmax_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
@@ -113,7 +102,7 @@ def softmax_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor
 
 def sigmoid_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
     """Binary cross-entropy summed over all columns [N, A], background trained like a class (TF's weighted_sigmoid):
-    1 at an unmatched anchor, 0 at a matched one (1 - s for a soft label)."""
+    1 at an unmatched anchor, 0 at a matched one (1 - s for a target of score s)."""
     column = (targets.classes + 1)[..., None]
     own = logits.gather(2, column)[..., 0]
     every = F.softplus(logits)  # of the cross-entropy softplus(x) - target * x, what needs all columns
@@ -126,8 +115,8 @@ def focal_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
     """Sigmoid focal loss summed over all columns [N, A]; a background anchor's target is all zeros, and the background
     column's always 0 (Lin et al. 2017; TF's encode_background_as_zeros).
 
-    |target - p| ** gamma stands for (1 - p_t) ** gamma: the same for hard labels (torchvision.ops.sigmoid_focal_loss),
-    and for soft ones smallest at p = target, which theirs is not (quality focal loss, Li et al. 2020).
+    |target - p| ** gamma stands for (1 - p_t) ** gamma: the same for targets of score 1 (torchvision.ops.sigmoid_focal_loss),
+    and for others smallest at p = target, which theirs is not (quality focal loss, Li et al. 2020).
     """
     column = (targets.classes + 1)[..., None]
     wanted = torch.zeros_like(logits).scatter_(2, column, targets.scores[..., None])

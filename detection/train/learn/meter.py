@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from detection.train.input.batch import Batch
-
-if TYPE_CHECKING:
-    from detection.train.learn.loop import Job, Progress
+from detection.train.learn.job import Job, RunProgress
 
 log = logging.getLogger("mobilessd.train")
 
@@ -19,8 +18,6 @@ class Meter:
     """Loss parts averaged over a log interval, images a second, the share of time spent waiting for data."""
 
     def __init__(self, job: Job, total: int, batch: int) -> None:
-        from tqdm import tqdm
-
         self.job, self.total, self.batch, self.waiting, self.steps = job, total, batch, 0.0, 0
         self.begun = time.perf_counter()
         self.bar = tqdm(total=total, unit="step", disable=None if job.world.first else True, dynamic_ncols=True)
@@ -31,7 +28,7 @@ class Meter:
         self.waiting += time.perf_counter() - begun
         return batch
 
-    def step(self, progress: Progress, losses: dict[str, float], rate: float) -> None:
+    def step(self, progress: RunProgress, losses: dict[str, float], rate: float) -> None:
         self.steps += 1
         progress.count += 1
         for name, value in losses.items():
@@ -44,7 +41,7 @@ class Meter:
         speed, waited = self.steps * self.batch / spent, self.waiting / spent
         left = (self.total - progress.step) * spent / self.steps
         text = f"loss {means['loss']:.3f} (" + ", ".join(
-            f"{name[:4]} {value:.3f}" for name, value in means.items() if name not in ("loss", "positives")
+            f"{name} {value:.3f}" for name, value in means.items() if name not in ("loss", "positives")
         )
         text += f"), {speed:.1f} images/s, {waited:.0%} waiting for data, {left / 60:.0f} min left"
         if self.job.world.first and self.job.history:

@@ -1,4 +1,4 @@
-"""Optimisers and their parameter groups. Imports torch.
+"""Optimisers and their parameter groups.
 
 A group's learning rate is the schedule's times its `lr_scale`; `set_learning_rate` writes it.
 """
@@ -113,12 +113,12 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[s
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        body = name.startswith("backbone.")
-        scale = config.backbone_lr if body else 1.0
+        in_backbone = name.startswith("backbone.")
+        scale = config.backbone_lr if in_backbone else 1.0
         if name.endswith(".bias") and not _belongs_to_norm(network, name):
             scale *= config.bias_lr
         decays = config.decay_on == "all" or parameter.ndim > 1
-        if config.decay_on == "slim" and body and id(parameter) in depthwise:
+        if config.decay_on == "slim" and in_backbone and id(parameter) in depthwise:
             decays = False
         groups.setdefault((scale, config.weight_decay if decays else 0.0), []).append(parameter)
     return [{"params": found, "lr_scale": scale, "weight_decay": decay} for (scale, decay), found in groups.items()]

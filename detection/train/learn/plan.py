@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 import torch
 
 from detection.errors import MobileSSDError
 from detection.train.config import TrainConfig
-from detection.train.learn.distributed import same_on_all
+from detection.train.distributed import same_on_all
 from detection.train.learn.freeze import train_mode
-from detection.train.learn.loop import Job, Plan, network_of, step_gradients
+from detection.train.learn.job import Job, RunPlan
+from detection.train.learn.loop import network_of, step_gradients
 from detection.train.learn.schedule import resolve
-from detection.train.learn.speed import try_compile
+from detection.train.speed import try_compile
 
 log = logging.getLogger("mobilessd.train")
 EVALUATE_SECONDS = 0.08  # of an image in an evaluation on a CPU, taken off a time budget
@@ -21,7 +23,7 @@ MOST_EVALUATIONS = 20
 SAVE_EVERY = 300  # steps; also at every evaluation
 
 
-def make_plan(job: Job, time_budget: float | None, select_images: int) -> Plan:
+def make_plan(job: Job, time_budget: float | None, select_images: int) -> RunPlan:
     """Steps from the config, or from the time that a person has: throughput is measured once, on real batches, turned
     into a fixed number of steps, and kept in the checkpoint, so that seed and resume hold."""
     config, begun = job.config, time.perf_counter()
@@ -44,7 +46,28 @@ def make_plan(job: Job, time_budget: float | None, select_images: int) -> Plan:
         log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * batch)
     every = max(1, steps // 5) if time_budget is not None else evaluations_apart(config, steps, guess)
     keep = max(1, in_steps(config, config.keep_every, guess)) if config.keep_every else 0
-    return Plan(steps, every, min(SAVE_EVERY, every), batch, compiled, keep)
+    return RunPlan(steps, every, min(SAVE_EVERY, every), batch, compiled, keep)
+
+
+def changed_plan(config: TrainConfig, began: TrainConfig, plan: RunPlan, step: int, images: int) -> RunPlan:
+    """The plan of a resumed run: the stored one, with the lengths that were changed in its config.yaml since.
+
+    began: the config as it was when the state was written; step: where the run stands; images: of the training data.
+    Raises MobileSSDError where the new length is over already.
+    """
+    length, rest = ("steps", "epochs", "samples"), ("evaluate_every", "keep_every")
+    longer = any(getattr(config, key) != getattr(began, key) for key in length)
+    if not longer and all(getattr(config, key) == getattr(began, key) for key in rest):
+        return plan
+    guess = resolve(config, images).total
+    steps = guess if longer else plan.steps
+    if steps <= step:
+        raise MobileSSDError(
+            f"{config.unit}: {config.length:g} are {steps} steps, but this run has made {step} already"
+        )
+    every = evaluations_apart(config, steps, guess)
+    keep = max(1, in_steps(config, config.keep_every, guess)) if config.keep_every else 0
+    return replace(plan, steps=steps, evaluate_every=every, save_every=min(SAVE_EVERY, every), keep_every=keep)
 
 
 def evaluations_apart(config: TrainConfig, steps: int, length_in_steps: int) -> int:

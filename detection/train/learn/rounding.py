@@ -3,7 +3,7 @@
 In the forward pass kernels are rounded to 8 bits for each output channel, and what leaves each layer to 8 bits for the
 whole tensor, between the smallest and the largest value at hand; gradients pass as if nothing had been rounded (Jacob et
 al. 2018, arXiv 1712.05877). A batch norm only scales the channels of its kernel, so rounding before it is rounding the
-folded kernel. The weights that are learned, averaged and kept stay float32. Imports torch.
+folded kernel. The weights that are learned, averaged and kept stay float32.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The learning rate of each step, as pure functions. Standard library only, and detection.train.config.
+"""The learning rate of each step, as pure functions.
 
 `resolve` turns a config's lengths (steps, epochs or images, meant for the recipe's batch) into steps of the run at
 hand; `learning_rate` knows nothing but those numbers.

@@ -62,7 +62,7 @@ def build_targets(
     """Targets of a padded batch (`detection.train.input.batch.Batch`), on the device of its tensors.
 
     boxes float32 [N, M, 4] xyxy in fractions of the input; labels int64 [N, M], negative in the padding; scores float32
-    [N, M] in 0..1 (soft labels); ignore bool [N, M]: regions of which nothing is known; anchors float32 [A, 4] cxcywh;
+    [N, M] in 0..1 (pseudo-labels); ignore bool [N, M]: regions of which nothing is known; anchors float32 [A, 4] cxcywh;
     unknown bool [N, C] or None. rule: "tf", "liu" or "torchvision" (`RULES`); threshold: IoU that makes a match.
 
     An anchor of which more than `ignore_overlap` lies in an ignore region is no negative either, if it is not positive

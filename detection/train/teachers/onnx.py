@@ -1,6 +1,6 @@
 """Detectors of other families as teachers: ONNX files, recognised by their outputs, run by OpenVINO.
 
-Each is a `teacher.Teacher` that several threads may call at once. Imports numpy, OpenCV, floors 1 and 4.
+Each is a `labeling.Labeler` that several threads may call at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from detection.boxes.postprocess import suppress
 from detection.errors import BadWeightsError
 from detection.images.preprocess import stretch
 from detection.runtimes.openvino import core, read_model
-from detection.train.teachers.pseudo_labels import FLOOR, Teacher
+from detection.train.teachers.labeling import SCORE_THRESHOLD, Labeler
 
 PICODET_STRIDES = (8, 16, 32, 64)
 PICODET_MEAN = np.array((103.53, 116.28, 123.675), np.float32)  # of BGR
@@ -24,7 +24,7 @@ PICODET_STD = np.array((57.375, 57.12, 58.395), np.float32)
 PICODET_IOU, PICODET_MOST = 0.6, 100
 
 
-def onnx_teacher(path: str | Path, streams: int = 2) -> Teacher:
+def onnx_labeler(path: str | Path, streams: int = 2) -> Labeler:
     """The teacher in an ONNX file of the DEIM, D-FINE, RT-DETR family or of PP-PicoDet; streams: threads that will call
     it. Raises BadWeightsError, one line, for another file."""
     path = Path(path)
@@ -57,7 +57,7 @@ def runner(model: Any, streams: int) -> Callable[..., Any]:
     return run
 
 
-def deim(run: Callable[..., Any], size: int) -> Teacher:
+def deim(run: Callable[..., Any], size: int) -> Labeler:
     """Inputs `images` [1, 3, S, S] (RGB, 0..1, stretched) and `orig_target_sizes`; outputs `labels` 0..79, `boxes` xyxy,
     `scores`, without NMS."""
     unit = np.ones((1, 2), np.int64)
@@ -66,12 +66,12 @@ def deim(run: Callable[..., Any], size: int) -> Teacher:
         small = stretch(image, (size, size)).transpose(2, 0, 1)[None].astype(np.float32) / 255
         found = run(small, unit)
         labels, boxes, scores = (found[name][0] for name in ("labels", "boxes", "scores"))
-        return np.column_stack([labels, scores, boxes])[scores > FLOOR]
+        return np.column_stack([labels, scores, boxes])[scores > SCORE_THRESHOLD]
 
     return teacher
 
 
-def picodet(run: Callable[..., Any], size: int) -> Teacher:
+def picodet(run: Callable[..., Any], size: int) -> Labeler:
     """PP-PicoDet without its post-processing: for each stride scores [1, cells, 80] and, behind all of these, distances
     to the four sides [1, cells, 4 * bins] as distributions over 0, 1, ... strides (generalised focal loss, Li et al.
     2020). Input BGR, normalised, stretched."""
@@ -83,7 +83,7 @@ def picodet(run: Callable[..., Any], size: int) -> Teacher:
         levels = len(PICODET_STRIDES)
         scores = np.concatenate([found[i][0] for i in range(levels)])
         bins = np.concatenate([found[i][0] for i in range(levels, 2 * levels)])
-        cells, labels = np.nonzero(scores > FLOOR)
+        cells, labels = np.nonzero(scores > SCORE_THRESHOLD)
         order = np.argsort(-scores[cells, labels], kind="stable")[:1000]
         cells, labels = cells[order], labels[order]
         sides = _expected(bins[cells].reshape(len(cells), 4, -1)) * centres[cells, 2:]

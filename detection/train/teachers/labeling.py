@@ -1,7 +1,7 @@
-"""Soft labels: a stronger detector looks at images plain, mirrored and zoomed, and writes what it sees.
+"""Writing pseudo-labels: a stronger detector looks at images plain, mirrored and zoomed, and writes what it sees.
 
-The outcome is COCO ground truth whose boxes carry a `score`; `detection.data.pseudo_labels.add_pseudo_labels` mixes it with real
-labels. Imports numpy, OpenCV, floors 1 and 4.
+The outcome is COCO ground truth whose boxes carry a `score`; `detection.data.pseudo_labels.add_pseudo_labels` mixes it
+with real labels.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 
 from detection.boxes.class_names import COCO_80
 from detection.boxes.geometry import iou_matrix
-from detection.errors import BadImageError
+from detection.errors import BadImageError, MobileSSDError
 from detection.files import write_text
 from detection.images.decode import read_image
 from detection.stream import in_order
 
 log = logging.getLogger("mobilessd.train")
 
-FAINT = 0.01  # what one view believes less than this is not looked at
-FLOOR = 0.05  # boxes below are noise, also when several views agree
+VIEW_THRESHOLD = 0.01  # score below which the boxes of one view are left out
+SCORE_THRESHOLD = 0.05  # and merged boxes: they are noise, also where several views agree
 SAME = 0.55  # IoU from which two views mean one object
 ZOOM = 0.6  # side of a zoomed window; four of them cover the image and overlap
 SAVE_EVERY = 200
 
 # RGB image -> [n, 6]: label 0..C-1, score, xyxy in fractions of the image
-Teacher = Callable[[np.ndarray], np.ndarray]
+Labeler = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class View:
 
 
 def views_named(names: Sequence[str]) -> list[View]:
-    """plain, mirror, zoom -> the views. Raises ValueError for another name."""
+    """plain, mirror, zoom -> the views. Raises MobileSSDError for another name."""
     far = 1 - ZOOM
     known = {
         "plain": [View()],
@@ -72,12 +72,12 @@ def views_named(names: Sequence[str]) -> list[View]:
         "zoom": [View((x, y, x + ZOOM, y + ZOOM)) for y in (0.0, far) for x in (0.0, far)],
     }
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"unknown view {unknown[0]!r}; there are {', '.join(known)}")
+        raise MobileSSDError(f"unknown view {unknown[0]!r}; there are {', '.join(known)}")
     return [view for name in names for view in known[name]]
 
 
-def look(teachers: Sequence[Teacher], image: np.ndarray, views: Sequence[View]) -> np.ndarray:
-    """What teachers see in an image, all their views merged: [n, 6] as `Teacher`, best first."""
+def look(teachers: Sequence[Labeler], image: np.ndarray, views: Sequence[View]) -> np.ndarray:
+    """What teachers see in an image, all their views merged: [n, 6] as from a `Labeler`, best first."""
     return merge(
         [view.to_image(teacher(view.of(image))) for view in views for teacher in teachers],
         [view for view in views for _ in teachers],
@@ -85,14 +85,16 @@ def look(teachers: Sequence[Teacher], image: np.ndarray, views: Sequence[View]) 
 
 
 def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
-    """What was seen in several views of an image, [n, 6] each as `Teacher` in fractions of the image, as one.
+    """What was seen in several views of an image, [n, 6] each as from a `Labeler` in fractions of the image, as one.
 
     Boxes of one class that overlap become one, its place the mean weighted by score. Its score is the sum over the
     views divided by the views in which it lies whole: what one view of several believes is believed less.
     """
     rows = np.concatenate(seen)
     owner = np.repeat(np.arange(len(views)), [len(part) for part in seen])
-    clear = (rows[:, 1] > FAINT) & (rows[:, 4:] > rows[:, 2:4]).all(1)  # a box without area overlaps not even itself
+    clear = (rows[:, 1] > VIEW_THRESHOLD) & (rows[:, 4:] > rows[:, 2:4]).all(
+        1
+    )  # a box without area overlaps not even itself
     rows, owner = rows[clear], owner[clear]
     merged = []
     for label in np.unique(rows[:, 0]):
@@ -106,12 +108,12 @@ def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
             able = sum(view.holds(box) for view in views)
             merged.append([label, rows[best, 1].sum() / max(able, len(best)), *box])
     found = np.array(merged, np.float32).reshape(-1, 6)
-    found = found[found[:, 1] > FLOOR]
+    found = found[found[:, 1] > SCORE_THRESHOLD]
     return found[np.argsort(-found[:, 1], kind="stable")]
 
 
-def write_soft_labels(
-    teachers: Sequence[Teacher],
+def write_pseudo_labels(
+    teachers: Sequence[Labeler],
     images: Iterable[str | Path],
     output: str | Path,
     views: Sequence[View],

@@ -1,4 +1,4 @@
-"""Soft labels: a teacher fills what nobody annotated, and never overrules a real label."""
+"""Pseudo-labels: a teacher fills what nobody annotated, and never overrules a real label."""
 
 import numpy as np
 import pytest

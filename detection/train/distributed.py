@@ -71,6 +71,15 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
+def global_positives(count: Tensor) -> Tensor:
+    """The sum of a count over all processes (alone: the count itself), at least 1: what losses are divided by.
+
+    DDP averages gradients over processes, while a loss divided by this number has to be summed: multiply it by the
+    number of processes before `backward`. With accumulation, count the positives of all parts first.
+    """
+    return total(count.detach().float()).clamp(min=1)
+
+
 def any_of(flag: bool, device: str) -> bool:
     """Whether it is so on any process."""
     return bool(total(torch.tensor(float(flag), device=device))) if dist.is_initialized() else flag

@@ -1,6 +1,6 @@
 """The teacher of a distillation: a frozen network that sees the student's images, its columns in the student's order.
 
-Imports torch, floors 0 to 3, and the runtimes, which on a CPU compute it sooner than torch.
+On a CPU it runs in the runtime that detection would choose, which is faster than torch.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from detection.runtimes.open import choose, open_runtime
 from detection.runtimes.torch import fuse
 from detection.ssd.network import SSD, Deployable, anchors_of, build
 from detection.train.config import DistillationConfig
+from detection.train.distributed import global_positives
 from detection.train.input.batch import Batch
-from detection.train.learn.losses import global_positives
-from detection.train.learn.speed import autocast, compile_network
 from detection.train.model import class_sources
-from detection.train.teachers.distillation import confidence, distillation_loss
+from detection.train.speed import autocast, compile_network
+from detection.train.teachers.distillation_loss import confidence, distillation_loss
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, load_into
 from detection.weights.resolve import Weights, open_weights
@@ -32,7 +32,7 @@ Network = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherPrediction:
     """What a teacher says of one part of a batch; `normaliser`: its confidence over the whole global batch."""
 
     teacher: Teacher
@@ -75,7 +75,7 @@ class Teacher:
         return replace(self, network=compile_network(self.network)) if isinstance(self.network, nn.Module) else self
 
     @torch.no_grad()
-    def predict(self, batches: list[Batch], precision: str) -> list[Taught]:
+    def predict(self, batches: list[Batch], precision: str) -> list[TeacherPrediction]:
         """What it says of the parts of a global batch (on its device)."""
         found = []
         for batch in batches:
@@ -83,7 +83,7 @@ class Teacher:
                 encodings, logits = self.network(batch.images)
             found.append((encodings, in_order(logits, self.columns, self.scores)))
         sure = global_positives(torch.stack([confidence(logits, self.scores).sum() for _, logits in found]).sum())
-        return [Taught(self, encodings, logits, sure) for encodings, logits in found]
+        return [TeacherPrediction(self, encodings, logits, sure) for encodings, logits in found]
 
 
 def teacher_for(
@@ -117,7 +117,7 @@ def teacher_for(
     if own.shape != others.shape or abs(own - others).max() > 1e-4 or ssd.spec.variances != student.spec.variances:
         raise MobileSSDError(
             f"distillation.teacher: {config.teacher} has {len(others)} anchors that are not the student's {len(own)}; "
-            "choose a teacher of the same layout, or let it write boxes (mobilessd detect) and train with those"
+            "choose a teacher of the same layout, or train on its pseudo-labels (mobilessd pseudo-label)"
         )
     known = ClassNames(theirs.class_names)
     renamed = {mine: name for mine, name in class_map.items() if known.find(name)}
@@ -132,7 +132,7 @@ def teacher_for(
         network = Deployable(fuse(ssd.eval())).eval().requires_grad_(False).to(device)
         network = network.to(memory_format=torch.channels_last)
     scores, all_known = ssd.spec.scores, len(columns) == 1 + len(theirs.class_names)
-    # A sigmoid background says "none of all my classes": of fewer classes it says nothing that could be taught.
+    # A sigmoid background says "none of all my classes": of fewer classes it says nothing.
     background = not focal and (scores == "softmax" or all_known)
     return Teacher(network, config, columns, scores, student.spec.scores, background, device)
 

@@ -1,16 +1,12 @@
-"""Learning from a teacher with the same anchors, score by score: `distillation_loss` compares raw predictions.
-
-Imports torch inside the functions that need it. Boxes that a teacher wrote to a file: `detection.data.pseudo_labels`.
-"""
+"""The loss of distillation: a student's raw predictions against those of a teacher with the same anchors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from detection.train.config import DistillationConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def confidence(logits: Tensor, scores: str) -> Tensor:
@@ -41,11 +37,8 @@ def distillation_loss(
 
     Anchors where the teacher sees something count more: floor + (1 - floor) * confidence ** power. The boxes are
     compared by smooth L1, each anchor weighted by the teacher's confidence. Both are divided by `normaliser`; None: the
-    sum of the teacher's confidences on this process, at least 1 (over processes: `losses.global_positives` of it).
+    sum of the teacher's confidences on this process, at least 1 (over processes: `distributed.global_positives` of it).
     """
-    import torch
-    import torch.nn.functional as F
-
     kind = teacher_scores or scores
     with torch.no_grad():
         sure = confidence(teacher_logits, kind)
