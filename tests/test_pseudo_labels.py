@@ -60,6 +60,7 @@ def test_soft_labels_come_from_a_coco_file_and_join_with_real_ones(tmp_path):
     file = coco(tmp_path, [(1, 1, [0, 0, 5, 5], {"score": 0.75})], number=1)
     data = build(["cat", "bus"], ["elsewhere/1.png"], [], [], [], unknown_classes=["cat"])
     filled = add_pseudo_labels(data, open_data(file))
+    assert filled.image_ids.dtype == data.image_ids.dtype
     assert filled.scores.tolist() == [0.75] and filled.unknown_classes == ("cat",)  # of images not seen, if any
     assert not filled.image(0).unknown.any()
     both = concatenate(filled, build(["bus"], ["9.png"], [0], [[0, 0, 5, 5]], [0]))

@@ -7,8 +7,8 @@ import train_runs as runs
 
 from detection.data.open import open_data
 from detection.evaluate.truth import ground_truth
-from detection.train.finalize import complete_card
 from detection.train.distributed import World
+from detection.train.finalize import complete_card
 from detection.train.learn.job import RunProgress
 from detection.train.request import Data
 from detection.train.run import train

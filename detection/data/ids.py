@@ -40,9 +40,9 @@ def plainly(known: Mapping[Any, int]) -> dict[str, int]:
     return {text: index for text, index in found.items() if text not in several}
 
 
-def id_array(ids: Iterable[Id]) -> np.ndarray:
+def id_array(ids: Iterable[Id] | np.ndarray) -> np.ndarray:
     """int64 where all ids are numbers, else an array of objects."""
-    ids = list(ids)
+    ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)  # numpy's own integers are no int
     if all(isinstance(one, int) and -(1 << 63) <= one < 1 << 63 for one in ids):
         return np.array(ids, np.int64)
     array = np.empty(len(ids), object)
