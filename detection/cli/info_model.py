@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError, nearest
-from detection.ssd.families import FAMILIES
+from detection.ssd.families import FAMILIES, family_of
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
 from detection.weights.formats import card_of
@@ -50,7 +50,7 @@ def find(args: argparse.Namespace) -> Subject:
             spec = _architecture(record.architecture, args, **record.options)
             return Subject(args.model, spec, record=record, state=state)
         return replace(_classifier(args, record.architecture, **record.options), record=record, state="")
-    if args.model in FAMILIES:
+    if family_of(args.model):
         return Subject(args.model, _architecture(args.model, args))
     if args.model in _backbones():
         return _classifier(args, args.model)

@@ -156,10 +156,10 @@ def _fetched(record: Record) -> Path:
 
 def _no_such(name: str) -> str:
     """One line for a name that is neither a file nor a model with weights."""
-    from detection.ssd.families import FAMILIES  # only where something went wrong
+    from detection.ssd.families import family_of  # only where something went wrong
 
     with_weights = [known for known in list_weights() if known.startswith(f"{name}.")]
-    if name in FAMILIES:
+    if family_of(name):
         hint = f"with weights: {', '.join(with_weights)}" if with_weights else "no weights are published for it"
         return f"{name}: no such file, and the model of that name is an architecture without weights; {hint}"
     near = nearest(name, list_weights(), 3, 0.4) or list_weights()[:4]
