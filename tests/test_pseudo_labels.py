@@ -33,6 +33,7 @@ def test_a_teacher_fills_unlabelled_images_and_marks_what_it_is_unsure_of(tmp_pa
     assert seen.scores.tolist() == pytest.approx([0.9, 1.0])
     assert seen.unknown.tolist() == [False, False, True]  # the teacher knows no buses
     assert unseen.unknown.all() and len(unseen.boxes) == 0
+    assert filled.image_ids.dtype == data.image_ids.dtype == "int64"
 
 
 def test_real_labels_win():
