@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from golden.tools import (
+    COMMAND,
     DATA,
     MODELS,
     PHOTO,
@@ -179,7 +180,7 @@ def resume(work: Path) -> Found:
 def stopped_training(run: Path) -> None:
     """Interrupts a run of 40 steps in the second half, as Ctrl-C does. SystemExit if it was at its end before that."""
     words = ["train", "--data", DATA / "bccd" / "BCCD", "--output", run, *SHORT, *FORTY]
-    command = [sys.executable, "-u", "-m", "detection.cli.main", *map(str, words)]
+    command = [*COMMAND, *map(str, words)]
     with subprocess.Popen(
         command, cwd=run.parent, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

@@ -15,8 +15,16 @@ from typing import Any
 
 import numpy as np
 
-import detection
+# An editable install lends the modules that a tree on PYTHONPATH lacks: what still imports a module that is gone would
+# pass. Here and in the children a tree has to do with its own.
+ALONE = "import sys; sys.meta_path[:] = [finder for finder in sys.meta_path if 'Editable' not in str(finder)]"
+exec(ALONE)
+try:
+    import detection
+except ImportError:
+    sys.exit("error: no package `detection` on PYTHONPATH; name the tree: PYTHONPATH=TREE python benchmarks/goldens.py")
 
+COMMAND = [sys.executable, "-u", "-c", f"{ALONE}; from detection.cli.main import entry; entry()"]
 TREE = Path(detection.__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MOBILESSD_SHARED", Path(__file__).resolve().parents[3] / "shared")).resolve()
 DATA, MODELS = SHARED / "data", SHARED / "models"
@@ -31,11 +39,11 @@ def environment(tree: Path = TREE) -> dict[str, str]:
 
 def mobilessd(work: Path, *words: object, codes: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
     """Runs the command line of this tree in the folder `work`. SystemExit with its output on an unexpected exit code."""
-    command = [sys.executable, "-m", "detection.cli.main", *map(str, words)]
+    command = [*COMMAND, *map(str, words)]
     done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True)
     if done.returncode not in codes:
         raise SystemExit(
-            f"error: exit code {done.returncode}: mobilessd {' '.join(command[3:])}\n{done.stderr[-2000:]}"
+            f"error: exit code {done.returncode}: mobilessd {' '.join(command[len(COMMAND) :])}\n{done.stderr[-2000:]}"
         )
     return done
 
