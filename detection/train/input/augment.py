@@ -1,4 +1,4 @@
-"""From a decoded image to a training sample of the network's size. numpy and OpenCV only (albumentations on demand).
+"""From a decoded image to a training sample of the network's size.
 
 All randomness comes from the generator that is passed in. Crop before resize, and colour after it, on the small
 image: that is what makes the whole a millisecond or two.

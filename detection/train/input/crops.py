@@ -1,4 +1,4 @@
-"""The random crops of the SSD family, as numbers: boxes and an image's size go in, a window comes out. numpy only.
+"""The random crops of the SSD family, as numbers: boxes and an image's size go in, a window comes out.
 
 Four rules, and they differ in what they ask of a window (`t` is an option drawn from a list):
 - TensorFlow's `ssd_random_crop`: covers a share >= t of at least one object; keeps boxes covered >= t.

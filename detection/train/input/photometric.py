@@ -1,4 +1,4 @@
-"""Changes of colour on uint8 RGB images, by the numbers of Liu (Caffe), mmdet and torchvision. numpy and OpenCV only.
+"""Changes of colour on uint8 RGB images, by the numbers of Liu (Caffe), mmdet and torchvision.
 
 Plain lookup tables rather than albumentations' transforms: the numbers are the same (the tests compare), at a fraction
 of the time; the whole of it must fit into a millisecond an image. They run after the resize, on the small image,

@@ -1,6 +1,6 @@
 """An image on its way into a batch, and the two steps that every augmentation ends with: a window of it, stretched.
 
-numpy and OpenCV only. Boxes are float32 xyxy in pixels of the sample's own image.
+Boxes are float32 xyxy in pixels of the sample's own image.
 """
 
 from __future__ import annotations
