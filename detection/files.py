@@ -1,4 +1,4 @@
-"""Files that are never half-written: atomic writes, content hashes, and the cache folder. Imports nothing of the house."""
+"""Files that are never half-written: atomic writes, content hashes, and the cache folder."""
 
 from __future__ import annotations
 

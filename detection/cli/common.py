@@ -22,7 +22,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser, auto_score: bool = F
     Everything not given is None (or "auto"), so that a command can tell a choice from its absence.
     """
     model = parser.add_argument_group("model")
-    model.add_argument("--weights", metavar="W", help="weights file or model name (default: the weights of the house)")
+    model.add_argument("--weights", metavar="W", help="weights file or model name (default: bundled weights)")
     model.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     model.add_argument("--runtime", default="auto", help=f"{', '.join(NAMES)} (default: auto)")
     model.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16, int8 (default: auto)")
@@ -38,7 +38,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser, auto_score: bool = F
 def open_detector(args: argparse.Namespace, score: float | None = None, at_once: bool = False) -> Detector:
     """The detector that `args` (of `add_detector_arguments`) asks for.
 
-    `score` is the floor when --score was not given (evaluation wants 0.01). None means for display: the threshold that
+    `score` is the threshold when --score was not given (evaluation wants 0.01). None means for display: the threshold that
     stands in the card of the weights, else 0.3 (`Detector` decides). at_once: one image comes soon, so the runtime gets
     ready for it while the rest is imported, which is a quarter of such a start.
     """

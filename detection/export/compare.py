@@ -96,7 +96,7 @@ def with_ap(comparison: Comparison, source: Detector, exported: Detector, truth:
 
 
 def average_precision(detector: Detector, truth: GroundTruth) -> float:
-    """COCO AP as `mobilessd eval` measures it; the detector's own floor decides which weak boxes count."""
+    """COCO AP as `mobilessd eval` measures it; the detector's own score threshold decides which weak boxes count."""
     from detection.evaluate.categories import match_categories
     from detection.evaluate.coco import evaluate
     from detection.evaluate.detect import detect_all

@@ -131,7 +131,7 @@ RECORDS = (
             _coco(0.205, HELD_OUT, 552, OUR_PROTOCOL, AP50=0.335, AP75=0.211, APs=0.041, APm=0.299, APl=0.461),
             _coco(0.280, VAL500, 500, OUR_PROTOCOL, AP50=0.449, AP75=0.292, APs=0.042, APm=0.231, APl=0.601),
         ),
-        note="the weights of the house: ssdlite_mobilenet_v2.coco, trained on; docs/our-weights.md",
+        note="the bundled weights: ssdlite_mobilenet_v2.coco, trained on; docs/our-weights.md",
     ),
     Record(
         "ssdlite_mobilenet_v2.coco",
