@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import math
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +21,6 @@ from detection.evaluate.truth import GroundTruth, read_truth
 
 # What the COCO API prints for its own fake results (AP, AP50, AP75, small, medium, large; AR1, AR10, AR100, S, M, L).
 PUBLISHED = (0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564)
-
-
-@pytest.fixture(scope="module")
-def cocoapi(shared):
-    truth = read_truth(shared / "data/cocoapi/instances_val2014_100.json")
-    return truth, read_results(shared / "data/cocoapi/instances_val2014_fakebbox100_results.json", truth)
 
 
 def made_up(seed=0, images=6, classes=3, objects=25, found=120, crowds=3):
@@ -52,51 +48,112 @@ def made_up(seed=0, images=6, classes=3, objects=25, found=120, crowds=3):
     return truth, Results(truth.image[of], category, near, g.integers(1, 20, len(of)) / 20)
 
 
+def as_json(truth, results):
+    """The content of an annotation file and of a results file."""
+    annotations = [
+        {
+            "id": n + 1,
+            "image_id": truth.image_ids[i],
+            "category_id": truth.category_ids[c],
+            "bbox": box.tolist(),
+            "area": float(area),
+            "iscrowd": int(crowd),
+        }
+        for n, (i, c, box, area, crowd) in enumerate(
+            zip(truth.image, truth.category, truth.boxes, truth.area, truth.crowd)
+        )
+    ]
+    rows = [
+        {
+            "image_id": truth.image_ids[i],
+            "category_id": truth.category_ids[c],
+            "bbox": box.tolist(),
+            "score": float(score),
+        }
+        for i, c, box, score in zip(results.image, results.category, results.boxes, results.scores)
+    ]
+    images = [{"id": i} for i in truth.image_ids]
+    categories = [{"id": i, "name": name} for i, name in zip(truth.category_ids, truth.category_names)]
+    return {"images": images, "categories": categories, "annotations": annotations}, rows
+
+
 def oracle(truth, results):
     """pycocotools as its own documentation uses it, from JSON files' content."""
     from pycocotools.coco import COCO
+
+    dataset, rows = as_json(truth, results)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = dataset
+        coco.createIndex()
+    return scored(coco, rows)
+
+
+def scored(coco, rows):
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {
-            "images": [{"id": i} for i in truth.image_ids],
-            "categories": [{"id": c} for c in truth.category_ids],
-            "annotations": [
-                {
-                    "id": n + 1,
-                    "image_id": truth.image_ids[i],
-                    "category_id": truth.category_ids[c],
-                    "bbox": list(box),
-                    "area": area,
-                    "iscrowd": int(crowd),
-                }
-                for n, (i, c, box, area, crowd) in enumerate(
-                    zip(truth.image, truth.category, truth.boxes, truth.area, truth.crowd)
-                )
-            ],
-        }
-        coco.createIndex()
-        rows = [
-            {
-                "image_id": truth.image_ids[i],
-                "category_id": truth.category_ids[c],
-                "bbox": list(box),
-                "score": score,
-            }
-            for i, c, box, score in zip(results.image, results.category, results.boxes, results.scores)
-        ]
         run = COCOeval(coco, coco.loadRes(rows), "bbox")
         run.evaluate(), run.accumulate(), run.summarize()
     return run
 
 
+@dataclass(frozen=True)
+class Example:
+    """An annotation file and a results file, and what is known of them from elsewhere."""
+
+    annotations: Path
+    results: Path
+    twelve: tuple[float, ...]
+    person: float  # AP
+    absent: str  # a class of which the data hold nothing
+    images: int
+    objects: int  # without crowds
+    detections: int
+    classes: int
+
+    def read(self):
+        truth = read_truth(self.annotations)
+        return truth, read_results(self.results, truth)
+
+
+@pytest.fixture(scope="module", params=["made", "published"])
+def example(request, tmp_path_factory):
+    """Files that the test makes, scored by pycocotools, which reads them itself; and the COCO API's own example."""
+    if request.param == "published":
+        data = request.getfixturevalue("shared") / "data/cocoapi"
+        files = data / "instances_val2014_100.json", data / "instances_val2014_fakebbox100_results.json"
+        return Example(*files, PUBLISHED, 0.5326, "toaster", images=100, objects=830, detections=734, classes=80)
+    from pycocotools.coco import COCO
+
+    truth, results = made_up(7, images=20, classes=4, objects=120, found=400, crowds=9)
+    truth = replace(
+        truth,
+        image_ids=tuple(int(i) for i in np.random.default_rng(7).permutation(9000)[:20]),
+        category_ids=(90, 1, 7, 17),  # in no order and with gaps
+        category_names=("toothbrush", "person", "train", "cat"),
+    )
+    folder = tmp_path_factory.mktemp("made")
+    files = folder / "instances_val2014_100.json", folder / "results.json"
+    content, rows = as_json(truth, results)
+    content["categories"].append({"id": 80, "name": "toaster"})
+    for file, what in zip(files, (content, rows)):
+        file.write_text(json.dumps(what))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(files[0])
+    run = scored(coco, str(files[1]))
+    person = run.eval["precision"][:, :, sorted(coco.getCatIds()).index(1), 0, 2].mean()
+    return Example(
+        *files, tuple(run.stats.tolist()), person, "toaster", images=20, objects=111, detections=400, classes=5
+    )
+
+
 @pytest.mark.parametrize("engine", ["pycocotools", "faster"])
-def test_the_published_results_give_the_published_numbers(cocoapi, engine):
-    numbers = evaluate(*cocoapi, engine)
-    assert tuple(round(value, 3) for value in numbers.twelve().values()) == PUBLISHED
+def test_the_example_s_results_give_the_example_s_numbers(example, engine):
+    numbers = evaluate(*example.read(), engine)
+    assert tuple(numbers.twelve().values()) == pytest.approx(example.twelve, abs=5e-4)
     assert tuple(numbers.twelve()) == NAMES
-    assert (numbers.images, numbers.detections, numbers.engine) == (100, 734, engine)
+    assert (numbers.images, numbers.detections, numbers.engine) == (example.images, example.detections, engine)
 
 
 @pytest.mark.parametrize("engine", ["pycocotools", "faster"])
@@ -112,15 +169,15 @@ def test_both_engines_equal_pycocotools_used_by_its_own_book(engine, seed):
 
 
 @pytest.mark.parametrize("engine", ["pycocotools", "faster"])
-def test_the_ground_truth_fed_back_scores_one(cocoapi, engine):
-    truth, _ = cocoapi
+def test_the_ground_truth_fed_back_scores_one(example, engine):
+    truth, _ = example.read()
     numbers = evaluate(truth, perfect_results(truth), engine)
     assert (numbers.AP, numbers.AP50, numbers.AR100, numbers.APs, numbers.APl) == pytest.approx((1, 1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("engine", ["pycocotools", "faster"])
-def test_nothing_found_is_ap_zero_and_no_crash(cocoapi, engine):
-    truth, _ = cocoapi
+def test_nothing_found_is_ap_zero_and_no_crash(example, engine):
+    truth, _ = example.read()
     numbers = evaluate(truth, no_results(), engine)
     assert set(numbers.twelve().values()) == {0.0}
     best = best_thresholds(truth, no_results()).overall
@@ -223,51 +280,55 @@ def test_detections_on_crowds_neither_help_nor_harm():
     assert evaluate(truth, with_crowd).AP == evaluate(truth, alone).AP == pytest.approx(1)
 
 
-def test_results_written_and_read_again_score_the_same(tmp_path, cocoapi):
-    truth, results = cocoapi
+def test_results_written_and_read_again_score_the_same(tmp_path, example):
+    truth, results = example.read()
     write_results(tmp_path / "again.json", results, truth)
     assert evaluate(truth, read_results(tmp_path / "again.json", truth)) == evaluate(truth, results)
 
 
-def test_the_command_writes_the_stable_json(tmp_path, shared, capsys):
-    data = shared / "data/cocoapi"
-    common = ["eval", "--annotations", str(data / "instances_val2014_100.json")]
-    results = ["--results", str(data / "instances_val2014_fakebbox100_results.json")]
+def test_the_command_writes_the_stable_json(tmp_path, example, capsys):
+    common = ["eval", "--annotations", str(example.annotations)]
+    results = ["--results", str(example.results)]
     out, table = tmp_path / "out.json", tmp_path / "out.csv"
     assert main([*common, *results, "--json", str(out), "--csv", str(table), "--errors"]) == 0
     numbers = json.loads(out.read_text())
-    assert tuple(round(numbers[name], 3) for name in NAMES) == PUBLISHED
-    assert numbers["images"] == 100 and numbers["per_class"]["person"]["AP"] == pytest.approx(0.5326, abs=1e-4)
-    assert numbers["per_class"]["toaster"]["AP"] is None  # the data hold none
+    assert [numbers[name] for name in NAMES] == pytest.approx(example.twelve, abs=5e-4)
+    assert numbers["images"] == example.images
+    assert numbers["per_class"]["person"]["AP"] == pytest.approx(example.person, abs=1e-4)
+    assert numbers["per_class"][example.absent]["AP"] is None
     assert set(numbers["errors"]["lost"]) == {
         *("classification", "localisation", "both", "duplicate", "background", "missed")
     }
     rows = table.read_text().splitlines()
-    assert rows[0].startswith("class,id,objects") and rows[1].startswith("all,,830,734,0.50") and len(rows) == 82
+    assert rows[0].startswith("class,id,objects") and len(rows) == example.classes + 2
+    assert rows[1].startswith(f"all,,{example.objects},{example.detections},{str(example.twelve[0])[:4]}")
     printed = capsys.readouterr().out
     for words in (
-        "0.505",
+        f"{example.twelve[0]:.3f}",
         "split val2014_100",
-        "100 images",
-        "score threshold 0.00",
+        f"{example.images} images",
+        f"score threshold {min(row['score'] for row in json.loads(example.results.read_text())):.2f}",
         "NMS IoU unknown",
         "maxDets 1/10/100",
     ):
         assert words in printed
 
 
-def test_the_command_compares_two_results(tmp_path, shared, capsys):
-    data = shared / "data/cocoapi"
-    results = str(data / "instances_val2014_fakebbox100_results.json")
-    annotations = str(data / "instances_val2014_100.json")
+def test_the_command_compares_two_results(tmp_path, example, capsys):
+    results, annotations = str(example.results), str(example.annotations)
     options = ["--versus", results, "--draws", "10", "--json", str(tmp_path / "o.json"), "--quiet"]
     assert main(["eval", "--annotations", annotations, "--results", results, *options]) == 0
     assert "no difference" in capsys.readouterr().out
     assert json.loads((tmp_path / "o.json").read_text())["versus"][0]["difference"] == 0
 
 
-def test_the_self_test_passes_and_says_why_it_does_not(tmp_path, shared, capsys):
+def test_the_self_test_passes_on_a_folder_of_coco(shared, capsys):
     assert main(["eval", "--self-test", "--annotations", str(shared / "data/coco_val500")]) == 0
+    assert "self-test passed" in capsys.readouterr().out
+
+
+def test_the_self_test_passes_and_says_why_it_does_not(tmp_path, example, capsys):
+    assert main(["eval", "--self-test", "--annotations", str(example.annotations)]) == 0
     printed = capsys.readouterr().out
     assert "AP  1.000" in printed and "self-test passed" in printed
     flat = {"image_id": 1, "category_id": 1, "bbox": [5, 5, 0, 9]}
