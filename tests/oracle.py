@@ -35,3 +35,28 @@ def rgb(path: Path) -> np.ndarray:
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
+
+
+class LiteRT:
+    """LiteRT on a detector's `.tflite` file: uint8 [h, w, 3] of the input's size -> encodings [A, 4] (ty, tx, th, tw),
+    scores [A, columns] and anchors [A, 4] (y, x, h, w), as they enter the file's own post-processing."""
+
+    def __init__(self, path: Path) -> None:
+        module = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert, the oracle")
+        self.net = module.Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=True)
+        self.net.allocate_tensors()
+        self.details = {tensor["index"]: tensor for tensor in self.net.get_tensor_details()}
+        (post,) = [op for op in self.net._get_ops_details() if "Detection_PostProcess" in op["op_name"]]
+        self.raw = post["inputs"]
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        wanted = self.net.get_input_details()[0]
+        pixels = image if wanted["dtype"] == np.uint8 else image.astype(np.float32) / 127.5 - 1
+        self.net.set_tensor(wanted["index"], pixels[None])
+        self.net.invoke()
+        encodings, scores, anchors = (self._real(index) for index in self.raw)
+        return encodings[0], scores[0], anchors
+
+    def _real(self, index: int) -> np.ndarray:
+        value, (scale, zero) = self.net.get_tensor(index).astype(np.float32), self.details[index]["quantization"]
+        return (value - zero) * scale if scale else value

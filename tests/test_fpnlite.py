@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from frozen_files import write_tflite
+from frozen_networks import fpnlite_v2
 from oracle import litert_reference, rgb, sigmoid, some_images
 
 from detection.errors import BadWeightsError
@@ -61,19 +63,31 @@ def raw(shared, fpnlite, tmp_path_factory):
     return ours, *[tuple(np.stack(part) for part in zip(*run)) for run in runs]
 
 
-def test_fpnlite_is_read_from_the_file(fpnlite):
-    ssd, card = import_detector(fpnlite)
-    spec = ssd.spec
-    assert spec.backbone == "mobilenet_v2" and spec.backbone_options["alpha"] == 1.0
-    assert (spec.pyramid.channels, spec.pyramid.coarse, spec.pyramid.depth, spec.pyramid.separable) == (128, 2, 4, True)
-    assert spec.input.size == (320, 320) and spec.num_classes == 90 and card.class_names[0] == "person"
-    assert sum(p.numel() for p in ssd.parameters()) == 2_626_746  # one predictor, not five copies of it
+@pytest.fixture(scope="module", params=["made", "published"])
+def either(request, tmp_path_factory):
+    """A file with 8-bit weights, and what it holds: alpha, channels, depth, side of the input, parameters, anchors."""
+    if request.param == "published":
+        return request.getfixturevalue("fpnlite"), (1.0, 128, 4, 320, 2_626_746, 12804)
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, which has the schema of .tflite files")
+    path = write_tflite(fpnlite_v2(), tmp_path_factory.mktemp("fpn") / "fpnlite.tflite", "int8")
+    return path, (0.35, 32, 2, 128, 475_450, 2046)
 
 
-def test_fpnlite_anchors_are_the_file_s(fpnlite):
-    ours = anchors_of(import_detector(fpnlite)[0])
-    assert ours.shape == (12804, 4)
-    assert np.abs(ours - read_tflite(fpnlite).anchors).max() < 1e-6
+def test_fpnlite_is_read_from_the_file(either):
+    file, (alpha, channels, depth, side, parameters, _) = either
+    ssd, card = import_detector(file)
+    spec, pyramid = ssd.spec, ssd.spec.pyramid
+    assert spec.backbone == "mobilenet_v2" and spec.backbone_options["alpha"] == alpha
+    assert (pyramid.channels, pyramid.coarse, pyramid.depth, pyramid.separable) == (channels, 2, depth, True)
+    assert spec.input.size == (side, side) and spec.num_classes == 90 and card.class_names[0] == "person"
+    assert sum(p.numel() for p in ssd.parameters()) == parameters  # one predictor, not five copies of it
+
+
+def test_fpnlite_anchors_are_the_file_s(either):
+    file, (*_, number) = either
+    ours = anchors_of(import_detector(file)[0])
+    assert ours.shape == (number, 4)
+    assert np.abs(ours - read_tflite(file).anchors).max() < 1e-6
 
 
 def test_fpnlite_says_what_litert_says_with_the_same_weights(raw):
@@ -93,8 +107,8 @@ def test_fpnlite_stays_within_litert_s_own_rounding(raw):
     assert (scores[:, :, 1:].argmax(-1) == their_scores[:, :, 1:].argmax(-1))[sure].mean() > 0.97
 
 
-def test_a_predictor_that_is_not_shared_is_refused(fpnlite):
-    graph = read_tflite(fpnlite)
+def test_a_predictor_that_is_not_shared_is_refused(either):
+    graph = read_tflite(either[0])
     graph.trunk[-1].weight[0, 0] += 1  # the last map's copy of the tower
     with pytest.raises(BadWeightsError, match="differs from map to map, so its predictor is not shared"):
         assemble(graph)

@@ -1,7 +1,12 @@
-"""The published SSD MobileNet V1 .tflite as a PyTorch network: against LiteRT's own tensors, and what bad files say."""
+"""The published SSD MobileNet V1 .tflite as a PyTorch network: against LiteRT's own tensors, and what bad files say.
+
+What needs no trained network is asked of a file of random weights too, which the tests write (test_frozen_files.py holds
+what such files compute)."""
 
 import numpy as np
 import pytest
+from frozen_files import write_tflite
+from frozen_networks import noise, ssd_v1
 from oracle import litert_reference, rgb, sigmoid, some_images
 
 from detection.boxes.anchors import anchors_for
@@ -67,27 +72,40 @@ def test_openvino_says_what_torch_says(raw):
     assert np.allclose(batch[0][0], one[0][0], atol=1e-4)
 
 
-def test_alpha_classes_and_normalisation_are_read_from_the_file(file):
+@pytest.fixture(scope="module", params=["made", "published"])
+def either(request, tmp_path_factory):
+    """A file in uint8, its width and the side of its input."""
+    if request.param == "published":
+        return request.getfixturevalue("file"), 0.75, 300
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, which has the schema of .tflite files")
+    net = ssd_v1()
+    path = tmp_path_factory.mktemp("tflite") / "ssd_mobilenet_v1_1.0_300.tflite"
+    return write_tflite(net, path, "uint8", noise(net)), 0.25, net.size
+
+
+def test_alpha_classes_and_normalisation_are_read_from_the_file(either):
+    file, alpha, side = either
     card = open_weights(file).card
     spec = SSDSpec.from_dict(card.spec)
-    assert spec.backbone_options["alpha"] == 0.75  # whatever the file's name says
-    assert spec.input.size == (300, 300) and spec.input.mean == (128,) * 3 and spec.input.std == (128,) * 3
+    assert spec.backbone_options["alpha"] == alpha  # whatever the file's name says
+    assert spec.input.size == (side, side) and spec.input.mean == (128,) * 3 and spec.input.std == (128,) * 3
     assert spec.num_classes == 90 and card.class_names[0] == "person" and card.class_names[16] == "cat"
     assert card.category_ids[79] == 80 and card.folded_norms
 
 
-def test_anchors_equal_the_files_own_table_within_its_quantisation_step(file):
+def test_anchors_equal_the_files_own_table_within_its_quantisation_step(either):
+    file, _, side = either
     graph, card = read_tflite(file), open_weights(file).card
-    anchors = anchors_for(SSDSpec.from_dict(card.spec).anchors, card.feature_maps, (300, 300))
-    assert anchors.shape == graph.anchors.shape == (1917, 4)
+    anchors = anchors_for(SSDSpec.from_dict(card.spec).anchors, card.feature_maps, (side, side))
+    assert anchors.shape == graph.anchors.shape == ({300: 1917, 96: 204}[side], 4)
     assert np.abs(anchors - graph.anchors).max() <= graph.details["anchor_step"] / 2 + 1e-6
     assert np.isfinite(to_xyxy(anchors)).all()
 
 
-@pytest.mark.parametrize("size", [0, 5, 100, 5_000, 2_000_000, 4_000_000])
-def test_a_file_cut_short_is_one_clear_line(file, tmp_path, size):
-    cut = tmp_path / "cut.tflite"
-    cut.write_bytes(file.read_bytes()[:size])
+@pytest.mark.parametrize("size", [0, 5, 100, 5_000, 0.5, 0.95])
+def test_a_file_cut_short_is_one_clear_line(either, tmp_path, size):
+    cut, whole = tmp_path / "cut.tflite", either[0].read_bytes()
+    cut.write_bytes(whole[: size if isinstance(size, int) else int(size * len(whole))])
     with pytest.raises(BadWeightsError, match=r"cut\.tflite: .*(cut short|not a TensorFlow Lite file)") as error:
         import_detector(cut)
     assert "\n" not in str(error.value)
