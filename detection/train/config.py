@@ -1,6 +1,6 @@
 """What a training run is, in plain numbers: dataclasses whose fields are the keys of configs/*.yaml.
 
-Imports no torch. Lengths (`milestones`, `decay_every`, `evaluate_every`, `keep_every`) are in the unit in which the
+No torch. Lengths (`milestones`, `decay_every`, `evaluate_every`, `keep_every`) are in the unit in which the
 length of the run is given: whichever one of `steps`, `epochs` and `samples` is set.
 """
 
@@ -29,7 +29,7 @@ class OptimizerConfig:
 
     lr: the highest learning rate, for a total batch of `TrainConfig.recipe_batch`. betas: AdamW's. decay, epsilon:
     RMSProp's. weight_decay: L2 for SGD and RMSProp (added to the gradient), decoupled for AdamW.
-    decay_on: which parameters decay: "weights" (no norms, no biases), "slim" (nor the depthwise weights of the body:
+    decay_on: which parameters decay: "weights" (no norms, no biases), "slim" (nor the depthwise weights of the backbone:
     TF-OD on slim's MobileNets), "all" (torchvision, mmdet). backbone_lr, bias_lr: factors (Caffe: biases at 2).
     """
 
@@ -149,7 +149,7 @@ class TrainConfig:
     """One run. The defaults are configs/finetune.yaml: a small data set, from COCO weights, on a laptop.
 
     model, options: zoo name and its options (alpha, layout ...); None: the network of `weights`, whose one option is
-    aspect_ratios. weights: name or file of a detector or of an ImageNet body; None: from scratch. input_size: pixels,
+    aspect_ratios. weights: name or file of a detector or of an ImageNet backbone; None: from scratch. input_size: pixels,
     one number or [height, width]; None: the model's own.
     batch: images of one step of the optimiser, over all processes. accumulate: parts in which a process computes its
     share. steps | epochs | samples (images seen): the length of the run, exactly one of them. recipe_batch: the batch

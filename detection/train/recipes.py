@@ -1,4 +1,4 @@
-"""The recipes of configs/ and what a command line changes of them. Imports no torch."""
+"""The recipes of configs/ and what a command line changes of them."""
 
 from __future__ import annotations
 
