@@ -156,6 +156,14 @@ class TestRecipes:
         (tmp_path / "config.yaml").write_text(config.to_yaml())
         assert load_config(tmp_path / "config.yaml", changes) == config
 
+    def test_keys_of_older_versions_mean_the_same(self, tmp_path):
+        (tmp_path / "a.yaml").write_text(
+            "pictures: 500\nloss: {localisation: giou, localisation_weight: 2}\ndistillation: {floor: 0.3}\n"
+        )
+        config = load_config(tmp_path / "a.yaml", {"loss.localisation": "ciou"})
+        assert (config.samples, config.loss.localization, config.loss.localization_weight) == (500, "ciou", 2)
+        assert config.distillation.minimum == 0.3
+
     def test_an_unknown_name_lists_what_there_is(self):
         with pytest.raises(MobileSSDError, match="no config 'finetoon'; there are finetune, "):
             load_config("finetoon")

@@ -30,7 +30,7 @@ class TestDistillation:
         teacher_logits = torch.full((1, 2, 3), -9.0)
         teacher_logits[0, 0, 1] = 9.0
         codes = torch.zeros(1, 2, 4)
-        config = DistillationConfig(floor=0.1)
+        config = DistillationConfig(minimum=0.1)
 
         def loss(anchor, scores=1.0, boxes=1.0):
             logits, moved = teacher_logits.clone(), codes.clone()

@@ -127,7 +127,7 @@ class TestByHand:
     @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
     def test_iou_losses_compare_decoded_boxes(self, kind):
         encodings, logits, targets = batch((3, 0, 1))
-        config = replace(SOFTMAX, localisation=kind)
+        config = replace(SOFTMAX, localization=kind)
         perfect = detection_losses(targets.encodings, logits, targets, config, ANCHORS)
         assert perfect.localization.item() == pytest.approx(0, abs=1e-4)
         found = detection_losses(encodings, logits, targets, config, ANCHORS)
@@ -142,7 +142,7 @@ class TestByHand:
         encodings, logits, targets = batch()
         plain = detection_losses(encodings, logits, targets, SIGMOID)
         heavy = detection_losses(
-            encodings, logits, targets, replace(SIGMOID, classification_weight=2.0, localisation_weight=1.5)
+            encodings, logits, targets, replace(SIGMOID, classification_weight=2.0, localization_weight=1.5)
         )
         assert torch.allclose(heavy.classification, plain.classification * 2)
         assert torch.allclose(heavy.total, plain.classification * 2 + plain.localization * 1.5)

@@ -58,7 +58,7 @@ class TestRuns:
     def test_another_network_comes_nearer_to_it(self, data, teacher, tmp_path):
         """From it alone: nothing is asked of the labels."""
         tuned = {"distillation": {"teacher": teacher}, "optimizer": {"lr": 0.02}, "schedule": {"warmup": 0}}
-        tuned["loss"] = {"classification_weight": 0.0, "localisation_weight": 0.0}
+        tuned["loss"] = {"classification_weight": 0.0, "localization_weight": 0.0}
         train(runs.request(data, tmp_path, **self.changes | tuned, steps=12, augmentation="none"))
         found = course(tmp_path)
         assert sum(found[-3:]) < 0.8 * sum(found[:3]), found

@@ -51,7 +51,7 @@ def main() -> int:
 def release(names: Sequence[str], name: str, parent: str | None, data: str, output: Path) -> int:
     """Writes the file and its graph, and returns the file's size in bytes. Raises MobileSSDError where the weights do not
     belong together."""
-    from detection.runtimes.open import onnx_graph
+    from detection.runtimes import onnx_graph
     from detection.ssd.batch_norms import fold_batch_norms
     from detection.train.model import class_sources, transfer
     from detection.weights.checkpoint import load_checkpoint, save_checkpoint

@@ -18,7 +18,12 @@ from detection.config import Count, NotNegative, Positive, Share, build, check
 from detection.errors import MobileSSDError, quoted
 from detection.train.input.augment import PRESETS, Augmentation
 
-OLD_NAMES = {"pict" + "ures": "samples"}  # keys of runs and recipes that were written before 0.2
+OLD_NAMES = {  # keys of runs and recipes that were written before 0.2: the same under the names of today
+    "pict" + "ures": "samples",
+    "loss.localisation": "localization",
+    "loss.localisation_weight": "localization_weight",
+    "distillation.floor": "minimum",
+}
 Unit = Literal["steps", "epochs", "samples"]
 Scheme = Literal["default", "normal", "truncated_normal", "xavier"]
 
@@ -75,7 +80,7 @@ class LossConfig:
 
     Softmax and sigmoid mine hard negatives: `negatives` a positive, at least `minimum_negatives` an image;
     `mining_nms` above 0 is TF's miner (boxes that overlap a higher loss by more than this are left out; TF has 0.99).
-    localisation: "smooth_l1" of the encodings (`beta`, summed over the four; `code_size` divides by 4) or an IoU loss
+    localization: "smooth_l1" of the encodings (`beta`, summed over the four; `code_size` divides by 4) or an IoU loss
     of the decoded boxes. Both are divided by the positives of the whole batch.
     """
 
@@ -87,11 +92,11 @@ class LossConfig:
     mining_nms: Share = 0.0
     alpha: Share = 0.75
     gamma: NotNegative = 2.0
-    localisation: Literal["smooth_l1", "giou", "diou", "ciou"] = "smooth_l1"
+    localization: Literal["smooth_l1", "giou", "diou", "ciou"] = "smooth_l1"
     beta: NotNegative = 1.0
     code_size: bool = False
     classification_weight: NotNegative = 1.0
-    localisation_weight: NotNegative = 1.0
+    localization_weight: NotNegative = 1.0
 
     def for_scores(self, scores: str) -> LossConfig:
         """The same with "auto" settled for a network whose `SSDSpec.scores` are these. Raises MobileSSDError where the
@@ -107,14 +112,14 @@ class DistillationConfig:
     """Learning from another network with the same anchors and classes (`distill.distillation_loss`).
 
     teacher: name or file; None: no distillation. scores, boxes: weights of the two parts. temperature: softens both
-    score tables. An anchor counts `floor + (1 - floor) * confidence ** power`, its teacher's best object score.
+    score tables. An anchor counts `minimum + (1 - minimum) * confidence ** power`, its teacher's best object score.
     """
 
     teacher: str | None = None
     scores: NotNegative = 1.0
     boxes: NotNegative = 1.0
     temperature: Annotated[float, Meta(ge=1e-3)] = 1.0
-    floor: Share = 0.1
+    minimum: Share = 0.1
     power: NotNegative = 1.0
 
 
@@ -239,13 +244,20 @@ class TrainConfig:
     @staticmethod
     def from_dict(data: Mapping[str, Any], name: str = "") -> TrainConfig:
         """The inverse of `to_dict`. Raises MobileSSDError, one line, for unknown keys and wrong values."""
-        data = {OLD_NAMES.get(key, key): value for key, value in data.items()}
+        data = _renamed(data)
         try:
             if "augmentation" in data:
                 data["augmentation"] = _augmentation(data["augmentation"])
         except MobileSSDError as error:
             raise MobileSSDError(f"{name}: {error}" if name else str(error)) from None
         return build(TrainConfig, data, name)
+
+
+def _renamed(data: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    return {
+        OLD_NAMES.get(f"{section}{key}", key): _renamed(value, f"{key}.") if isinstance(value, dict) else value
+        for key, value in data.items()
+    }
 
 
 def _augmentation(value: Any) -> Any:

@@ -78,7 +78,7 @@ def detection_losses(
 
     divisor = global_positives(targets.positives) if normaliser is None else normaliser
     classification = config.classification_weight * (per_anchor * chosen).sum() / divisor
-    localization = config.localisation_weight * (boxes * (targets.scores * positive)).sum() / divisor
+    localization = config.localization_weight * (boxes * (targets.scores * positive)).sum() / divisor
     return Losses(classification + localization, classification, localization, targets.positives)
 
 
@@ -153,7 +153,7 @@ def box_loss(
     "smooth_l1": Huber of the four codes, summed (and a quarter of it with `code_size`); "giou", "diou", "ciou": of the
     decoded boxes in fractions of the input (torchvision.ops).
     """
-    if config.localisation == "smooth_l1":
+    if config.localization == "smooth_l1":
         loss = F.smooth_l1_loss(encodings, targets.encodings, reduction="none", beta=config.beta).sum(2)
         return loss / 4 if config.code_size else loss
     functions = {
@@ -164,7 +164,7 @@ def box_loss(
     here, whole = targets.positive[..., None], encodings.new_tensor([0.0, 0.0, 1.0, 1.0])
     codes = torch.where(here, encodings, 0.0)  # what other anchors say may be too far out to be decoded
     found = torch.where(here, coder.decode(codes, _needed(anchors).expand_as(codes)), whole)
-    return functions[config.localisation](found, torch.where(here, targets.boxes, whole)) + 0 * encodings.sum(2)
+    return functions[config.localization](found, torch.where(here, targets.boxes, whole)) + 0 * encodings.sum(2)
 
 
 @torch.no_grad()

@@ -35,14 +35,14 @@ def distillation_loss(
     keep their size (Hinton et al. 2015). teacher_scores: the teacher's, if it is of the other kind. background False
     leaves column 0 out of the sigmoid form, for a teacher whose background was never trained (focal).
 
-    Anchors where the teacher sees something count more: floor + (1 - floor) * confidence ** power. The boxes are
+    Anchors where the teacher sees something count more: minimum + (1 - minimum) * confidence ** power. The boxes are
     compared by smooth L1, each anchor weighted by the teacher's confidence. Both are divided by `normaliser`; None: the
     sum of the teacher's confidences on this process, at least 1 (over processes: `distributed.global_positives` of it).
     """
     kind = teacher_scores or scores
     with torch.no_grad():
         sure = confidence(teacher_logits, kind)
-        weights = config.floor + (1 - config.floor) * sure**config.power
+        weights = config.minimum + (1 - config.minimum) * sure**config.power
         divisor = sure.sum().clamp(min=1) if normaliser is None else normaliser
         wanted = _softened(teacher_logits.float(), kind, config.temperature)
     own = logits.float() / config.temperature
