@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+
 
 def litert_reference(shared: Path) -> ModuleType:
     """The LiteRT oracle; skipped where LiteRT or the script is missing."""
@@ -25,6 +27,14 @@ def litert_reference(shared: Path) -> ModuleType:
 def some_images(folder: Path, number: int) -> list[Path]:
     """The first so many images of a folder, by name."""
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".png", ".bmp", ".webp"))
+    return found[:number]
+
+
+def photographs(number: int) -> list[np.ndarray]:
+    """So many different images, RGB: parts of the photographs that come with the repository."""
+    portrait, room = (rgb(IMAGES / name) for name in ("grace_hopper.jpg", "live.jpg"))
+    found = [portrait, room, portrait[:300], room[:380, :620], portrait[300:], room[380:, 620:], room[:380, 620:]]
+    assert number <= len(found)
     return found[:number]
 
 

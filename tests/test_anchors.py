@@ -117,3 +117,33 @@ def test_a_base_equal_to_the_input_changes_nothing_and_outlives_json():
     assert small.with_input_size(172, keep_pixels=True).anchors.base == (300, 300), "not that of 204"
     back = small.with_input_size(300)
     assert anchors_of(build(back)) == pytest.approx(anchors_of(build(spec)), abs=1e-7)
+
+
+# The layouts against the frameworks' own rules: torchvision's class, TensorFlow's two generators as their files write them.
+
+
+@pytest.mark.parametrize("size", [(320, 320), (240, 416)])
+@pytest.mark.parametrize("steps", [None, (8, 16, 32, 64, 100, 300)])
+def test_torchvision_s_anchors_are_those_of_its_own_generator(size, steps):
+    torch = pytest.importorskip("torch")
+    anchor_utils = pytest.importorskip("torchvision.models.detection.anchor_utils", reason="needs torchvision")
+    from torchvision.models.detection.image_list import ImageList
+
+    ratios = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
+    maps = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in (16, 32, 64, 107, 160, 320)]
+    theirs = anchor_utils.DefaultBoxGenerator(ratios, min_ratio=0.2, max_ratio=0.95, steps=steps)
+    (boxes,) = theirs(ImageList(torch.zeros(1, 3, *size), [size]), [torch.zeros(1, 1, *one) for one in maps])
+    ours = anchors_for(AnchorSpec("torchvision", {"ratios": ratios, "steps": steps}), maps, size)
+    assert to_xyxy(ours) * np.tile(size[::-1], 2) == pytest.approx(boxes.numpy(), abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [96, 204, 300, 384])
+def test_tensorflow_s_anchors_are_those_of_its_own_generators(size):
+    frozen_networks = pytest.importorskip("frozen_networks", reason="needs torch")
+    sides = [side for side, _ in maps_of(size)]
+    ours = anchors_for(AnchorSpec(), maps_of(size), (size, size))
+    assert ours[:, [1, 0, 3, 2]] == pytest.approx(frozen_networks.grid_anchors(sides), abs=1e-6)
+    if size % 128 == 0:
+        sides = [size // stride for stride in (8, 16, 32, 64, 128)]
+        ours = anchors_for(AnchorSpec("multiscale"), [(side, side) for side in sides], (size, size))
+        assert ours[:, [1, 0, 3, 2]] == pytest.approx(frozen_networks.pyramid_anchors(sides, size), abs=1e-6)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from oracle import rgb, some_images
+from oracle import photographs
 from torch import nn
 
 from detection.boxes.geometry import to_xyxy
@@ -34,10 +34,10 @@ def _seeded():
     torch.set_num_threads(threads)
 
 
-def real_images(shared, number, size):
-    """[N, 3, size, size] in 0..1, of coco_val500."""
-    files = some_images(shared / "data" / "coco_val500" / "images", number)
-    small = [cv2.resize(rgb(file), (size, size), interpolation=cv2.INTER_LINEAR) for file in files]
+def real_images(number, size):
+    """[N, 3, size, size] in 0..1, of photographs."""
+    images = photographs(number)
+    small = [cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR) for image in images]
     return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
 
 
@@ -116,10 +116,10 @@ def check(model, ssd, card, x):
         assert same.any(0).all() and same.any(1).all()  # as sets: scores may be equal to the last bit
 
 
-def test_ssdlite320_mobilenet_v3_large(shared, tmp_path):
+def test_ssdlite320_mobilenet_v3_large(tmp_path):
     from safetensors.torch import save_file
 
-    x = real_images(shared, 6, 320)
+    x = real_images(6, 320)
     model = wake(torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None), x)
     torch.save(model.state_dict(), tmp_path / "ssdlite320.pth")
     ssd, card = load(tmp_path / "ssdlite320.pth")
@@ -132,7 +132,7 @@ def test_ssdlite320_mobilenet_v3_large(shared, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(ssd.parameters(), again.parameters(), strict=True))
 
 
-def test_ssdlite_with_the_whole_tail_and_20_classes(shared):
+def test_ssdlite_with_the_whole_tail_and_20_classes():
     """What torchvision builds where a pretrained backbone is given: 960 channels behind the last block."""
     from torchvision.models.detection import ssd as theirs
     from torchvision.models.detection import ssdlite
@@ -144,14 +144,14 @@ def test_ssdlite_with_the_whole_tail_and_20_classes(shared):
     anchors = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
     half = [0.5] * 3
     model = theirs.SSD(body, anchors, (320, 320), 21, head=head, image_mean=half, image_std=half)
-    x = real_images(shared, 4, 320)
+    x = real_images(4, 320)
     ssd, card = import_torchvision_state(wake(model, x).state_dict())
     assert ssd.spec.num_classes == 20 and ssd.spec.backbone_options["reduced_tail"] is False
     check(model, ssd, card, x[:1])
 
 
-def test_ssd300_vgg16(shared):
-    x = real_images(shared, 1, 300)
+def test_ssd300_vgg16():
+    x = real_images(1, 300)
     model = wake(torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None), x)
     ssd, card = import_torchvision_state(model.state_dict())
     assert sum(p.numel() for p in ssd.parameters()) == 35_641_826
@@ -170,8 +170,8 @@ V2_TAP = ("mobilenet_v2", "ssdlite_mobilenet_v2", lambda f, x: f[14].conv[0](f[:
         ("mobilenet_v3_small", "ssdlite_mobilenet_v3_small", lambda f, x: f[9].block[0](f[:9](x)), 1e-3, 1e-4),
     ],
 )
-def test_bodies_of_classifiers_give_the_same_features(shared, tmp_path, name, detector, tap, eps, tolerance):
-    x = real_images(shared, 4, 224)
+def test_bodies_of_classifiers_give_the_same_features(tmp_path, name, detector, tap, eps, tolerance):
+    x = real_images(4, 224)
     model = getattr(torchvision.models, name)(weights=None)
     options = {"layout": "torchvision", **({} if name == "mobilenet_v2" else {"reduced_tail": False})}
     ssd = build(replace(spec_for(detector, **options), input=IMAGENET, norm_eps=eps)).eval()
@@ -185,7 +185,7 @@ def test_bodies_of_classifiers_give_the_same_features(shared, tmp_path, name, de
         assert (last - model.features(y[:2])).abs().max() < tolerance
 
 
-def test_vgg_s_body_in_a_detector_that_wants_bgr_and_other_means(shared, tmp_path):
+def test_vgg_s_body_in_a_detector_that_wants_bgr_and_other_means(tmp_path):
     layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
     torch.save({f"features.{name}": tensor for name, tensor in layers.state_dict().items()}, tmp_path / "vgg16.pth")
     ssd = build(spec_for("ssd300_vgg16", num_classes=2)).eval()
@@ -195,7 +195,7 @@ def test_vgg_s_body_in_a_detector_that_wants_bgr_and_other_means(shared, tmp_pat
         "fc6",
         "fc7",
     }
-    x = real_images(shared, 1, 64)
+    x = real_images(1, 64)
     mean, std = (torch.tensor(v)[:, None, None] / 255 for v in (IMAGENET.mean, IMAGENET.std))
     with torch.no_grad():
         ours = ssd.backbone.conv1_1(Deployable(ssd).normalise((x * 255).round().permute(0, 2, 3, 1).to(torch.uint8)))
