@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from detection.errors import BadImageError, MobileSSDError
+from detection.images.decode import read_image
+from detection.images.preprocess import stretch
+from detection.images.sources import find_sources
 
 FEWEST = 10  # below that the ranges are those of these very images
 USUAL = 300  # more changes nothing that can be measured
@@ -59,10 +62,6 @@ def calibration_images(folder: Path, size: tuple[int, int], number: int = USUAL)
 
     Broken ones are passed over. MobileSSDError, one line, where fewer than ten are left.
     """
-    from detection.images.decode import read_image
-    from detection.images.preprocess import stretch
-    from detection.images.sources import find_sources
-
     files = [source.name for source in find_sources([str(folder)], recursive=True) if not source.video]
     chosen = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     found: list[np.ndarray] = []

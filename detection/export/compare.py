@@ -11,7 +11,12 @@ import numpy as np
 from detection.boxes.detections import Detections
 from detection.detector import Detector
 from detection.errors import MobileSSDError
+from detection.evaluate.categories import match_categories
+from detection.evaluate.coco import evaluate
+from detection.evaluate.detect import detect_all
 from detection.evaluate.truth import GroundTruth
+from detection.images.decode import read_image
+from detection.images.sources import find_sources
 from detection.postprocessor import PostProcessor
 
 # How far raw outputs may be apart (of the value itself, where that is above 1), the share of detections that may have
@@ -97,10 +102,6 @@ def with_ap(comparison: Comparison, source: Detector, exported: Detector, truth:
 
 def average_precision(detector: Detector, truth: GroundTruth) -> float:
     """COCO AP as `mobilessd eval` measures it; the detector's own score threshold decides which weak boxes count."""
-    from detection.evaluate.categories import match_categories
-    from detection.evaluate.coco import evaluate
-    from detection.evaluate.detect import detect_all
-
     card = detector.card
     results, _ = detect_all(detector, truth, match_categories(card.class_names, card.category_ids, truth))
     return evaluate(truth, results).AP
@@ -155,9 +156,6 @@ def distances(wanted: Detections, found: Detections) -> np.ndarray:
 
 def sample_images(folder: Path | None, number: int = IMAGES) -> list[np.ndarray]:
     """Images to compare on: of a folder, spread over it, or drawn by chance (always the same) in odd sizes."""
-    from detection.images.decode import read_image
-    from detection.images.sources import find_sources
-
     if folder is not None:
         files = [source.name for source in find_sources([str(folder)], recursive=True) if not source.video]
         if not files:
