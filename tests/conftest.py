@@ -1,6 +1,8 @@
 """Fixtures shared by all tests: real images and published weights, where they are at hand."""
 
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,43 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"needs images and weights in {folder} (set MOBILESSD_SHARED), which is not here")
     return folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trained weights; a folder of photographs, and two of them, with what is in them."""
+
+    weights: Path
+    photos: Path
+    cat: Path
+    other: Path
+    other_class: str
+
+
+@pytest.fixture(scope="session", params=["bundled", "published"])
+def trained(request, tmp_path_factory) -> Trained:
+    """The bundled weights on photographs that come with packages and with the repository; and, where it is at hand,
+    TensorFlow's own file on real images."""
+    if request.param == "published":
+        shared = request.getfixturevalue("shared")
+        photos, weights = shared / "data" / "photos", shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+        return Trained(weights, photos, photos / "coral_cat_720p.jpg", photos / "coral_hot_dog.jpg", "hot dog")
+    skimage = pytest.importorskip("skimage", reason="needs scikit-image's photographs")
+    from detection.weights.records import DEFAULT, find_record
+
+    photos, data = tmp_path_factory.mktemp("photos"), Path(skimage.__file__).parent / "data"
+    images = Path(__file__).resolve().parents[1] / "docs" / "images"
+    for file in (
+        data / "chelsea.png",
+        data / "astronaut.png",
+        data / "coffee.png",
+        data / "rocket.jpg",
+        *images.iterdir(),
+    ):
+        shutil.copy(file, photos)
+    record = find_record(DEFAULT)
+    assert record and record.shipped
+    return Trained(record.shipped, photos, photos / "chelsea.png", photos / "astronaut.png", "person")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Augmentation: boxes stay with their labels and inside; each crop draws from the distribution of its source."""
 
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ from detection.train.input.photometric import (
 from detection.train.input.sample import cut, flip, make_sample
 
 RULES = sorted(CROPS)
+
+PHOTO = str(Path(__file__).resolve().parents[1] / "docs" / "images" / "grace_hopper.jpg")
 
 
 @st.composite
@@ -118,8 +121,8 @@ def test_the_same_generator_gives_the_same_sample_and_the_image_is_not_written_t
 # --- geometry
 
 
-def test_the_window_of_the_whole_image_is_the_stretch_of_detection(shared):
-    image = cv2.imread(str(shared / "data" / "photos" / "yolox_dog.jpg"))
+def test_the_window_of_the_whole_image_is_the_stretch_of_detection():
+    image = cv2.imread(PHOTO)
     sample = make_sample(image, [[10, 20, 300, 400]], [0])
     height, width = image.shape[:2]
     out = cut(sample, (0, 0, width, height), (300, 320))
@@ -127,9 +130,9 @@ def test_the_window_of_the_whole_image_is_the_stretch_of_detection(shared):
     assert np.allclose(out.boxes, [[10 * 320 / width, 20 * 300 / height, 300 * 320 / width, 400 * 300 / height]])
 
 
-def test_zooming_out_equals_drawing_the_canvas(shared):
+def test_zooming_out_equals_drawing_the_canvas():
     """The one warp against the plain way: a large filled canvas, cropped and resized."""
-    image = cv2.imread(str(shared / "data" / "photos" / "yolox_dog.jpg"))[:200, :300]
+    image = cv2.imread(PHOTO)[:200, :300]
     window = (-120, -40, 430, 260)  # xyxy: the image with 120 to the left, 40 above, 130 right, 60 below
     canvas = np.full((300, 550, 3), (123, 117, 104), np.uint8)
     canvas[40:240, 120:420] = image
@@ -154,11 +157,11 @@ def test_ignore_regions_go_along_and_do_not_decide_the_crop():
 # --- colour
 
 
-def test_colour_changes_equal_torchvisions(shared):
+def test_colour_changes_equal_torchvisions():
     torch = pytest.importorskip("torch")
     from torchvision.transforms import functional as F
 
-    image = cv2.cvtColor(cv2.imread(str(shared / "data" / "photos" / "yolox_dog.jpg")), cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(cv2.imread(PHOTO), cv2.COLOR_BGR2RGB)
     image = cv2.resize(image, (300, 300), interpolation=cv2.INTER_AREA)
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     pairs = [
@@ -174,11 +177,11 @@ def test_colour_changes_equal_torchvisions(shared):
         assert difference.mean() < 1.5 and np.percentile(difference, 99) <= 8  # 8-bit HSV has 2 degrees a step
 
 
-def test_colour_changes_equal_albumentations(shared):
+def test_colour_changes_equal_albumentations():
     pytest.importorskip("albumentations")
     from albumentations.augmentations.pixel import functional as A
 
-    image = cv2.cvtColor(cv2.imread(str(shared / "data" / "photos" / "coral_parrot.jpg")), cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(cv2.imread(PHOTO), cv2.COLOR_BGR2RGB)
     image = cv2.resize(image, (300, 300), interpolation=cv2.INTER_AREA)
     pairs = [
         (adjust_contrast(image, 0.7), A.adjust_contrast_torchvision(image, 0.7)),
@@ -274,9 +277,9 @@ def test_tiny_boxes_are_dropped_at_the_end():
     assert augment(sample, PRESETS["none"], np.random.default_rng(0), (100, 100)).labels.tolist() == [1]
 
 
-def test_a_core_augments_hundreds_of_images_a_second(shared):
+def test_a_core_augments_hundreds_of_images_a_second():
     """Decoding apart. Measured far above this; the bound only catches an accident on a busy machine."""
-    image = cv2.imread(str(shared / "data" / "photos" / "yolox_dog.jpg"))
+    image = cv2.imread(PHOTO)
     image = cv2.resize(image, (384, 288), interpolation=cv2.INTER_AREA)
     sample = make_sample(image, [[60, 50, 200, 180], [250, 30, 300, 90], [5, 200, 25, 236]], [0, 1, 2])
     threads = cv2.getNumThreads()

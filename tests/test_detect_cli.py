@@ -16,6 +16,7 @@ import pytest
 from detection.boxes.detections import Detections
 from detection.cli.main import main
 from detection.images.preprocess import stretch
+from detection.weights.records import DEFAULT, find_record
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("person", "dog")
@@ -270,22 +271,22 @@ def tool(*args, **options):
 
 
 @pytest.fixture(scope="module")
-def weights(shared):
-    return shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+def weights():
+    return find_record(DEFAULT).shipped
 
 
-def test_real_weights_find_the_cat(shared, weights, tmp_path):
-    photo = shared / "models" / "photos" / "cat.bmp"
-    out = tool(photo, "--weights", weights, "--output", tmp_path / "drawn", "--classes", "cat,dog", "--score", "0.5")
+def test_real_weights_find_the_cat(trained, tmp_path):
+    photo, folder, weights = trained.cat, tmp_path / "drawn", trained.weights
+    out = tool(photo, "--weights", weights, "--output", folder, "--classes", "cat,dog", "--score", "0.5")
     assert out.returncode == 0, out.stderr
-    assert "cat.bmp: cat 0." in out.stdout and "on cpu" in out.stdout
-    assert drawn(tmp_path / "drawn") == ["cat.jpg"]
+    assert f"{photo.name}: cat 0." in out.stdout and "on cpu" in out.stdout
+    assert [Path(name).stem for name in drawn(folder)] == [photo.stem]
 
 
-def test_the_command_and_python_see_the_same(shared, weights, tmp_path):
+def test_the_command_and_python_see_the_same(trained, tmp_path):
     from detection import Detector
 
-    photo = shared / "models" / "photos" / "hot_dog.jpg"
+    photo, weights = trained.other, trained.weights
     out = tool(
         photo, "--weights", weights, "--no-draw", "--json", tmp_path / "b.json", "--score", "0.2", "--threads", 1
     )
@@ -295,7 +296,7 @@ def test_the_command_and_python_see_the_same(shared, weights, tmp_path):
     assert [{key: one[key] for key in expected[0]} for one in told] == expected
 
 
-def test_broken_images_leave_one_line_on_stderr(shared, weights, tmp_path):
+def test_broken_images_leave_one_line_on_stderr(weights, tmp_path):
     for name, part in (("cut.jpg", slice(30_000)), ("cut.png", slice(30_000))):
         image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
         (tmp_path / name).write_bytes(cv2.imencode(Path(name).suffix, image)[1].tobytes()[part])
@@ -303,13 +304,13 @@ def test_broken_images_leave_one_line_on_stderr(shared, weights, tmp_path):
         assert out.returncode == 2 and out.stderr.count("\n") == 1 and name in out.stderr, out.stderr
 
 
-def test_an_unknown_class_offers_the_nearest(shared, weights):
-    out = tool(shared / "models" / "photos", "--weights", weights, "--classes", "dgo")
+def test_an_unknown_class_offers_the_nearest(weights):
+    out = tool(ROOT / "docs" / "images", "--weights", weights, "--classes", "dgo")
     assert out.returncode == 2 and out.stderr.count("\n") == 1 and "dog" in out.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_ctrl_c_ends_a_process_cleanly(shared, weights, tmp_path):
+def test_ctrl_c_ends_a_process_cleanly(weights, tmp_path):
     film = tmp_path / "film.avi"
     writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
     for _ in range(20_000):

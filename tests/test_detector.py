@@ -15,13 +15,8 @@ from detection.weights.names import spec_for
 
 
 @pytest.fixture(scope="module")
-def detector(shared):
-    return Detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite", device="cpu", threads=2)
-
-
-@pytest.fixture(scope="module")
-def photos(shared):
-    return shared / "data" / "photos"
+def detector(trained):
+    return Detector(trained.weights, device="cpu", threads=2)
 
 
 def same(a, b):
@@ -30,16 +25,16 @@ def same(a, b):
     )
 
 
-def test_a_cat_is_a_cat(detector, photos):
-    found = detector(photos / "coral_cat_720p.jpg")
+def test_a_cat_is_a_cat(detector, trained):
+    found = detector(trained.cat)
     assert found.names[0] == "cat" and found.scores[0] > 0.6
     x1, y1, x2, y2 = found.boxes[0]
     height, width = found.image_size
     assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height and (x2 - x1) * (y2 - y1) > 0.2 * width * height
 
 
-def test_a_path_an_rgb_array_a_bgr_array_and_a_list_give_the_same_boxes(detector, photos):
-    path = photos / "coral_cat_720p.jpg"
+def test_a_path_an_rgb_array_a_bgr_array_and_a_list_give_the_same_boxes(detector, trained):
+    path = trained.cat
     bgr = cv2.imread(str(path))
     reference = detector(path)
     assert same(detector(str(path)), reference)
@@ -49,22 +44,21 @@ def test_a_path_an_rgb_array_a_bgr_array_and_a_list_give_the_same_boxes(detector
     assert len(several) == 2 and all(same(one, reference) for one in several)
 
 
-def test_the_wrong_colour_order_changes_scores(detector, photos):
-    bgr = cv2.imread(str(photos / "coral_hot_dog.jpg"))
+def test_the_wrong_colour_order_changes_scores(detector, trained):
+    bgr = cv2.imread(str(trained.other))
     right, wrong = detector(bgr, color="bgr"), detector(bgr)
     assert not same(right, wrong)
-    assert right.names[0] == "hot dog" and abs(right.scores[0] - wrong.scores[0]) > 0.02
+    assert right.names[0] == trained.other_class and abs(right.scores[0] - wrong.scores[0]) > 0.02
 
 
-def test_torch_and_openvino_find_the_same(shared, photos):
-    weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
-    files = some_images(photos, 10)
-    results = [Detector(weights, "cpu", runtime, threads=2)(files) for runtime in ("torch", "openvino")]
+def test_torch_and_openvino_find_the_same(trained):
+    files = some_images(trained.photos, 10)
+    results = [Detector(trained.weights, "cpu", runtime, threads=2)(files) for runtime in ("torch", "openvino")]
     assert all(same(a, b) for a, b in zip(*results))
 
 
-def test_eight_threads_at_once_get_what_one_gets(detector, photos):
-    files = some_images(photos, 8)
+def test_eight_threads_at_once_get_what_one_gets(detector, trained):
+    files = some_images(trained.photos, 8)
     alone = [detector(file) for file in files]
     found = [None] * len(files)
 
@@ -77,10 +71,10 @@ def test_eight_threads_at_once_get_what_one_gets(detector, photos):
     assert all(same(a, b) for a, b in zip(alone, found))
 
 
-def test_classes_can_be_chosen_and_an_unknown_one_offers_the_nearest(shared, photos):
-    weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
-    found = Detector(weights, "cpu", classes=["hot dog"])(photos / "coral_hot_dog.jpg")
-    assert set(found.names) == {"hot dog"}
+def test_classes_can_be_chosen_and_an_unknown_one_offers_the_nearest(trained):
+    weights = trained.weights
+    found = Detector(weights, "cpu", classes=[trained.other_class])(trained.other)
+    assert set(found.names) == {trained.other_class}
     with pytest.raises(MobileSSDError, match="no class 'purson'; nearest: person"):
         Detector(weights, "cpu", classes=["purson"])
 
@@ -95,8 +89,8 @@ def test_an_empty_list_is_no_error(detector):
     assert detector([]) == []
 
 
-def test_unknown_runtime_device_and_precision_are_one_line(shared):
-    weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+def test_unknown_runtime_device_and_precision_are_one_line(trained):
+    weights = trained.weights
     with pytest.raises(MobileSSDError, match="unknown runtime 'tensorrt'"):
         Detector(weights, runtime="tensorrt")
     with pytest.raises(MobileSSDError, match="on the CPU here, not on cuda"):

@@ -27,6 +27,7 @@ from detection.live.stats import Stats, percentile
 from detection.live.streams import open_capture
 from detection.weights.card import Card
 from detection.weights.names import spec_for
+from detection.weights.records import DEFAULT, find_record
 
 MAPS = ((19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1))
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,12 +107,12 @@ def test_a_fault_in_one_source_leaves_the_others_running(tmp_path):
     assert captures[0].state == "failed" and isinstance(captures[0].error, ZeroDivisionError)
 
 
-def test_the_steps_of_the_detector_are_timed_and_give_its_very_boxes(shared):
+def test_the_steps_of_the_detector_are_timed_and_give_its_very_boxes(trained):
     from detection import Detector
     from detection.images.decode import read_image
 
-    detector = Detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite", threads=1)
-    image = read_image(sorted((shared / "data" / "photos").glob("*.jpg"))[0])
+    detector = Detector(trained.weights, threads=1)
+    image = read_image(trained.cat)
     detections, network, post = timed(detector)(image)
     assert np.array_equal(detections.boxes, detector(image).boxes) and len(detections)
     assert network > post > 0
@@ -297,8 +298,8 @@ def test_a_lost_camera_is_shown_as_stale(live, monkeypatch, camera):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_playable_recording(camera, shared, tmp_path, which):
-    weights = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+def test_a_signal_leaves_a_playable_recording(camera, tmp_path, which):
+    weights = find_record(DEFAULT).shipped
     command = [sys.executable, ROOT / "tools" / "live_demo.py", camera.url, "--headless", "--weights", weights]
     command += ["--record", tmp_path / "out.mp4", "--threads", 1]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -326,11 +327,11 @@ def test_a_signal_at_any_moment_of_the_waiting_ends_it():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-def test_live_with_an_exported_file_needs_no_torch(shared, tmp_path):
+def test_live_with_an_exported_file_needs_no_torch(tmp_path):
     from detection.runtimes.openvino import converted
     from detection.weights.resolve import open_weights
 
-    weights = converted(open_weights(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"))
+    weights = converted(open_weights(find_record(DEFAULT).shipped))
     film = save_video(tmp_path / "film.avi", frames=5, size=(240, 320))
     code = (
         "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"

@@ -242,7 +242,9 @@ def test_large_images_are_averaged_two_by_two_first():
     assert stretch(noise, (300, 300)).std() < 20 < 40 < noise[::10, ::10].std()  # that is what the averaging is for
 
 
-def test_real_images_read_as_opencv_reads_them(shared):
-    for path in sorted((shared / "data" / "photos").rglob("*.jpg"))[:10]:
+def test_real_images_read_as_opencv_reads_them(trained):
+    paths = sorted(trained.photos.rglob("*.jpg"))[:10]
+    assert paths
+    for path in paths:
         image = read_image(path)
         assert np.array_equal(image, cv2.imread(str(path))[..., ::-1])
