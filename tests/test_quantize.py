@@ -1,6 +1,7 @@
 """Quantisation: a quarter of the size, nearly the same AP, measured before the file appears; else no file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from detection import Detector
 from detection.cli.main import main
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import read_truth
+from detection.export import int8
 from detection.export import quantize as quantizing
 from detection.export.calibration import PLANS, calibration_images, groups_of, kept_float
 from detection.export.quantize import Order, quantize
 from detection.export.staging import size_of
+from detection.export.targets import TARGETS
 from detection.weights.resolve import open_weights
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -70,8 +73,8 @@ def faked(monkeypatch, detector_file):
         left = iter(values)
         monkeypatch.setattr(quantizing, "average_precision", lambda *_: next(left))
         monkeypatch.setattr(quantizing, "_agreement", lambda *_: 0.9)
-        monkeypatch.setattr(quantizing, "quantize_onnx", copy_of)
-        monkeypatch.setitem(quantizing.NEEDED, "onnx", ("onnxruntime",))
+        monkeypatch.setattr(int8, "quantize_onnx", copy_of)
+        monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], int8_needs=("onnxruntime",)))
         return open_weights(detector_file)
 
     def copy_of(source, target, card, images, plan):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detection.cli.common import fraction, input_size, open_truth, positive_int
 from detection.errors import MobileSSDError
+from detection.export.targets import TARGETS, target_of
 
 if TYPE_CHECKING:
     from detection.weights.resolve import Weights
@@ -34,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to write: FILE.onnx, .xml (its .bin beside it), .tflite or .pte (its .json beside it); with "
         "--input-size also .safetensors",
     )
-    parser.add_argument(
-        "--format", choices=("onnx", "openvino", "tflite", "executorch"), help="default: by the name of the output"
-    )
+    parser.add_argument("--format", choices=tuple(TARGETS), help="default: by the name of the output")
     parser.add_argument(
         "--precision",
         choices=("float32", "float16"),
@@ -109,16 +108,10 @@ def _resize(args: argparse.Namespace, weights: Weights) -> None:
 def _export(args: argparse.Namespace, source: Weights) -> None:
     from detection.boxes.postprocess import PostSettings
     from detection.export.staging import megabytes
-    from detection.export.write import FORMATS, Wish, export
+    from detection.export.write import Wish, export
 
     output = Path(args.output)
-    form = args.format or next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
-    if form is None:
-        raise MobileSSDError(
-            f"{output}: which format? A name that ends in .onnx, .xml, .tflite or .pte says it, or --format"
-        )
-    if output.suffix != FORMATS[form]:
-        raise MobileSSDError(f"{output}: a file of format {form} is called {output.stem}{FORMATS[form]}")
+    form = target_of(output, args.format).name
     truth = images = None
     if args.data:
         from detection.evaluate.truth import find_images

@@ -11,6 +11,7 @@ from detection.benchmark.candidates import Candidate
 from detection.benchmark.timing import drawn_image, time_detectors
 from detection.cli.common import fraction, open_truth, positive_int
 from detection.errors import MobileSSDError
+from detection.export.targets import INT8_TARGETS, target_of
 
 EPILOG = """examples:
   mobilessd quantize model.safetensors --images images/ --output model.int8.xml
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples", "--pictures", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)"
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="FILE.xml (OpenVINO) or FILE.onnx")
-    parser.add_argument("--format", choices=("onnx", "openvino"), help="default: by the name of the output")
+    parser.add_argument("--format", choices=INT8_TARGETS, help="default: by the name of the output")
     parser.add_argument("--max-drop", type=fraction, metavar="D", help="how far AP may fall (default: 0.005)")
     parser.add_argument("--force", action="store_true", help="write the best even if AP falls further")
     parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
@@ -41,13 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Quantises, measures, writes; see the parser for `args`."""
     from detection.export.quantize import Order, quantize
-    from detection.export.write import FORMATS
     from detection.weights.resolve import open_weights
 
     output = Path(args.output)
-    form = args.format or next((name for name in ("onnx", "openvino") if FORMATS[name] == output.suffix), None)
-    if form is None:
-        raise MobileSSDError(f"{output}: which format? --format onnx or openvino, or a name that ends in .onnx or .xml")
+    form = target_of(output, args.format, INT8_TARGETS).name
     truth = images = None
     if args.annotations:
         from detection.evaluate.truth import find_images
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _times(source: str, output: Path, threads: int | None) -> tuple[float | None, float | None]:
     """Median ms of both, a process for each, in turns; None where one did not run."""
-    runtime = "openvino" if output.suffix == ".xml" else "onnxruntime"
+    runtime = target_of(output, None).reader or "auto"
     names = (source, str(output))
     count = threads or os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:

@@ -34,9 +34,8 @@ def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None =
         place = Path(temporary) / "bundle"
         place.mkdir()
         if source.exported:
-            shutil.copyfile(source.path, place / f"model{source.path.suffix}")
-            if source.path.suffix == ".xml":
-                shutil.copyfile(source.path.with_suffix(".bin"), place / "model.bin")
+            for file in source.format.files(source.path):
+                shutil.copyfile(file, place / f"model{file.suffix}")
         else:
             from detection.export.write import Wish, export
 

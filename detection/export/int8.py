@@ -11,7 +11,6 @@ import io
 import logging
 import tempfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +70,6 @@ def quantize_onnx(source: Path, target: Path, card: Card, images: np.ndarray, pl
         model = onnx.load(made)
     save(model, target, card)
     return kept
-
-
-def tool_of(format: str) -> str:
-    """`nncf 3.4.0`, for the card."""
-    package = "nncf" if format == "openvino" else "onnxruntime"
-    return f"{package} {metadata.version(package)}"
 
 
 class _Reader:

@@ -26,7 +26,7 @@ from detection.weights.card import Card
 from detection.weights.card_files import add_tflite_card
 
 
-def write_tflite(ssd: SSD, path: Path, card: Card) -> None:
+def write_tflite(ssd: SSD, path: Path, card: Card, *raw: object) -> None:
     """Writes a network as .tflite: uint8 RGB [1, h, w, 3] -> encodings and logits; the card in a zip at its end."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before its C++ part is loaded
     with quiet(), torch.no_grad():
@@ -36,7 +36,7 @@ def write_tflite(ssd: SSD, path: Path, card: Card) -> None:
     add_tflite_card(path, card.to_json())
 
 
-def write_executorch(ssd: SSD, path: Path, card: Card) -> None:
+def write_executorch(ssd: SSD, path: Path, card: Card, *raw: object) -> None:
     """Writes a network as an ExecuTorch program: the same input and outputs; the card as JSON beside it."""
     with quiet(), torch.no_grad():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detection.detector import Detector
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.calibration import PLANS, Plan, calibration_images
 from detection.export.compare import average_precision, match
-from detection.export.int8 import quantize_onnx, quantize_openvino, tool_of
-from detection.export.staging import size_of, staged
-from detection.export.write import FORMATS, READERS, detector_of
+from detection.export.staging import files_of, size_of, staged
+from detection.export.targets import TARGETS, check_ending
+from detection.export.write import detector_of
 from detection.runtimes.open import open_runtime
-from detection.runtimes.table import installed
+from detection.weights.formats import ONNX
 from detection.weights.resolve import Weights, open_weights
-
-NEEDED = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino", "nncf")}
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,14 @@ def quantize(source: Weights, order: Order, tell: Callable[[str], None] = lambda
 
     Raises MobileSSDError, one line, and leaves no file, where every plan loses more AP than allowed (unless forced).
     """
-    for package in NEEDED[order.format]:
-        if not installed(package):
-            raise MissingPackageError(f"quantising to {order.format} needs {package}: pip install {package}")
+    target = TARGETS[order.format]
+    target.check_installed("quantising", target.int8_needs)
     if source.card.precision == "int8":
         raise MobileSSDError(f"{source.source}: an int8 file already; name the float weights it was made of")
-    if order.output.suffix != FORMATS[order.format]:
-        suffix = FORMATS[order.format]
-        raise MobileSSDError(f"{order.output}: a file of format {order.format} is called {order.output.stem}{suffix}")
+    check_ending(target, order.output)
     images = calibration_images(order.calibration, source.card.input_size, order.number)
     file = float_file(source, order.format)
-    before = detector_of(source, open_runtime(source, READERS[order.format], threads=order.threads))
+    before = detector_of(source, open_runtime(source, target.reader or "auto", threads=order.threads))
     float_ap = None
     if order.truth is not None:
         float_ap = average_precision(before, order.truth)
@@ -102,19 +98,13 @@ def quantize(source: Weights, order: Order, tell: Callable[[str], None] = lambda
 
 def float_file(source: Weights, format: str) -> Path:
     """The float graph that is quantised: an exported file as it is, else the runtime's own conversion."""
-    if source.exported:
-        if source.path.suffix not in (".onnx", FORMATS[format]):
-            raise MobileSSDError(
-                f"{source.path}: does not become {FORMATS[format]} any more; name the weights it was made of"
-            )
-        return source.path
-    if format == "onnx":
-        from detection.runtimes.onnxruntime import converted
-
-        return converted(source)
-    from detection.runtimes import openvino
-
-    return openvino.converted(source)
+    target = TARGETS[format]
+    if not source.exported:
+        return target.load(target.float_form, "detection.runtimes")(source)
+    if source.format not in (ONNX, target.format):
+        ending = target.format.ending
+        raise MobileSSDError(f"{source.path}: does not become {ending} any more; name the weights it was made of")
+    return source.path
 
 
 def _attempt(
@@ -127,12 +117,18 @@ def _attempt(
     before: Detector,
     float_ap: float | None,
 ) -> Quantised:
-    recipe: dict[str, Any] = {"tool": tool_of(order.format), "images": len(calibrated_on), "float32": plan.name}
+    form = TARGETS[order.format]
+    assert form.int8 is not None
+    tool = form.int8_needs[-1]
+    recipe: dict[str, Any] = {
+        "tool": f"{tool} {metadata.version(tool)}",
+        "images": len(calibrated_on),
+        "float32": plan.name,
+    }
     card = replace(source.card, precision="int8", recipe=source.card.recipe | {"quantization": recipe})
-    work = quantize_onnx if order.format == "onnx" else quantize_openvino
-    work(file, target, card, calibrated_on, plan)
+    form.load(form.int8)(file, target, card, calibrated_on, plan)
     weights = open_weights(target)
-    after = detector_of(weights, open_runtime(weights, READERS[order.format], threads=order.threads))
+    after = detector_of(weights, open_runtime(weights, form.reader or "auto", threads=order.threads))
     result = Quantised(
         plan,
         file,
@@ -169,6 +165,5 @@ def _line(result: Quantised) -> str:
 
 def _move(attempt: Path, path: Path) -> None:
     """Both lie in the staging folder."""
-    if path.suffix == ".xml":
-        attempt.with_suffix(".bin").replace(path.with_suffix(".bin"))
-    attempt.replace(path)
+    for written, file in zip(files_of(attempt), files_of(path)):
+        written.replace(file)

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from detection.errors import MobileSSDError
-
-COMPANIONS = {".xml": ".bin", ".pte": ".json"}  # what lies beside a file and belongs to it
+from detection.weights.formats import by_ending
 
 
 @contextmanager
@@ -23,7 +22,7 @@ def staged(target: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
         path = Path(folder) / target.name
         yield path
-        files = [*companion(path), path]
+        files = files_of(path)[::-1]  # the one that a reader looks for last
         for file in files:
             with open(file, "rb+") as written:
                 os.fsync(written.fileno())
@@ -33,14 +32,15 @@ def staged(target: Path) -> Iterator[Path]:
             os.replace(file, target.with_suffix(file.suffix))
 
 
-def companion(path: Path) -> list[Path]:
-    """The file beside `path` that belongs to it, or none."""
-    return [path.with_suffix(COMPANIONS[path.suffix])] if path.suffix in COMPANIONS else []
+def files_of(path: Path) -> list[Path]:
+    """An exported file and, behind it, the one that belongs to it."""
+    format = by_ending(path)
+    return [path] if format is None else format.files(path)
 
 
 def size_of(path: Path) -> int:
     """Bytes of an exported file, an .xml with its .bin."""
-    return sum(file.stat().st_size for file in [*companion(path), path])
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 def megabytes(path: Path) -> str:

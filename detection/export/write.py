@@ -1,4 +1,4 @@
-"""Exporting: weights -> a file of `FORMATS` with its card, compared with its source before it appears.
+"""Exporting: weights -> a file of one of the `targets` with its card, compared with its source before it appears.
 
 Needs torch; what it writes does not.
 """
@@ -13,31 +13,22 @@ import numpy as np
 
 from detection.boxes.postprocess import PostSettings
 from detection.detector import Detector
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.compare import Comparison, compare, match, sample_images, steady, with_ap
 from detection.export.staging import staged
+from detection.export.targets import TARGETS
 from detection.postprocessor import PostProcessor
 from detection.runtimes.open import open_runtime
-from detection.runtimes.table import installed
-from detection.weights.card import Card
+from detection.weights.checkpoint import load_checkpoint
 from detection.weights.resolve import Weights, open_weights
 
-FORMATS = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite", "executorch": ".pte"}
 PRECISIONS = ("float32", "float16")
-READERS = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}  # what the file is checked with
-NEEDED = {
-    "onnx": ("torch", "onnx", "onnxruntime"),
-    "openvino": ("torch", "openvino"),
-    "tflite": ("torch", "litert_torch", "ai_edge_litert"),
-    "executorch": ("torch", "executorch"),
-}
-MOBILE = ("tflite", "executorch")  # raw outputs in float32 alone
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What to write. output: the file. format: one of `FORMATS`. precision: of the stored weights: float32 or float16;
+    """What to write. output: the file. format: one of `targets.TARGETS`. precision: of the stored weights: float32 or float16;
     the arithmetic stays float32. nms: put decoding and suppression into the graph, by these rules."""
 
     output: Path
@@ -57,25 +48,23 @@ def export(
     and in AP on `truth`, where given. Raises MobileSSDError, and leaves no file, where it does not."""
     if source.exported:
         raise MobileSSDError(f"{source.path}: an exported file already; export from the weights it was made of")
-    for package in NEEDED[wish.format] + (("onnx",) if wish.nms else ()):
-        if not installed(package):
-            raise MissingPackageError(_missing(wish.format, package))
-    if wish.format in MOBILE and (wish.nms is not None or wish.precision != "float32"):
+    target = TARGETS[wish.format]
+    target.check_installed("exporting", [*target.needs, *(["onnx"] if wish.nms else [])])
+    if target.raw and (wish.nms is not None or wish.precision != "float32"):
         raise MobileSSDError(
             f"{wish.output}: such a file has raw outputs and float32 weights; leave --nms and --precision out"
         )
     samples = sample_images(compare_on)
     card = replace(source.card, precision=wish.precision)
     with staged(wish.output) as path:
-        _write(source, wish, path, card)
+        ssd, _ = load_checkpoint(source.path)
+        target.load(target.writer)(ssd, path, card, wish.precision == "float16", wish.nms)
         reference = detector_of(source, open_runtime(source, "torch", "cpu", threads=threads))
-        if wish.format == "executorch":
-            from detection.export.mobile import Program
-
-            exported = detector_of(source, Program(path))
+        if target.checker is not None:
+            exported = detector_of(source, target.load(target.checker)(path))
         else:
             written = open_weights(path)
-            exported = detector_of(written, open_runtime(written, READERS[wish.format], threads=threads))
+            exported = detector_of(written, open_runtime(written, target.reader or "auto", threads=threads))
         comparison = compare(reference, exported, samples)
         if wish.nms is not None:
             _check_nms(path, wish, exported, samples)
@@ -85,52 +74,9 @@ def export(
     return comparison
 
 
-def _missing(format: str, package: str) -> str:
-    what = package.replace("_", "-")
-    if package == "litert_torch":
-        words = ", which wants an older torch: pip install 'mobilessd[torch]' litert-torch in an environment of its own"
-        return f"exporting to {format} needs {what}{words}"
-    return f"exporting to {format} needs {what}: pip install {what}"
-
-
 def detector_of(weights: Weights, runtime: Any) -> Detector:
-    """A detector by the rules of the protocol of record: floor 0.01, IoU 0.6, 100 boxes."""
+    """A detector by the rules of the protocol of record: score threshold 0.01, IoU 0.6, 100 boxes."""
     return Detector.of(weights.card, runtime, weights.source, score=0.01, iou=0.6, max_detections=100)
-
-
-def _write(source: Weights, wish: Wish, path: Path, card: Card) -> None:
-    from detection.weights.checkpoint import load_checkpoint
-
-    ssd, _ = load_checkpoint(source.path)
-    if wish.format in MOBILE:
-        from detection.export import mobile
-
-        (mobile.write_tflite if wish.format == "tflite" else mobile.write_executorch)(ssd, path, card)
-        return
-    half = wish.precision == "float16"
-    if wish.format == "onnx" or wish.nms is not None:
-        from detection.runtimes import onnx_graph
-
-        model = onnx_graph.convert(ssd)
-        if wish.nms is not None:
-            from detection.export.onnx_nms import add_nms
-            from detection.ssd.network import anchors_of
-
-            add_nms(model, anchors_of(ssd), ssd.spec.coder, wish.nms)
-        if half:
-            onnx_graph.halve(model)
-        if wish.format == "onnx":
-            onnx_graph.save(model, path, card)
-            return
-    from detection.runtimes import openvino
-
-    if wish.nms is None:
-        graph = openvino.convert(ssd)
-    else:
-        temporary = path.with_suffix(".onnx")
-        onnx_graph.save(model, temporary, card)
-        graph = openvino.library().convert_model(temporary)
-    openvino.save(graph, path, card.to_json(), half)
 
 
 def _check_nms(path: Path, wish: Wish, exported: Detector, samples: list[np.ndarray]) -> None:

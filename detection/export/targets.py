@@ -1,0 +1,104 @@
+"""What can be exported to, one row each: a new target is a file with a function that writes it, and a row here.
+
+Nothing heavy is imported for it: commands show the names in their help.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detection.errors import MissingPackageError, MobileSSDError
+from detection.runtimes.table import installed
+from detection.weights.formats import EXECUTORCH, ONNX, OPENVINO, TFLITE, Format
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file to write.
+
+    format: of the file. writer: "module:function" of this package, (ssd, path, card, half, nms): see `graphs`. needs:
+    modules that writing and checking take. reader: the runtime that the file is checked with; checker: for a file that
+    no runtime reads, "module:class" of this package, path -> Runtime. raw: raw outputs in float32 alone, no NMS and no
+    float16. int8: "module:function" of this package that quantises, see `int8`; int8_needs: its modules, the one that
+    does the work last; float_form: "module:function" of the runtimes, weights -> the graph that is quantised.
+    """
+
+    format: Format
+    writer: str
+    needs: tuple[str, ...]
+    reader: str | None = None
+    checker: str | None = None
+    raw: bool = False
+    int8: str | None = None
+    int8_needs: tuple[str, ...] = ()
+    float_form: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.format.name
+
+    def load(self, place: str, package: str = "detection.export") -> Callable[..., Any]:
+        """What `writer`, `checker`, `int8` or `float_form` names."""
+        module, _, function = place.partition(":")
+        return getattr(importlib.import_module(f"{package}.{module}"), function)
+
+    def check_installed(self, doing: str, modules: Sequence[str]) -> None:
+        """Raises MissingPackageError, one line, for the first of `modules` that is not there. doing: "exporting"."""
+        for module in modules:
+            if not installed(module):
+                package = module.replace("_", "-")
+                way = f": pip install {package}"
+                if module == "litert_torch":
+                    way = ", which wants an older torch: pip install 'mobilessd[torch]' litert-torch in an environment of its own"
+                raise MissingPackageError(f"{doing} to {self.name} needs {package}{way}")
+
+
+_ROWS = (
+    Target(
+        ONNX,
+        "graphs:write_onnx",
+        ("torch", "onnx", "onnxruntime"),
+        reader="onnxruntime",
+        int8="int8:quantize_onnx",
+        int8_needs=("onnx", "onnxruntime"),
+        float_form="onnxruntime:converted",
+    ),
+    Target(
+        OPENVINO,
+        "graphs:write_openvino",
+        ("torch", "openvino"),
+        reader="openvino",
+        int8="int8:quantize_openvino",
+        int8_needs=("openvino", "nncf"),
+        float_form="openvino:converted",
+    ),
+    Target(TFLITE, "mobile:write_tflite", ("torch", "litert_torch", "ai_edge_litert"), reader="litert", raw=True),
+    Target(EXECUTORCH, "mobile:write_executorch", ("torch", "executorch"), checker="mobile:Program", raw=True),
+)
+TARGETS = {target.name: target for target in _ROWS}
+INT8_TARGETS = tuple(target.name for target in _ROWS if target.int8)
+
+
+def target_of(output: Path, name: str | None, names: Sequence[str] = tuple(TARGETS)) -> Target:
+    """The target that a format's name, or the ending of the file to write, means. Raises MobileSSDError, one line,
+    where neither does, or where they contradict each other."""
+    known = [TARGETS[each] for each in names]
+    target = TARGETS[name] if name else next((t for t in known if t.format.ending == output.suffix), None)
+    if target is None:
+        endings = ", ".join(t.format.ending for t in known[:-1])
+        raise MobileSSDError(
+            f"{output}: which format? A name that ends in {endings} or {known[-1].format.ending} says it, or --format"
+        )
+    check_ending(target, output)
+    return target
+
+
+def check_ending(target: Target, output: Path) -> None:
+    """Raises MobileSSDError, one line, for a file whose name does not end as those of the target do."""
+    if output.suffix != target.format.ending:
+        wanted = output.stem + target.format.ending
+        raise MobileSSDError(f"{output}: a file of format {target.name} is called {wanted}")
