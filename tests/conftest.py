@@ -60,6 +60,26 @@ def trained(request, tmp_path_factory) -> Trained:
     return Trained(record.shipped, photos, photos / "chelsea.png", photos / "astronaut.png", "person")
 
 
+@pytest.fixture(scope="session")
+def made_v1(tmp_path_factory) -> Path:
+    """An SSD MobileNet V1 of 90 classes in uint8, small and of random weights, as TensorFlow writes it."""
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, which has the schema of .tflite files")
+    pytest.importorskip("torch", reason="needs torch")
+    from frozen_files import write_tflite
+    from frozen_networks import noise, ssd_v1
+
+    net = ssd_v1()
+    return write_tflite(net, tmp_path_factory.mktemp("made") / "ssd_v1.tflite", "uint8", noise(net))
+
+
+@pytest.fixture(scope="module", params=["made", "published"])
+def v1_file(request) -> Path:
+    """An SSD MobileNet V1 of 90 classes in uint8: the made one, and where it is at hand TensorFlow's own."""
+    if request.param == "made":
+        return request.getfixturevalue("made_v1")
+    return request.getfixturevalue("shared") / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch, request):
     """Every test run has a cache of its own, so that no test depends on what a person downloaded before."""

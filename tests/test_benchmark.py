@@ -14,8 +14,8 @@ from detection.weights.resolve import open_weights
 
 
 @pytest.fixture(scope="module")
-def tflite(shared):
-    return shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+def tflite(made_v1):
+    return made_v1
 
 
 @pytest.mark.parametrize("package", ["openvino", "onnxruntime"])

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from oracle import rgb, some_images
+from oracle import photographs
 from torch import nn
 
 from detection.errors import MobileSSDError
@@ -17,12 +17,12 @@ from detection.weights.names import spec_for
 
 
 @pytest.fixture(scope="module")
-def v1(shared):
-    """The published SSD MobileNet V1 (folded) before and after, and images that were not used for it."""
-    ssd, card = import_detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
+def v1(v1_file):
+    """An SSD MobileNet V1 (folded) before and after, and images that were not used for it."""
+    ssd, card = import_detector(v1_file)
     assert card.folded_norms
-    files = some_images(shared / "data" / "coco_val500" / "images", 10)
-    pixels = torch.from_numpy(np.stack([stretch(rgb(f), ssd.spec.input.size) for f in files]))
+    images = [half for image in photographs(5) for half in (image, image[:, ::-1])]
+    pixels = torch.from_numpy(np.stack([stretch(image, ssd.spec.input.size) for image in images]))
     with torch.no_grad():
         x = Deployable(ssd).normalise(pixels)
         before = ssd(x[8:])
@@ -59,10 +59,10 @@ def test_statistics_are_those_of_the_images(v1):
         assert torch.allclose(norm.running_var.double(), values.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-3)
 
 
-def test_training_mode_no_longer_starts_with_a_shock(v1, shared):
+def test_training_mode_no_longer_starts_with_a_shock(v1, v1_file):
     """With trivial statistics the first step in training mode would say something else entirely."""
     ssd, x, _ = v1
-    folded, _ = import_detector(shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite")
+    folded, _ = import_detector(v1_file)
     with torch.no_grad():
         wanted = folded.eval()(x[:8])[1]
         shock = (folded.train()(x[:8])[1] - wanted).abs().mean()

@@ -163,9 +163,9 @@ def test_names_are_matched_as_eval_matches_them():
     assert class_sources(["thing", "Thing"], ("Thing", "thing"), {}) == [1, 0]  # once both the last of the two
 
 
-def test_a_published_file_keeps_its_function_for_the_classes_of_voc(shared, tmp_path):
+def test_a_published_file_keeps_its_function_for_the_classes_of_voc(v1_file):
     """The SSD of TensorFlow's mobile example, 90 columns, folded norms."""
-    path = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+    path = v1_file
     whole = from_weights(str(path), *coco_names(path))
     voc = from_weights(str(path), tuple(VOC_20), tuple(range(1, 21)))
     columns = [0, *(1 + i for i in class_sources(VOC_20, whole.card.class_names, {}))]
@@ -199,7 +199,7 @@ def test_from_scratch_on_a_body(shared):
     assert first[0].shape == first[1].shape and not torch.allclose(*first)
 
 
-def test_folded_norms_are_rebuilt_before_the_first_step(shared, tmp_path, monkeypatch):
+def test_folded_norms_are_rebuilt_before_the_first_step(v1_file, tmp_path, monkeypatch):
     """Real statistics, and the same function: the checkpoint of step 0 says so."""
     import train_runs as runs
 
@@ -207,7 +207,7 @@ def test_folded_norms_are_rebuilt_before_the_first_step(shared, tmp_path, monkey
     from detection.train.state import read_state
 
     data = runs.shapes(tmp_path / "data", 8)
-    path = shared / "models" / "coco_ssd_mobilenet_v1" / "detect.tflite"
+    path = v1_file
     monkeypatch.setattr("detection.train.run.fit", lambda *_: None)
     monkeypatch.setattr("detection.train.run.finish", lambda *_: None)
     start = {"model": None, "options": {}, "weights": str(path), "class_map": {"disc": "sports ball", "square": "tv"}}
