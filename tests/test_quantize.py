@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from data_sets import coco, make_image
 
 from detection import Detector
 from detection.cli.main import main
@@ -44,6 +45,17 @@ def few(shared, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Ground truth of one image, and 24 images to calibrate on."""
+    folder = tmp_path_factory.mktemp("made")
+    coco(folder, [(1, 1, [5, 5, 20, 20])], number=1, name="truth.json")
+    for number in range(24):
+        make_image(folder / "calibration" / f"{number:03}.jpg", seed=number)
+    (folder / "calibration" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    return folder
+
+
 @pytest.mark.parametrize("name", ["v1.onnx", "v1.xml"])
 def test_int8_is_small_and_loses_little(shared, detector_file, few, tmp_path, capsys, name):
     pytest.importorskip("nncf" if name.endswith("xml") else "onnxruntime")
@@ -66,7 +78,7 @@ def test_int8_is_small_and_loses_little(shared, detector_file, few, tmp_path, ca
 
 
 @pytest.fixture
-def faked(monkeypatch, detector_file):
+def faked(monkeypatch, made_v1):
     """Quantisation that takes no time, and APs that are told: of the float network, then of each plan."""
 
     def told(*values):
@@ -75,7 +87,7 @@ def faked(monkeypatch, detector_file):
         monkeypatch.setattr(quantizing, "_agreement", lambda *_: 0.9)
         monkeypatch.setattr(int8, "quantize_onnx", copy_of)
         monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], int8_needs=("onnxruntime",)))
-        return open_weights(detector_file)
+        return open_weights(made_v1)
 
     def copy_of(source, target, card, images, plan):
         import onnx
@@ -88,25 +100,25 @@ def faked(monkeypatch, detector_file):
     return told
 
 
-def order_of(few, shared, tmp_path, **options):
-    truth = read_truth(few / "truth.json", shared)
-    return Order(tmp_path / "m.onnx", "onnx", few / "calibration", 12, truth, threads=1, **options)
+def order_of(made, tmp_path, **options):
+    truth = read_truth(made / "truth.json", made / "images")
+    return Order(tmp_path / "m.onnx", "onnx", made / "calibration", 12, truth, threads=1, **options)
 
 
-def test_layers_stay_in_float32_as_long_as_too_much_is_lost(faked, few, shared, tmp_path):
+def test_layers_stay_in_float32_as_long_as_too_much_is_lost(faked, made, tmp_path):
     source, lines = faked(0.30, 0.28, 0.29, 0.298), []
-    result = quantize(source, order_of(few, shared, tmp_path), lines.append)
+    result = quantize(source, order_of(made, tmp_path), lines.append)
     assert result.plan == PLANS[2] and result.ap == 0.298 and abs(result.drop - 0.002) < 1e-9
     assert open_weights(tmp_path / "m.onnx").card.recipe["quantization"]["float32"] == PLANS[2].name
     assert len(lines) == 4 and lines[0].startswith("float32: AP 0.3000")
 
 
-def test_what_loses_too_much_in_every_plan_is_not_written_unless_forced(faked, few, shared, tmp_path):
+def test_what_loses_too_much_in_every_plan_is_not_written_unless_forced(faked, made, tmp_path):
     values = [0.30, 0.1, 0.2, 0.15, *[0.1] * (len(PLANS) - 3)]
     with pytest.raises(MobileSSDError, match=r"m\.onnx: not written: AP falls from 0\.3000 to 0\.2000") as error:
-        quantize(faked(*values), order_of(few, shared, tmp_path))
+        quantize(faked(*values), order_of(made, tmp_path))
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
-    result = quantize(faked(*values), order_of(few, shared, tmp_path, force=True))
+    result = quantize(faked(*values), order_of(made, tmp_path, force=True))
     assert result.plan == PLANS[1] and [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
     assert open_weights(tmp_path / "m.onnx").card.recipe["quantization"]["float32"] == PLANS[1].name
 
@@ -125,20 +137,20 @@ def test_the_groups_that_can_stay_in_float32_are_found_by_name():
         assert kept_float(names, PLANS[0]) == [] and set(kept_float(names, PLANS[-1])) == set(names)
 
 
-def test_too_few_images_are_one_line(few, tmp_path, detector_file, capsys):
-    for file in sorted((few / "calibration").glob("0*"))[:4]:
+def test_too_few_images_are_one_line(made, tmp_path, made_v1, capsys):
+    for file in sorted((made / "calibration").glob("0*"))[:4]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     out = tmp_path / "out" / "m.onnx"
-    assert main(["quantize", str(detector_file), "--images", str(tmp_path), "--output", str(out)]) == 2
+    assert main(["quantize", str(made_v1), "--images", str(tmp_path), "--output", str(out)]) == 2
     said = capsys.readouterr().err
     assert "4 images are too few to calibrate on; it takes at least 10" in said and said.count("\n") == 1
     assert not out.parent.exists()
 
 
-def test_calibration_images_are_spread_over_the_folder_and_always_the_same(few):
-    images = calibration_images(few / "calibration", (96, 128), 12)
+def test_calibration_images_are_spread_over_the_folder_and_always_the_same(made):
+    images = calibration_images(made / "calibration", (96, 128), 12)
     assert images.shape == (12, 96, 128, 3) and images.dtype == np.uint8
-    assert np.array_equal(images, calibration_images(few / "calibration", (96, 128), 12))
+    assert np.array_equal(images, calibration_images(made / "calibration", (96, 128), 12))
 
 
 @pytest.mark.parametrize(
@@ -150,9 +162,9 @@ def test_calibration_images_are_spread_over_the_folder_and_always_the_same(few):
         (["--images", "I", "--output", "m.onnx", "--format", "openvino"], "is called m.xml"),
     ],
 )
-def test_wishes_that_cannot_be_are_one_line(detector_file, few, tmp_path, monkeypatch, capsys, arguments, words):
+def test_wishes_that_cannot_be_are_one_line(made_v1, made, tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
-    arguments = [str(few / "calibration") if a == "I" else a for a in arguments]
-    assert main(["quantize", str(detector_file), *arguments]) == 2
+    arguments = [str(made / "calibration") if a == "I" else a for a in arguments]
+    assert main(["quantize", str(made_v1), *arguments]) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from oracle import litert_reference, rgb, sigmoid, some_images
+from oracle import litert_reference, rgb, sigmoid
 
 from detection import Detector
 from detection.errors import BadWeightsError, MobileSSDError
@@ -68,10 +68,10 @@ def test_compiled_torch_says_what_torch_says(small):
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "litert"])
-def test_eight_threads_at_once_get_what_one_gets(shared, tflite, runtime):
+def test_eight_threads_at_once_get_what_one_gets(made_v1, runtime):
     pytest.importorskip("ai_edge_litert" if runtime == "litert" else runtime)
-    run = open_runtime(open_weights(tflite), runtime, threads=2)
-    inputs = [stretch(rgb(p), (300, 300))[None] for p in some_images(shared / "data" / "photos", 8)]
+    run = open_runtime(open_weights(made_v1), runtime, threads=2)
+    inputs = list(np.split(batch(8), 8))
     alone, found = [run(one) for one in inputs], [None] * 8
 
     def work(i):
