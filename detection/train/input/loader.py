@@ -121,8 +121,9 @@ class TrainLoader:
         while True:
             try:
                 batch = next(stream, None)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+            except (RuntimeError, EOFError, ConnectionError) as error:
+                # the last two where it died while a batch of its was being handed over
+                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                     raise
                 self._loader = None
                 raise MobileSSDError(
