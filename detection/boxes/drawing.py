@@ -1,4 +1,4 @@
-"""Boxes, names and scores drawn on an image. OpenCV and numpy only; pure functions, nothing is kept between calls."""
+"""Boxes, names and scores drawn on an image. Pure functions, nothing is kept between calls."""
 
 from __future__ import annotations
 

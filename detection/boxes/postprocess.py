@@ -16,7 +16,7 @@ from detection.boxes.geometry import BoxCoder
 
 CHUNK = 128  # candidates whose overlaps are computed at a time: measured, 256 costs a fifth more
 DEFAULT_CODER = BoxCoder()
-HEAD = 8  # candidates looked at first, for each detection wanted: nearly always enough, see `postprocess`
+HEAD = 8  # candidates looked at first, for each detection wanted: nearly always enough, see `select`
 
 
 @dataclass(frozen=True)

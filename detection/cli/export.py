@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from detection.boxes.postprocess import PostSettings
 from detection.cli.common import fraction, input_size, open_truth, positive_int
 from detection.errors import MobileSSDError
+from detection.evaluate.truth import find_images
+from detection.export.bundle import write_bundle
+from detection.export.staging import megabytes
 from detection.export.targets import TARGETS, target_of
-
-if TYPE_CHECKING:
-    from detection.weights.resolve import Weights
+from detection.export.write import Wish, export
+from detection.postprocessor import DEFAULT_SCORE
+from detection.weights.resize import resize_weights
+from detection.weights.resolve import Weights, open_weights
 
 EPILOG = """examples:
   mobilessd export model.safetensors --output model.onnx
@@ -62,8 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports, says how far the file is from its source; see the parser for `args`."""
-    from detection.weights.resolve import open_weights
-
     if not args.output and not args.bundle:
         raise MobileSSDError(
             "nothing to write: give --output FILE.onnx, FILE.xml, FILE.tflite or FILE.pte, or --bundle DIR"
@@ -77,15 +79,11 @@ def run(args: argparse.Namespace) -> int:
     elif args.output and Path(args.output).suffix == ".safetensors":
         _resize(args, open_weights(args.weights))
     elif args.output:
-        from detection.weights.resize import resize_weights
-
         with tempfile.TemporaryDirectory() as folder:
             resized = Path(folder) / "resized.safetensors"
             resize_weights(open_weights(args.weights), args.input_size, resized)
             _export(args, open_weights(resized))
     if args.bundle:
-        from detection.export.bundle import write_bundle
-
         script = write_bundle(args.output or args.weights, Path(args.bundle), args.threads)
         print(f"{args.bundle}: copy it to where it is needed, and there: python {script.name} --help")
     return 0
@@ -93,9 +91,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _resize(args: argparse.Namespace, weights: Weights) -> None:
     """Writes the weights themselves for another input size, as a checkpoint."""
-    from detection.export.staging import megabytes
-    from detection.weights.resize import resize_weights
-
     output = Path(args.output)
     if args.format or args.nms or args.data:
         raise MobileSSDError(f"{output}: a checkpoint has no format, NMS or comparison; leave these options out")
@@ -106,22 +101,16 @@ def _resize(args: argparse.Namespace, weights: Weights) -> None:
 
 
 def _export(args: argparse.Namespace, source: Weights) -> None:
-    from detection.boxes.postprocess import PostSettings
-    from detection.export.staging import megabytes
-    from detection.export.write import Wish, export
-
     output = Path(args.output)
     form = target_of(output, args.format).name
     truth = images = None
     if args.data:
-        from detection.evaluate.truth import find_images
-
         truth = open_truth(args.data, args.images)
         images = find_images(truth)
     settings = None
     if args.nms:
         score = args.score if args.score is not None else source.card.score_threshold
-        score = 0.3 if score is None else score
+        score = DEFAULT_SCORE if score is None else score
         settings = PostSettings(score, args.iou, args.max_det, activation=source.card.spec.get("scores", "sigmoid"))
     wish = Wish(output, form, args.precision, settings)
     comparison = export(source, wish, images or (Path(args.images) if args.images else None), truth, args.threads)

@@ -11,7 +11,10 @@ from detection.benchmark.candidates import Candidate
 from detection.benchmark.timing import drawn_image, time_detectors
 from detection.cli.common import fraction, open_truth, positive_int
 from detection.errors import MobileSSDError
+from detection.evaluate.truth import find_images
+from detection.export.quantize import Order, quantize
 from detection.export.targets import INT8_TARGETS, target_of
+from detection.weights.resolve import open_weights
 
 EPILOG = """examples:
   mobilessd quantize model.safetensors --images images/ --output model.int8.xml
@@ -41,15 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Quantises, measures, writes; see the parser for `args`."""
-    from detection.export.quantize import Order, quantize
-    from detection.weights.resolve import open_weights
-
     output = Path(args.output)
     form = target_of(output, args.format, INT8_TARGETS).name
     truth = images = None
     if args.annotations:
-        from detection.evaluate.truth import find_images
-
         truth = open_truth(args.annotations, args.images)
         images = find_images(truth)
     elif args.max_drop is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from detection.boxes.anchors import anchors_for
 from detection.errors import MobileSSDError
 from detection.export.single_file import inlined
+from detection.export.write import Wish, export
 from detection.ssd.spec import SSDSpec
 from detection.weights.resolve import open_weights
 
@@ -37,8 +38,6 @@ def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None =
             for file in source.format.files(source.path):
                 shutil.copyfile(file, place / f"model{file.suffix}")
         else:
-            from detection.export.write import Wish, export
-
             export(source, Wish(place / "model.onnx", "onnx"), threads=threads)
         card = source.card
         spec = SSDSpec.from_dict(card.spec)

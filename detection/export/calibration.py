@@ -1,4 +1,4 @@
-"""The images that int8 ranges are measured on, and which layers may stay in higher precision. numpy only."""
+"""The images that int8 ranges are measured on, and which layers may stay in higher precision."""
 
 from __future__ import annotations
 

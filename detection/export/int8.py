@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from detection.export.calibration import Plan, kept_float
+from detection.runtimes import onnx_graph, openvino
+from detection.runtimes.openvino import core, only_raw_outputs, read_model, without
 from detection.weights.card import Card
 
 
 def quantize_openvino(source: Path, target: Path, card: Card, images: np.ndarray, plan: Plan) -> list[str]:
     """Writes the int8 form of an OpenVINO or ONNX file as an OpenVINO file; returns the layers left in float32."""
-    from detection.runtimes.openvino import core, only_raw_outputs, read_model, save, without
-
     with without("openvino_telemetry"), quiet():
         import nncf
     model = only_raw_outputs(read_model(core(), source), source)
@@ -41,7 +41,7 @@ def quantize_openvino(source: Path, target: Path, card: Card, images: np.ndarray
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
         )
     quantised.reshape([-1, *images.shape[1:]])
-    save(quantised, target, card.to_json())
+    openvino.save(quantised, target, card.to_json())
     return kept
 
 
@@ -49,8 +49,6 @@ def quantize_onnx(source: Path, target: Path, card: Card, images: np.ndarray, pl
     """Writes the int8 form (QDQ) of an ONNX file; returns the layers left in float32."""
     import onnx
     from onnxruntime import quantization
-
-    from detection.runtimes.onnx_graph import save
 
     graph = onnx.load(source).graph
     kept = kept_float([node.name for node in graph.node if node.op_type == "Conv"], plan)
@@ -68,7 +66,7 @@ def quantize_onnx(source: Path, target: Path, card: Card, images: np.ndarray, pl
             weight_type=quantization.QuantType.QInt8,
         )
         model = onnx.load(made)
-    save(model, target, card)
+    onnx_graph.save(model, target, card)
     return kept
 
 

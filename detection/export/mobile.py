@@ -1,7 +1,7 @@
 """Files for telephones and small boards: TensorFlow Lite by litert-torch, ExecuTorch by its XNNPACK backend.
 
 litert-torch wants an older torch than ours, and so an environment of its own; executorch does not. One image at a time,
-float32. Imports torch; the two libraries only in the functions that use them.
+float32.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Decoding and suppression as part of an ONNX graph, for programs that have no post-processing of their own.
 
-The same rules as `core.postprocess`, with the standard operators of ONNX alone, for any batch. Needs the onnx package.
+The same rules as `boxes.postprocess`, with the standard operators of ONNX alone, for any batch. Needs the onnx package.
 """
 
 from __future__ import annotations

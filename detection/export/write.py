@@ -16,10 +16,13 @@ from detection.detector import Detector
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.compare import Comparison, compare, match, sample_images, steady, with_ap
+from detection.export.onnx_nms import OUTPUTS
 from detection.export.staging import staged
 from detection.export.targets import TARGETS
 from detection.postprocessor import PostProcessor
+from detection.runtimes.onnxruntime import open_session
 from detection.runtimes.open import open_runtime
+from detection.runtimes.openvino import core
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.resolve import Weights, open_weights
 
@@ -98,14 +101,8 @@ def _check_nms(path: Path, wish: Wish, exported: Detector, samples: list[np.ndar
 
 
 def _graph_outputs(path: Path, format: str, batch: np.ndarray) -> list[np.ndarray]:
-    from detection.export.onnx_nms import OUTPUTS
-
     if format == "onnx":
-        from detection.runtimes.onnxruntime import open_session
-
         return open_session(path, 1).run(list(OUTPUTS), {"pictures": batch})
-    from detection.runtimes.openvino import core
-
     model = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     answer = model([batch])
     return [answer[name] for name in OUTPUTS]

@@ -24,7 +24,7 @@ OPSET = 17
 
 
 def convert(ssd: Any) -> Any:
-    """A network as an `onnx.ModelProto`: `images` uint8 RGB [N, h, w, 3] -> `encodings` [N, A, 4] and `logits`
+    """A network as an `onnx.ModelProto`: `pictures` uint8 RGB [N, h, w, 3] -> `encodings` [N, A, 4] and `logits`
     [N, A, K], N free. Batch norms are folded into the convolutions."""
     onnx = _onnx()
     import torch
