@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import importlib.util
 import os
@@ -49,6 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 def entry() -> NoReturn:
     """The command `mobilessd`: `main`, and the end of the process."""
+    gc.set_threshold(50_000, 20, 20)  # what imports make stays: walking over it again and again costs a start a twentieth
     code = main()
     if sys.argv[1:2] == ["detect"]:
         # All files are closed by now. What is left is that runtimes take themselves apart: a tenth of a short run.
