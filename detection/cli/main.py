@@ -50,7 +50,8 @@ class Parser(argparse.ArgumentParser):
 
 def entry() -> NoReturn:
     """The command `mobilessd`: `main`, and the end of the process."""
-    gc.set_threshold(50_000, 20, 20)  # what imports make stays: walking over it again and again costs a start a twentieth
+    # What imports make stays: a collector that walks over it again and again costs a start a twentieth.
+    gc.set_threshold(50_000, 20, 20)
     code = main()
     if sys.argv[1:2] == ["detect"]:
         # All files are closed by now. What is left is that runtimes take themselves apart: a tenth of a short run.
