@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from detection.cli.main import main
+from detection.data.build import build
 from detection.data.check import check, clean
 from detection.data.coverage import best_overlap, coverage
-from detection.data.dataset import IGNORE, build
+from detection.data.dataset import IGNORE
 from detection.data.faults import KINDS, Faults
 from detection.data.image_files import load_image, read_header
 from detection.data.open import open_data, open_pair

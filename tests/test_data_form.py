@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.data.dataset import PathTable, build, concatenate
+from detection.data.build import build, concatenate
+from detection.data.dataset import PathTable
 from detection.errors import BadDataError
 
 

@@ -12,7 +12,8 @@ from data_sets import SIZE, make_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.data.dataset import CROWD, DIFFICULT, IGNORE, build
+from detection.data.build import build
+from detection.data.dataset import CROWD, DIFFICULT, IGNORE
 from detection.data.open import open_data
 from detection.errors import BadDataError, MobileSSDError
 from detection.images.decode import read_image

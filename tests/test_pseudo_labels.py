@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from data_sets import coco, make_image
 
-from detection.data.dataset import CROWD, IGNORE, build, concatenate
+from detection.data.build import build, concatenate
+from detection.data.dataset import CROWD, IGNORE
 from detection.data.open import open_data
 from detection.data.pseudo_labels import add_pseudo_labels, unlabelled
 from detection.errors import BadDataError

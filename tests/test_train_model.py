@@ -7,8 +7,8 @@ import torch
 import train_runs as runs
 
 from detection.boxes.class_names import COCO_80, VOC_20
+from detection.data.build import build as build_data
 from detection.data.coverage import coverage
-from detection.data.dataset import build as build_data
 from detection.errors import MobileSSDError
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import anchors_of, build, feature_maps

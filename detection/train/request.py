@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from detection.data.build import concatenate
 from detection.data.check import Report, check
-from detection.data.dataset import DetectionData, concatenate
+from detection.data.dataset import DetectionData
 from detection.data.ids import read_ids
 from detection.data.open import open_data, open_pair
 from detection.data.pseudo_labels import add_pseudo_labels, unlabelled

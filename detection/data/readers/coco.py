@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from detection.data.dataset import CROWD, DIFFICULT, IGNORE, UNKNOWN_LABEL, DetectionData, build
+from detection.data.build import build
+from detection.data.dataset import CROWD, DIFFICULT, IGNORE, UNKNOWN_LABEL, DetectionData
 from detection.data.faults import Faults
 from detection.data.ids import Id, id_of, plain, plainly
 from detection.data.image_files import ImageFinder

@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from detection.data.dataset import DIFFICULT, DetectionData, build
+from detection.data.build import build
+from detection.data.dataset import DIFFICULT, DetectionData
 from detection.data.faults import Faults
 from detection.data.image_files import ImageFinder, is_image
 from detection.data.layout import Layout

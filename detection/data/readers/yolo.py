@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from detection.data.dataset import UNKNOWN_LABEL, DetectionData, build
+from detection.data.build import build
+from detection.data.dataset import UNKNOWN_LABEL, DetectionData
 from detection.data.faults import Faults
 from detection.data.image_files import find_images, is_image, read_header
 from detection.data.layout import Layout
