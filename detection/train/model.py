@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from detection.boxes.class_names import ClassNames, match
 from detection.errors import MobileSSDError
-from detection.ssd.families import with_aspect_ratios
+from detection.ssd.family_anchors import with_aspect_ratios
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import SSDSpec
@@ -50,7 +50,7 @@ def from_weights(
     A class of the data takes the rows of the weights' class of the same name (VOC's and COCO's spellings are one;
     class_map names others: data's name -> weights' name); the rest start anew. At a smaller input than the weights' own
     the anchors keep their pixels: a network knows sizes in pixels, and else every box would begin too small.
-    aspect_ratios: other anchors (`families.with_aspect_ratios`); each begins with the rows of the nearest old one.
+    aspect_ratios: other anchors (`family_anchors.with_aspect_ratios`); each begins with the rows of the nearest old one.
     """
     weights = open_weights(path)
     if weights.exported:
