@@ -14,8 +14,8 @@ from detection.boxes.detections import Detections
 from detection.boxes.geometry import BoxCoder
 from detection.boxes.postprocess import PostSettings, postprocess
 from detection.errors import MobileSSDError
-from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
+from detection.weights.card_check import spec_of
 
 DEFAULT_SCORE = 0.3  # where neither the user nor the card names a score threshold
 
@@ -52,7 +52,7 @@ class PostProcessor:
         classes that are kept. source: how an error names the weights. anchors: those of the file, where it brings its
         own, rounded as they may be. Raises MobileSSDError, one line, for a class that the card does not have.
         """
-        spec = SSDSpec.from_dict(card.spec)
+        spec = spec_of(card, source)
         if anchors is None:
             anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size)
         ids = None if classes is None else tuple(ClassNames(card.class_names).choose(classes, source or card.name))

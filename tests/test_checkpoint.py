@@ -9,6 +9,7 @@ import torch
 
 from detection.boxes.anchors import AnchorSpec, anchors_for
 from detection.errors import BadWeightsError, MobileSSDError
+from detection.postprocessor import PostProcessor
 from detection.ssd.network import build, feature_maps
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
 from detection.weights.card import Card
@@ -165,25 +166,35 @@ def test_an_input_too_small_for_the_pyramid_or_a_width_of_0_is_one_clear_line():
 @pytest.mark.parametrize(
     "change, line",
     [
+        ({"spec": {"num_classes": 10**9}}, "w: its card names 2 classes for 1000000000 columns"),
+        ({"spec": SPEC.to_dict() | {"taps": 3}}, "w: its card says what no network is (spec: taps: expected a list "),
+        ({"spec": []}, "w: its card cannot be read ("),
+        ({"class_names": ["cat"]}, "w: its card names 1 classes for 2 columns"),
+        ({"class_names": [3, 4]}, "w: its card says what no network is (class_names: expected a list (text each)"),
+        ({"category_ids": [1, 2, 3]}, "w: its card has 3 ids for 2 classes"),
+        ({"class_names": 3}, "w: its card cannot be read ("),
+        ({"score_threshold": "x"}, "w: its card cannot be read ("),
+        ({"feature_maps": [[10**9, 1]] * 6}, "anchors: "),
+        ({"feature_maps": [[1e999, 1]]}, "w: its card cannot be read ("),
+        ({"format": 99}, "w: card format 99 is newer"),
+        ({"format": None}, "w: its card cannot be read ("),
+        ({"training_images": "x"}, "w: its card cannot be read ("),
         (
-            {"spec": {"num_classes": 10**9}},
-            "its card cannot be read (spec: num_classes: 1e+09 is not from 1 to 100000)",
+            {"metrics": {}},
+            "w: its card says what no network is (metrics: expected a list (keys and values each), found {})",
         ),
-        ({"class_names": ["cat"]}, "its card names 1 classes for 2 columns"),
-        ({"category_ids": [1, 2, 3]}, "its card has 3 ids for 2 classes"),
-        ({"class_names": "cat"}, "its card cannot be read (class_names: expected a list (text each), found 'cat')"),
-        ({"score_threshold": 7}, "its card cannot be read (score_threshold: 7 is not from 0 to 1)"),
-        ({"feature_maps": [[10**9, 1]]}, "its card cannot be read (feature_maps: "),
-        ({"feature_maps": [[1, 1]] * 65}, "its card cannot be read (feature_maps: "),
-        ({"format": 99}, "card format 99 is newer"),
-        ({"training_images": "x"}, "its card cannot be read ("),
-        ({"metrics": {}}, "its card cannot be read (metrics: expected a list (keys and values each), found {})"),
     ],
 )
-def test_a_forged_card_is_one_line_that_names_the_file(card, change, line):
+def test_a_forged_card_is_one_line(card, change, line):
     data = json.loads(card.to_json()) | change
-    with pytest.raises(BadWeightsError, match=f"^w: {re.escape(line)}"):
-        Card.from_json(json.dumps(data), "w")
+    with pytest.raises(MobileSSDError, match=f"^{re.escape(line)}"):
+        PostProcessor.of(Card.from_json(json.dumps(data), "w"), source="w")
+
+
+def test_a_card_without_an_input_size_is_one_line(card):
+    card.spec = {"input": 3}
+    with pytest.raises(BadWeightsError, match="^card: its card has no input size$"):
+        _ = card.input_size
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{", "{}", "null", "[" * 100_000])

@@ -16,7 +16,7 @@ from detection.data.check import check
 from detection.data.convert import convert
 from detection.data.open import open_data, open_pair
 from detection.ssd.families import list_architectures
-from detection.ssd.spec import SSDSpec
+from detection.weights.card_check import spec_of
 from detection.weights.names import spec_for
 from detection.weights.resolve import open_weights
 
@@ -107,5 +107,5 @@ def _anchors_of(model: str) -> tuple[np.ndarray, tuple[int, int]]:
         spec = spec_for(model)
         return anchors_of(build(spec)), spec.input.size
     card = open_weights(model).card
-    spec = SSDSpec.from_dict(card.spec)
+    spec = spec_of(card, model)
     return anchors_for(spec.anchors, card.feature_maps, spec.input.size), spec.input.size

@@ -13,6 +13,7 @@ from detection.errors import BadWeightsError, MissingPackageError, MobileSSDErro
 from detection.ssd.families import FAMILIES, family_of
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
+from detection.weights.card_check import spec_of
 from detection.weights.formats import card_of
 from detection.weights.importers.table import READABLE, import_classifier
 from detection.weights.names import spec_for
@@ -125,7 +126,7 @@ def _weights_file(args: argparse.Namespace, path: str) -> Subject:
     if classifier := _classifier_file(args, path):
         return classifier
     card = open_weights(path).card
-    spec = SSDSpec.from_dict(card.spec)
+    spec = spec_of(card, path)
     if args.input_size:
         spec = spec.with_input_size(args.input_size)
     if args.num_classes and args.num_classes != spec.num_classes:

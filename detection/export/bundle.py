@@ -15,7 +15,7 @@ from detection.boxes.anchors import anchors_for
 from detection.errors import MobileSSDError
 from detection.export.single_file import inlined
 from detection.export.write import Wish, export
-from detection.ssd.spec import SSDSpec
+from detection.weights.card_check import spec_of
 from detection.weights.resolve import open_weights
 
 TEMPLATE = Path(__file__).with_name("bundle_detect.py")
@@ -40,7 +40,7 @@ def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None =
         else:
             export(source, Wish(place / "model.onnx", "onnx"), threads=threads)
         card = source.card
-        spec = SSDSpec.from_dict(card.spec)
+        spec = spec_of(card, source.source)
         np.save(place / "anchors.npy", anchors_for(spec.anchors, card.feature_maps, spec.input.size))
         text = json.dumps(asdict(card) | {"training_images": []}, ensure_ascii=False, indent=1)
         (place / "card.json").write_text(text + "\n", encoding="utf-8")

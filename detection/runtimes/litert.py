@@ -15,7 +15,7 @@ import numpy as np
 
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.runtimes.base import Runtime
-from detection.ssd.spec import SSDSpec
+from detection.weights.card_check import spec_of
 from detection.weights.formats import TFLITE, recognise
 from detection.weights.records import find_record
 from detection.weights.resolve import Weights, original_file
@@ -87,7 +87,7 @@ class Published(Runtime):
         self.precision = "float32" if self._input["dtype"] == np.float32 else "int8"
         if precision not in ("auto", self.precision):
             raise MobileSSDError(f"{path}: runs in {self.precision}, not in {precision}; leave --precision out")
-        spec = SSDSpec.from_dict(weights.card.spec)
+        spec = spec_of(weights.card, str(path))
         self._mean, self._std = np.asarray(spec.input.mean, np.float32), np.asarray(spec.input.std, np.float32)
         self._logits_of: np.ndarray | None = None  # a byte has 256 values: their logits are looked up
         if self._scores[1] and self._net.get_tensor(self._scores[0]).dtype == np.uint8:

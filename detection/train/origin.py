@@ -14,13 +14,13 @@ from typing import Any
 from detection.data.dataset import DetectionData
 from detection.errors import MobileSSDError
 from detection.ssd.network import build
-from detection.ssd.spec import SSDSpec
 from detection.train.config import TrainConfig
 from detection.train.model import Prepared, set_momentum
 from detection.train.recipes import load_config
 from detection.train.request import Request
 from detection.train.state import RunState
 from detection.weights.card import Card
+from detection.weights.card_check import spec_of
 
 OLD_FIELDS = {  # of states that were written before 0.2
     "soft": "pseudo_labels",
@@ -128,6 +128,6 @@ def fingerprint_of(*parts: DetectionData | None) -> str:
 def network_of_state(config: TrainConfig, state: RunState) -> Prepared:
     """The network of a stopped run, to be filled from its state: the weights it began with are not needed again."""
     card = Card.from_json(state.meta["origin"]["card"], "the run's state")
-    ssd = build(SSDSpec.from_dict(card.spec))
+    ssd = build(spec_of(card, "the run's state"))
     set_momentum(ssd, config.norm_momentum)
     return Prepared(ssd, card, [f"network: {ssd.spec.backbone}, as it was at step {state.meta['step']}"])

@@ -5,14 +5,10 @@ from __future__ import annotations
 import binascii
 import json
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
-from msgspec import Meta
-
-from detection.config import Count, Share, build, known_keys
-from detection.errors import BadWeightsError, MobileSSDError
-from detection.ssd.spec import Side, SSDSpec
+from detection.errors import BadWeightsError
 
 MARK = 12  # hexadecimal digits of a hash: of a hundred thousand images no two are likely to share them
 FORMAT = 1  # raised when a reader of today could misread a card of tomorrow
@@ -35,10 +31,10 @@ class Card:
     spec: dict[str, Any]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    feature_maps: Annotated[tuple[tuple[Side, Side], ...], Meta(max_length=64)] = ()
+    feature_maps: tuple[tuple[int, int], ...] = ()
     name: str = ""
-    score_threshold: Share | None = None
-    class_thresholds: dict[str, Share] | None = None
+    score_threshold: float | None = None
+    class_thresholds: dict[str, float] | None = None
     folded_norms: bool = False
     licence: str = ""
     attribution: str = ""
@@ -47,16 +43,19 @@ class Card:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     training_images: tuple[str, ...] = ()
     precision: str = "float32"
-    format: Count = FORMAT
+    format: int = FORMAT
 
     def __post_init__(self) -> None:
         self.training_images = tuple(digits[:MARK] for digits in self.training_images)
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) of the network's input in pixels."""
-        height, width = self.spec["input"]["size"]
-        return int(height), int(width)
+        """(height, width) of the network's input in pixels. Raises BadWeightsError where the spec has none."""
+        try:
+            height, width = self.spec["input"]["size"]
+            return int(height), int(width)
+        except (LookupError, TypeError, ValueError):
+            raise BadWeightsError(f"{self.name or 'card'}: its card has no input size") from None
 
     def to_json(self) -> str:
         marks = binascii.b2a_base64(bytes.fromhex("".join(self.training_images)), newline=False).decode()
@@ -66,13 +65,11 @@ class Card:
     def from_json(text: str, name: str = "card") -> Card:
         """Reads a card; `name` is the file that an error message names. Keys of a later version are passed over.
 
-        A card may be anybody's: types, ranges and the spec are looked at here, before anything is made of them.
-        Raises BadWeightsError, one line.
+        What it says is looked at by `card_check.spec_of`. Raises BadWeightsError, one line, for what is no card, or has
+        other numbers of names, ids and columns.
         """
         try:
             data = json.loads(text)
-            if not isinstance(data, dict):
-                raise ValueError("no keys and values")
             if (version := data.get("format", FORMAT)) > FORMAT:
                 raise BadWeightsError(
                     f"{name}: card format {version} is newer than this mobilessd reads ({FORMAT}); update"
@@ -80,16 +77,17 @@ class Card:
             if isinstance(marks := data.get("training_images"), str):
                 digits = binascii.a2b_base64(marks).hex()
                 data["training_images"] = [digits[i : i + MARK] for i in range(0, len(digits), MARK)]
-            if data.get("score_threshold") is not None and math.isnan(data["score_threshold"]):
-                data["score_threshold"] = None  # of a run that found nothing
-            card = build(Card, known_keys(Card, data))
-            columns = SSDSpec.from_dict(card.spec).num_classes
-        except BadWeightsError:
-            raise
-        except (ValueError, TypeError, RecursionError, MobileSSDError) as error:
+            known = {f.name for f in fields(Card)}
+            card = Card(**{key: value for key, value in data.items() if key in known})
+            card.class_names, card.category_ids = tuple(card.class_names), tuple(card.category_ids)
+            card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)
+            if card.score_threshold is not None and math.isnan(card.score_threshold):
+                card.score_threshold = None  # of a run that found nothing
+            columns = card.spec.get("num_classes", len(card.class_names))
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BadWeightsError(f"{name}: its card cannot be read ({error}); was it written by mobilessd?") from None
-        if len(card.class_names) != columns and card.spec:
+        if len(card.class_names) != columns:
             raise BadWeightsError(f"{name}: its card names {len(card.class_names)} classes for {columns} columns")
-        if len(card.category_ids) not in (0, len(card.class_names)):
+        if len(card.category_ids) not in (0, columns):
             raise BadWeightsError(f"{name}: its card has {len(card.category_ids)} ids for {columns} classes")
         return card

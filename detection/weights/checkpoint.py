@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from detection.errors import BadWeightsError, MobileSSDError, some
 from detection.files import atomic_write
-from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
 from detection.weights.card_files import safetensors_card
 
@@ -87,9 +86,10 @@ def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 def load_checkpoint(path: str | os.PathLike) -> tuple[SSD, Card]:
     """The network that a file's card describes, with its weights, in eval mode. The file must fit its own card."""
     from detection.ssd.network import build
+    from detection.weights.card_check import spec_of
 
     card = read_card(path)
-    ssd = build(SSDSpec.from_dict(card.spec))
+    ssd = build(spec_of(card, str(path)))
     report = load_into(ssd, load_tensors(path))
     if not report.complete:
         raise BadWeightsError(f"{path}: does not fit its own card: {report}")
