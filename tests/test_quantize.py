@@ -14,7 +14,7 @@ from detection.evaluate.truth import read_truth
 from detection.export import int8
 from detection.export import quantize as quantizing
 from detection.export.calibration import PLANS, calibration_images, groups_of, kept_float
-from detection.export.quantize import Order, quantize
+from detection.export.quantize import QuantizeOrder, quantize
 from detection.export.staging import size_of
 from detection.export.targets import TARGETS
 from detection.weights.resolve import open_weights
@@ -102,7 +102,7 @@ def faked(monkeypatch, made_v1):
 
 def order_of(made, tmp_path, **options):
     truth = read_truth(made / "truth.json", made / "images")
-    return Order(tmp_path / "m.onnx", "onnx", made / "calibration", 12, truth, threads=1, **options)
+    return QuantizeOrder(tmp_path / "m.onnx", "onnx", made / "calibration", 12, truth, threads=1, **options)
 
 
 def test_layers_stay_in_float32_as_long_as_too_much_is_lost(faked, made, tmp_path):

@@ -26,7 +26,7 @@ KEPT_APART = ("runtime", "device", "precision", "threads")  # options of a Detec
 
 
 @dataclass(frozen=True)
-class Order:
+class BulkOrder:
     """What is asked for. sources, recursive: see `list_images`. place: folder or address of the shards. options: of
     `Detector`, by name. workers: of the cluster."""
 
@@ -60,7 +60,7 @@ class Outcome:
     nothing: bool = False
 
 
-def detect_in_bulk(order: Order, say: Callable[[str], Any] = print) -> Outcome:
+def detect_in_bulk(order: BulkOrder, say: Callable[[str], Any] = print) -> Outcome:
     """Makes every shard that is missing; `say` gets a few lines for the person, warnings go to stderr.
 
     Ctrl-C ends it after nothing is half-written, with `stopped` in the outcome. Raises MobileSSDError, one line, where
@@ -88,7 +88,7 @@ def detect_in_bulk(order: Order, say: Callable[[str], Any] = print) -> Outcome:
     return outcome
 
 
-def _make(order: Order, folder: Folder, engine: Any, missing: list[Shard], outcome: Outcome) -> bool:
+def _make(order: BulkOrder, folder: Folder, engine: Any, missing: list[Shard], outcome: Outcome) -> bool:
     """Fills in the missing shards and the outcome; returns whether any image of theirs could be read."""
     good, start = False, time.perf_counter()
     with Progress(outcome.total, outcome.present) as progress:
@@ -108,7 +108,7 @@ def _make(order: Order, folder: Folder, engine: Any, missing: list[Shard], outco
 
 
 def _engine(
-    order: Order, weights: Weights, options: dict[str, Any], runtime: str, stack: contextlib.ExitStack
+    order: BulkOrder, weights: Weights, options: dict[str, Any], runtime: str, stack: contextlib.ExitStack
 ) -> tuple[Any, str]:
     """What makes shards: (missing, progress) -> the finished ones; and a line that says what that is."""
     name = weights.source
@@ -135,7 +135,7 @@ def _engine(
     return there, f"{weights.source} with {runtime} on {options['device']}, {cluster}"
 
 
-def _resolved(order: Order) -> dict[str, Any]:
+def _resolved(order: BulkOrder) -> dict[str, Any]:
     """The options of every Detector of this run."""
     options = {"runtime": "auto", "device": "auto", "precision": "auto", "threads": None} | order.options
     if order.engine == "ray":
@@ -145,7 +145,7 @@ def _resolved(order: Order) -> dict[str, Any]:
     return options
 
 
-def _manifest(order: Order, weights: Weights, options: dict[str, Any], images: Images, shards: int) -> Manifest:
+def _manifest(order: BulkOrder, weights: Weights, options: dict[str, Any], images: Images, shards: int) -> Manifest:
     card = weights.card
     rules = _rules(card, {key: value for key, value in options.items() if key not in KEPT_APART})
     kept = {key: rules[key] for key in ("score", "iou", "max_detections", "classes")}
@@ -170,14 +170,16 @@ def _rules(card: Card, rules: dict[str, Any]) -> dict[str, Any]:
     return asdict(PostProcessor.of(card, **rules).settings)
 
 
-def _plan(order: Order, images: Images, shards: int, missing: int) -> str:
+def _plan(order: BulkOrder, images: Images, shards: int, missing: int) -> str:
     words = f"{len(images.names):,} images in {shards:,} shard{'' if shards == 1 else 's'} ({order.kind})"
     if images.videos:
         words += f"; {images.videos:,} videos left out"
     return f"{words}; {shards - missing:,} there already" if missing < shards else words
 
 
-def _look_back(order: Order, folder: Folder, images: Images, shards: list[Shard], good: bool, outcome: Outcome) -> None:
+def _look_back(
+    order: BulkOrder, folder: Folder, images: Images, shards: list[Shard], good: bool, outcome: Outcome
+) -> None:
     """Sets `failed` and `nothing`, which depend on earlier runs too. Reads shards only where the answer needs them."""
     for shard in shards:
         named = images.named.intersection(shard.names)

@@ -48,7 +48,7 @@ def run_bulk(args: argparse.Namespace) -> int:
     """Detects in every image; see the parser for `args`. Returns the exit code."""
     import cv2
 
-    from detection.bulk.run import Order, detect_in_bulk
+    from detection.bulk.run import BulkOrder, detect_in_bulk
 
     cv2.setNumThreads(1)  # every core decodes an image of its own
     options = {
@@ -61,7 +61,7 @@ def run_bulk(args: argparse.Namespace) -> int:
         "max_detections": args.max_det,
         "classes": args.classes,
     }
-    order = Order(
+    order = BulkOrder(
         args.sources,
         args.shards,
         args.weights,

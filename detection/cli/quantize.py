@@ -12,7 +12,7 @@ from detection.benchmark.timing import drawn_image, time_detectors
 from detection.cli.common import fraction, open_truth, positive_int
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import find_images
-from detection.export.quantize import Order, quantize
+from detection.export.quantize import QuantizeOrder, quantize
 from detection.export.targets import INT8_TARGETS, target_of
 from detection.weights.resolve import open_weights
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     calibration = args.calibration or images or args.images
     if calibration is None:
         raise MobileSSDError("which images? --images DIR, to calibrate on")
-    order = Order(
+    order = QuantizeOrder(
         output=output,
         format=form,
         calibration=Path(calibration),

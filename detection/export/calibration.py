@@ -19,7 +19,7 @@ USUAL = 300  # more changes nothing that can be measured
 
 
 @dataclass(frozen=True)
-class Plan:
+class Int8Plan:
     """Which layers stay in float32. name: in words. groups: of `groups_of`."""
 
     name: str
@@ -29,12 +29,12 @@ class Plan:
 # Tried one after the other until the loss of AP is small enough: the first layer and the box offsets suffer most from
 # eight bits, and cost least in float32; the first layer costs nothing.
 PLANS = (
-    Plan("all layers int8", ()),
-    Plan("first layer float32", ("first",)),
-    Plan("box heads float32", ("boxes",)),
-    Plan("box heads and first layer float32", ("boxes", "first")),
-    Plan("heads and first layer float32", ("boxes", "scores", "first")),
-    Plan("heads, extras and first layer float32", ("boxes", "scores", "first", "extras")),
+    Int8Plan("all layers int8", ()),
+    Int8Plan("first layer float32", ("first",)),
+    Int8Plan("box heads float32", ("boxes",)),
+    Int8Plan("box heads and first layer float32", ("boxes", "first")),
+    Int8Plan("heads and first layer float32", ("boxes", "scores", "first")),
+    Int8Plan("heads, extras and first layer float32", ("boxes", "scores", "first", "extras")),
 )
 
 
@@ -51,7 +51,7 @@ def groups_of(convolutions: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def kept_float(convolutions: Sequence[str], plan: Plan) -> list[str]:
+def kept_float(convolutions: Sequence[str], plan: Int8Plan) -> list[str]:
     """The names of the convolutions that `plan` leaves in float32."""
     groups = groups_of(convolutions)
     return sorted({name for group in plan.groups for name in groups[group]})

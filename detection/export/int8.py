@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from detection.export.calibration import Plan, kept_float
+from detection.export.calibration import Int8Plan, kept_float
 from detection.runtimes import onnx_graph, openvino
 from detection.runtimes.openvino import core, only_raw_outputs, read_model, without
 from detection.weights.card import Card
 
 
-def quantize_openvino(source: Path, target: Path, card: Card, images: np.ndarray, plan: Plan) -> list[str]:
+def quantize_openvino(source: Path, target: Path, card: Card, images: np.ndarray, plan: Int8Plan) -> list[str]:
     """Writes the int8 form of an OpenVINO or ONNX file as an OpenVINO file; returns the layers left in float32."""
     with without("openvino_telemetry"), quiet():
         import nncf
@@ -45,7 +45,7 @@ def quantize_openvino(source: Path, target: Path, card: Card, images: np.ndarray
     return kept
 
 
-def quantize_onnx(source: Path, target: Path, card: Card, images: np.ndarray, plan: Plan) -> list[str]:
+def quantize_onnx(source: Path, target: Path, card: Card, images: np.ndarray, plan: Int8Plan) -> list[str]:
     """Writes the int8 form (QDQ) of an ONNX file; returns the layers left in float32."""
     import onnx
     from onnxruntime import quantization

@@ -13,7 +13,7 @@ import numpy as np
 from detection.detector import Detector
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
-from detection.export.calibration import PLANS, Plan, calibration_images
+from detection.export.calibration import PLANS, Int8Plan, calibration_images
 from detection.export.compare import average_precision, match
 from detection.export.staging import files_of, size_of, staged
 from detection.export.targets import TARGETS, check_ending
@@ -28,7 +28,7 @@ class Quantised:
     """What came of it. plan: what stayed in float32. float_ap, ap: COCO AP before and after, None without ground truth.
     agreement: the share of the float network's detections above 0.3 that are still found. sizes in bytes."""
 
-    plan: Plan
+    plan: Int8Plan
     float_file: Path
     calibrated_on: int
     agreement: float
@@ -44,7 +44,7 @@ class Quantised:
 
 
 @dataclass(frozen=True)
-class Order:
+class QuantizeOrder:
     """What is wanted. output, format: the file to write. calibration: the folder of images; number: how many at most.
     truth: ground truth to measure AP on. max_drop: how much AP may fall. force: keep the best
     even if it falls by more."""
@@ -59,7 +59,7 @@ class Order:
     threads: int | None = None
 
 
-def quantize(source: Weights, order: Order, tell: Callable[[str], None] = lambda line: None) -> Quantised:
+def quantize(source: Weights, order: QuantizeOrder, tell: Callable[[str], None] = lambda line: None) -> Quantised:
     """Writes `order.output`. tell: is given a line about each attempt.
 
     Raises MobileSSDError, one line, and leaves no file, where every plan loses more AP than allowed (unless forced).
@@ -109,8 +109,8 @@ def float_file(source: Weights, format: str) -> Path:
 
 def _attempt(
     source: Weights,
-    order: Order,
-    plan: Plan,
+    order: QuantizeOrder,
+    plan: Int8Plan,
     file: Path,
     target: Path,
     calibrated_on: np.ndarray,

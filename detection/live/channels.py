@@ -19,7 +19,7 @@ from detection.live.options import LiveOptions
 from detection.live.overlay import draw_gates
 from detection.live.pipeline import Feed, Result, Station
 from detection.live.rules import Watch
-from detection.live.sinks import Image, Recording, Say, path_of_source
+from detection.live.sinks import DrawnImage, Recording, Say, path_of_source
 from detection.live.stats import Stats
 from detection.live.tracking import Tracker
 from detection.live.zones import Gate, GateSpec, parse_gate
@@ -134,7 +134,7 @@ def add_steps(channel: Channel, outlets: Outlets, score: float, several: bool, s
     def more(canvas: np.ndarray) -> None:
         draw_gates(canvas, gates)
 
-    channel.steps.append(Image(channel.stats, score, recording, channel.drawn, options.stats, more))
+    channel.steps.append(DrawnImage(channel.stats, score, recording, channel.drawn, options.stats, more))
     channel.steps.append(channel.note(score))
 
 

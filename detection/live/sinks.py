@@ -19,7 +19,7 @@ from detection.outputs.video import Recorder
 Say = Callable[[str], object]
 
 
-class Image:
+class DrawnImage:
     """A step that draws, for the window and for the recording; without either it draws nothing.
 
     window: where drawn frames are left for the thread that owns the windows. numbers: also draw the delay of each
