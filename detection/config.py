@@ -126,6 +126,15 @@ class _Reader:
         return f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; known are {', '.join(hints)}"
 
 
+def plain(value: Any) -> Any:
+    """Dictionaries, lists and single values, as YAML and JSON have them (`dataclasses.asdict` leaves tuples)."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    return value
+
+
 def _fail(where: str, reason: str) -> typing.NoReturn:
     raise MobileSSDError(f"{where}: {reason}" if where else reason)
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from detection.boxes.anchors import AnchorSpec, Size
 from detection.boxes.geometry import BoxCoder
-from detection.config import NotNegative, Share, build
+from detection.config import NotNegative, Share, build, plain
 from detection.errors import MobileSSDError
 
 Side = Annotated[int, Meta(ge=1, le=16384)]  # of an input, in pixels
@@ -153,7 +153,7 @@ class SSDSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and YAML (tuples become lists)."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> SSDSpec:
@@ -173,11 +173,3 @@ def _check_options(name: str, value: Any) -> None:
         most = LARGEST_ALPHA if name.endswith(".alpha") else LARGEST_OPTION
         if not math.isfinite(value) or abs(value) > most:
             raise MobileSSDError(f"{name}: {value:g} is not at most {most:g}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value

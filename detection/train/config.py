@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from msgspec import Meta
 
-from detection.config import Count, NotNegative, Positive, Share, build, check
+from detection.config import Count, NotNegative, Positive, Share, build, check, plain
 from detection.errors import MobileSSDError, quoted
 from detection.train.input.augment import PRESETS, Augmentation
 
 OLD_NAMES = {  # keys of runs and recipes that were written before 0.2: the same under the names of today
-    "pict" + "ures": "samples",
+    "pictures": "samples",
     "loss.localisation": "localization",
     "loss.localisation_weight": "localization_weight",
     "distillation.floor": "minimum",
@@ -30,7 +30,7 @@ Scheme = Literal["default", "normal", "truncated_normal", "xavier"]
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """kind: "sgd" (momentum), "adamw", or "rmsprop" as TensorFlow computes it (`optim.RMSpropTF`).
+    """kind: "sgd" (momentum), "adamw", or "rmsprop" as TensorFlow computes it (`optimizer.RMSpropTF`).
 
     lr: the highest learning rate, for a total batch of `TrainConfig.recipe_batch`. betas: AdamW's. decay, epsilon:
     RMSProp's. weight_decay: L2 for SGD and RMSProp (added to the gradient), decoupled for AdamW.
@@ -109,7 +109,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """Learning from another network with the same anchors and classes (`distill.distillation_loss`).
+    """Learning from another network with the same anchors and classes (`teachers.distillation_loss`).
 
     teacher: name or file; None: no distillation. scores, boxes: weights of the two parts. temperature: softens both
     score tables. An anchor counts `minimum + (1 - minimum) * confidence ** power`, its teacher's best object score.
@@ -125,7 +125,7 @@ class DistillationConfig:
 
 @dataclass(frozen=True)
 class InitialConfig:
-    """First weights of what no checkpoint fills (`initial.initialise_network`). "default" leaves them as built.
+    """First weights of what no checkpoint fills (`weight_init.initialise_network`). "default" leaves them as built.
 
     backbone, extras (a pyramid too), heads: a scheme and its standard deviation. class_bias: start of the class biases;
     -4.6 where a focal loss needs every score to begin at 0.01 (Lin et al. 2017).
@@ -236,7 +236,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for YAML, JSON and cards; `from_dict` reads it back."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
@@ -269,11 +269,3 @@ def _augmentation(value: Any) -> Any:
     if preset not in PRESETS:
         raise MobileSSDError(f"augmentation: unknown preset {quoted(preset)}; there are {', '.join(PRESETS)}")
     return dataclasses.asdict(PRESETS[preset]) | {key: given for key, given in value.items() if key != "preset"}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value
