@@ -27,7 +27,7 @@ class LiveOptions:
     frames: stop after so many of each source.  stats: print the delays of each stage.
     keep_trying: also wait for cameras of which none can be opened at the start.  camera_size: (width, height).
     page: where the web page is served, if `show` is "page".
-    track: number objects; lines and zones (see gates.parse_gate) want it too.  on: classes, lines and zones to act upon;
+    track: number objects; lines and zones (see zones.parse_gate) want it too.  on: classes, lines and zones to act upon;
     run: the command for them; clips: the folder for clips of them, with so many seconds before and after.
     events, webhook: where everything that happens is told.  jsonl, csv: files for what is seen in each frame, "-" for
     standard output.
