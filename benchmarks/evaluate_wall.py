@@ -71,7 +71,7 @@ def programs(args: argparse.Namespace, wanted: list[str]) -> list[Program]:
         "0.01",
         "--iou",
         "0.6",
-        "--max-det",
+        "--max-detections",
         "100",
     )
     every = {

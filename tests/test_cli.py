@@ -40,7 +40,9 @@ def test_an_unknown_command_offers_the_nearest(name, hint, capsys):
     assert out == "" and err.startswith("error: unknown command") and hint in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("args", [[], ["a.jpg", "--score", "2"], ["a.jpg", "--bogus"], ["a.jpg", "--max-det", "0"]])
+@pytest.mark.parametrize(
+    "args", [[], ["a.jpg", "--score", "2"], ["a.jpg", "--bogus"], ["a.jpg", "--max-detections", "0"]]
+)
 def test_a_wrong_option_is_one_line(args, capsys):
     assert main(["detect", *args]) == 2
     err = capsys.readouterr().err

@@ -39,7 +39,7 @@ def info(capsys):
 
 @pytest.fixture
 def figures(info):
-    """`figures("mobilenet_v2 --width-mult 0.5")` -> what --json prints."""
+    """`figures("mobilenet_v2 --alpha 0.5")` -> what --json prints."""
 
     def call(line):
         code, out, err = info(*line.split(), "--json")
@@ -58,14 +58,14 @@ def figures(info):
         ("ssdlite_mobilenet_v2 --input-size 320", 4_337_013, 788_830_144, 2034),
         ("ssdlite_mobilenet_v2 --num-classes 90", 4_500_543, 749_503_856, 1917),
         ("ssdlite_mobilenet_v2.coco", 4_500_543, 749_503_856, 1917),
-        ("ssdlite_mobilenet_v2 --width-mult 0.75 --input-size 320 --num-classes 90", 2_864_927, 554_054_736, 2034),
+        ("ssdlite_mobilenet_v2 --alpha 0.75 --input-size 320 --num-classes 90", 2_864_927, 554_054_736, 2034),
         ("ssd_mobilenet_v1_075.coco", 4_110_735, 728_036_496, 1917),
         ("ssdlite_mobilenet_v3_large.coco", 3_440_060, 583_171_904, 3234),
         ("ssd300_vgg16", 34_305_206, 34_360_351_232, 8732),
         ("ssd300_vgg16.coco", 35_641_826, None, 8732),
         ("ssd512_vgg16 --num-classes 20", 27_188_676, None, 24564),
         ("mobilenet_v1", 4_231_976, 568_740_352, 0),
-        ("mobilenet_v1 --width-mult 0.5 --input-size 160", 1_331_592, 76_524_800, 0),
+        ("mobilenet_v1 --alpha 0.5 --input-size 160", 1_331_592, 76_524_800, 0),
         ("mobilenet_v1_025.imagenet", 470_329, 13_570_304, 0),
         ("mobilenet_v2 --no-norm", 3_470_760, 300_774_272, 0),
         ("mobilenet_v3_large", 5_483_032, 216_589_760, 0),
@@ -169,10 +169,10 @@ def test_no_boxes_or_no_anchors_is_one_line(info, tmp_path, boxes, model, reason
 @pytest.mark.parametrize(
     "line, reason",
     [
-        ("ssdlite_mobilenet_v2 --width-mult 0", "width multiplier"),
-        ("ssdlite_mobilenet_v2 --width-mult -1", "width multiplier"),
-        ("ssdlite_mobilenet_v2 --width-mult nan", "width multiplier"),
-        ("ssdlite_mobilenet_v2 --width-mult wide", "width multiplier"),
+        ("ssdlite_mobilenet_v2 --alpha 0", "width multiplier"),
+        ("ssdlite_mobilenet_v2 --alpha -1", "width multiplier"),
+        ("ssdlite_mobilenet_v2 --alpha nan", "width multiplier"),
+        ("ssdlite_mobilenet_v2 --alpha wide", "width multiplier"),
         ("ssdlite_mobilenet_v2 --input-size 16", "too small"),
         ("mobilenet_v2 --input-size 8", "too small"),
         ("ssdlite_mobilenet_v2 --input-size 0", "input size"),
@@ -182,7 +182,7 @@ def test_no_boxes_or_no_anchors_is_one_line(info, tmp_path, boxes, model, reason
         ("ssdlite_mobilnet_v2", "nearest: ssdlite_mobilenet_v2"),
         ("mobilnet_v2", "nearest: mobilenet_v2"),
         ("no/such/file.tflite", "no such file"),
-        ("ssdlite_mobilenet_v2.coco --width-mult 0.5", "bare name (ssdlite_mobilenet_v2)"),
+        ("ssdlite_mobilenet_v2.coco --alpha 0.5", "bare name (ssdlite_mobilenet_v2)"),
         ("setup.py", "not weights of a known kind"),
         ("", "which model?"),
     ],

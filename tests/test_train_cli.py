@@ -1,6 +1,5 @@
 """`mobilessd train` as a person meets it: whatever can be put right is one line with the way out, and exit code 2."""
 
-import argparse
 import json
 import shutil
 
@@ -9,7 +8,6 @@ import train_runs as runs
 import yaml
 from data_sets import coco
 
-from detection.cli import train as train_command
 from detection.cli.main import main
 from detection.data.faults import KINDS
 from detection.train.config import TrainConfig
@@ -206,12 +204,5 @@ class TestRuns:
             assert (tmp_path / "runs" / name).exists()
 
 
-def test_former_names_of_options_and_commands_still_work(capsys):
-    parser = argparse.ArgumentParser()
-    train_command.add_arguments(parser)
-    line = ["--soft", "a.json", "--pseudo-labels", "b.json", "--keep-soft", "0.4", "--ignore-soft", "0.2"]
-    args = parser.parse_args(line)
-    assert args.pseudo_labels == ["a.json", "b.json"]
-    assert (args.keep_pseudo_labels, args.ignore_pseudo_labels) == (0.4, 0.2)
-    assert "--soft" not in parser.format_help() and parser.parse_args([]).pseudo_labels == []
+def test_the_former_name_of_pseudo_label_still_works(capsys):
     assert main(["teach", "--help"]) == 0 and "usage: mobilessd pseudo-label" in capsys.readouterr().out

@@ -58,7 +58,7 @@ def run_bulk(args: argparse.Namespace) -> int:
         "threads": args.threads,
         "score": args.score,
         "iou": args.iou,
-        "max_detections": args.max_det,
+        "max_detections": args.max_detections,
         "classes": args.classes,
     }
     order = BulkOrder(

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from detection.evaluate.truth import GroundTruth
 
 
-def add_detector_arguments(parser: argparse.ArgumentParser, auto_score: bool = False) -> None:
-    """Adds --weights --device --runtime --precision --threads --score --iou --max-det --classes.
+def add_detector_arguments(
+    parser: argparse.ArgumentParser, auto_score: bool = False, score_default: str = "the weights' own, else 0.3"
+) -> None:
+    """Adds --weights --device --runtime --precision --threads --score --iou --max-detections --classes.
 
-    auto_score: --score auto, the threshold of each class, is offered.
+    auto_score: --score auto, the threshold of each class, is offered. score_default: what --help says of it.
 
     Everything not given is None (or "auto"), so that a command can tell a choice from its absence.
     """
@@ -26,13 +28,22 @@ def add_detector_arguments(parser: argparse.ArgumentParser, auto_score: bool = F
     model.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     model.add_argument("--runtime", default="auto", help=f"{', '.join(NAMES)} (default: auto)")
     model.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16, int8 (default: auto)")
-    model.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
+    model.add_argument(
+        "--threads", type=positive_int, metavar="N", help="CPU threads of the network (default: all cores)"
+    )
     result = parser.add_argument_group("what is kept")
     text = "lowest score to keep, 0..1" + ("; auto: each class's own, where the weights hold it" if auto_score else "")
+    text += f" (default: {score_default})"
     result.add_argument("--score", type=fraction_or_auto if auto_score else fraction, metavar="S", help=text)
-    result.add_argument("--iou", type=fraction, metavar="I", help="overlap at which the weaker box goes, 0..1")
-    result.add_argument("--max-det", type=positive_int, metavar="N", help="most boxes of one image")
-    result.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog")
+    result.add_argument(
+        "--iou", type=fraction, metavar="I", help="overlap at which the weaker box goes, 0..1 (default: 0.6)"
+    )
+    result.add_argument(
+        "--max-detections", type=positive_int, metavar="N", help="most boxes of one image (default: 100)"
+    )
+    result.add_argument(
+        "--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog (default: all)"
+    )
 
 
 def open_detector(args: argparse.Namespace, score: float | None = None, at_once: bool = False) -> Detector:
@@ -54,7 +65,7 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     options = {
         "score": args.score if args.score is not None else score,
         "iou": args.iou,
-        "max_detections": args.max_det,
+        "max_detections": args.max_detections,
         "classes": args.classes,
     }
     given = {name: value for name, value in options.items() if value is not None}
@@ -148,6 +159,8 @@ def name_list(text: str) -> list[str]:
 
 def device(text: str) -> str:
     """argparse type: auto, cpu, mps, cuda or cuda:N."""
+    if text.isdecimal():  # as ultralytics numbers GPUs
+        raise argparse.ArgumentTypeError(f"{text!r} is no device here: GPU {text} is cuda:{text}")
     kind, _, index = text.lower().partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
         raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N, mps")

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _action(actions: argparse._SubParsersAction, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
     """The parser of an action, with what all actions take."""
-    parser = actions.add_parser(name, help=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = actions.add_parser(name, help=text, epilog=epilog)
     parser.add_argument("path", help="COCO .json or folder, VOC folder, YOLO data.yaml or folder")
     formats = ("auto", *sorted(readers.FORMATS))
     parser.add_argument("--format", default="auto", choices=formats, help="default: by looking")

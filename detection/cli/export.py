@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inside.add_argument("--nms", action="store_true", help="put decoding and NMS into the graph")
     inside.add_argument("--score", type=fraction, metavar="S", help="its lowest score (default: the card's, else 0.3)")
     inside.add_argument("--iou", type=fraction, default=0.6, metavar="I", help="its NMS overlap (default: 0.6)")
-    inside.add_argument("--max-det", type=positive_int, default=100, metavar="N", help="its most boxes (default: 100)")
+    inside.add_argument(
+        "--max-detections", type=positive_int, default=100, metavar="N", help="its most boxes (default: 100)"
+    )
     check = parser.add_argument_group("the comparison with the source")
     check.add_argument("--images", metavar="DIR", help="images to compare on (default: drawn by chance)")
     check.add_argument("--data", metavar="GT", help="ground truth (COCO, VOC or YOLO): compares AP, too")
@@ -111,7 +113,9 @@ def _export(args: argparse.Namespace, source: Weights) -> None:
     if args.nms:
         score = args.score if args.score is not None else source.card.score_threshold
         score = DEFAULT_SCORE if score is None else score
-        settings = PostSettings(score, args.iou, args.max_det, activation=source.card.spec.get("scores", "sigmoid"))
+        settings = PostSettings(
+            score, args.iou, args.max_detections, activation=source.card.spec.get("scores", "sigmoid")
+        )
     wish = Wish(output, form, args.precision, settings)
     comparison = export(source, wish, images or (Path(args.images) if args.images else None), truth, args.threads)
     what = f"{form}, {args.precision} weights" + (f", NMS above {settings.score:g}" if settings else "")

@@ -16,7 +16,7 @@ from detection.errors import MobileSSDError
 EPILOG = """examples:
   mobilessd info --list
   mobilessd info ssdlite_mobilenet_v2.coco
-  mobilessd info ssdlite_mobilenet_v2 --width-mult 0.5 --input-size 224 --num-classes 3
+  mobilessd info ssdlite_mobilenet_v2 --alpha 0.5 --input-size 224 --num-classes 3
   mobilessd info mobilenet_v2 --layers
   mobilessd info detect.tflite --json
   mobilessd info ssdlite_mobilenet_v2 --anchors data.yaml
@@ -28,7 +28,7 @@ those of convolutions and linear layers, for one image."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a name, a name with a recipe, or a weights file")
     parser.add_argument("--list", action="store_true", help="show all names")
-    parser.add_argument("--width-mult", type=width, metavar="A", help="width multiplier (alpha) of an architecture")
+    parser.add_argument("--alpha", type=width, metavar="A", help="width multiplier (alpha) of an architecture")
     parser.add_argument("--input-size", type=input_size, metavar="S", help="input in pixels: S, or HEIGHTxWIDTH")
     parser.add_argument("--num-classes", type=positive_int, metavar="N", help="object classes, without background")
     parser.add_argument("--layout", metavar="L", help="whose network: tensorflow, torchvision, mmdet, qfgaohao, caffe")

@@ -148,7 +148,7 @@ def _classifier_file(args: argparse.Namespace, path: str) -> Subject | None:
 
 
 def _architecture(name: str, args: argparse.Namespace, **options: Any) -> SSDSpec:
-    wanted = {"alpha": args.width_mult, "input_size": args.input_size, "num_classes": args.num_classes}
+    wanted = {"alpha": args.alpha, "input_size": args.input_size, "num_classes": args.num_classes}
     wanted["layout"] = args.layout
     return spec_for(name, **options | {key: value for key, value in wanted.items() if value is not None})
 
@@ -159,8 +159,8 @@ def _classifier(args: argparse.Namespace, name: str, **options: Any) -> Subject:
 
     from backbones import build_classifier
 
-    if args.width_mult:
-        options["alpha"] = args.width_mult
+    if args.alpha:
+        options["alpha"] = args.alpha
     side = options.pop("input_size", 224)
     size = args.input_size or (side, side)
     number = args.num_classes or options.pop("num_classes", 1000)
@@ -213,7 +213,7 @@ def numbers(values: tuple[float, ...]) -> str:
 
 
 def _only_for_architectures(args: argparse.Namespace) -> None:
-    for value, option in ((args.width_mult, "--width-mult"), (args.layout, "--layout")):
+    for value, option in ((args.alpha, "--alpha"), (args.layout, "--layout")):
         if value is not None:
             bare = args.model.split(".")[0]
             raise MobileSSDError(

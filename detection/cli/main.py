@@ -1,15 +1,15 @@
 """The command `mobilessd`: finds the module of a subcommand, runs it, and turns errors for people into one line.
 
 Each command is a module of `detection.cli` with `add_arguments(parser)` and `run(args) -> int` (the exit code), and
-optionally an `EPILOG` of examples. Only the chosen module is imported, so `mobilessd --help` stays instant. Standard
-library only; `tools/*.py` call `main(["detect", ...])` and add nothing.
+optionally an `EPILOG` of examples and `explain_option(name)`, for what it has under another name. Only the chosen module
+is imported, so `mobilessd --help` stays instant. Standard library only; `tools/*.py` call `main(["detect", ...])` and add
+nothing.
 
 Exit codes: 0 done, 2 something a person can put right (one `error:` line on stderr), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import importlib
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from detection.cli.parser import Parser, UsageError
 from detection.errors import MobileSSDError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -35,17 +36,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("detection.cli.data", "check a data set before a training, or convert it"),
 }
 ALIASES = {"teach": "pseudo-label"}  # former names of commands
-
-
-class UsageError(MobileSSDError):
-    """A command line that cannot be understood."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaint is one `error:` line with the way out, in the place of a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (`{self.prog} --help` shows all options)")
 
 
 def entry() -> NoReturn:
@@ -108,18 +98,25 @@ def _dispatch(argv: list[str]) -> int:
         near = nearest(name, commands, 3, 0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"commands: {', '.join(commands)}"
         raise UsageError(f"unknown command {name!r}: {hint}")
-    module = importlib.import_module(COMMANDS[name][0])
-    parser = Parser(
-        prog=f"mobilessd {name}",
-        description=COMMANDS[name][1][0].upper() + COMMANDS[name][1][1:] + ".",
-        epilog=getattr(module, "EPILOG", None),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.add_arguments(parser)
+    module, parser = importlib.import_module(COMMANDS[name][0]), parser_of(name)
     try:
-        return int(module.run(parser.parse_args(rest)) or 0)
+        args = parser.parse_args(rest)
     except SystemExit as end:  # --help
         return end.code if isinstance(end.code, int) else 0
+    return int(module.run(args) or 0)
+
+
+def parser_of(name: str) -> Parser:
+    """The parser of a command."""
+    module, text = importlib.import_module(COMMANDS[name][0]), COMMANDS[name][1]
+    parser = Parser(
+        prog=f"mobilessd {name}",
+        description=text[0].upper() + text[1:] + ".",
+        epilog=getattr(module, "EPILOG", None),
+        explain=getattr(module, "explain_option", None),
+    )
+    module.add_arguments(parser)
+    return parser
 
 
 def _overview() -> str:

@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="images to calibrate on, and to measure AP on")
     parser.add_argument("--annotations", metavar="GT", help="ground truth (COCO, VOC or YOLO): AP before and after")
     parser.add_argument("--calibration", metavar="DIR", help="images to calibrate on, if others than --images")
-    parser.add_argument(
-        "--samples", "--pictures", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)"
-    )
+    parser.add_argument("--samples", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)")
     parser.add_argument("--output", required=True, metavar="FILE", help="FILE.xml (OpenVINO) or FILE.onnx")
     parser.add_argument("--format", choices=INT8_TARGETS, help="default: by the name of the output")
     parser.add_argument("--max-drop", type=fraction, metavar="D", help="how far AP may fall (default: 0.005)")

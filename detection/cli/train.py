@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from detection.cli.common import device, fraction, name_list, positive_int
+from detection.cli.common import device, fraction, input_size, name_list, positive_int
 from detection.data.readers import FORMATS
 from detection.errors import MobileSSDError
 from detection.yaml_reader import parse_value
@@ -31,58 +31,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     add = data.add_argument
     add("--data", metavar="PATH", help="COCO, PASCAL VOC or YOLO data; looked at to tell which")
-    add("--format", choices=("auto", *sorted(FORMATS)))
+    add("--format", choices=("auto", *sorted(FORMATS)), help="of the data (default: auto)")
     add("--split", metavar="NAME", help="the split to train on (default: train, where there is one)")
-    add("--images", metavar="DIR", help="the images of a COCO file")
+    add("--images", metavar="DIR", help="the images of a COCO file (default: looked for beside it)")
     add("--val", metavar="NAME|PATH", help="validation: a split or another data set (default: found by looking)")
-    add("--val-images", metavar="DIR", help="the images of a COCO validation file")
+    add("--val-images", metavar="DIR", help="the images of a COCO validation file (default: looked for beside it)")
     text = "keep back this share of the training images to choose the best weights; validation is then scored once"
-    add("--select", type=fraction, metavar="SHARE", help=text)
+    add("--select", type=fraction, metavar="SHARE", help=f"{text} (default: 0.15 where there is no validation, else 0)")
     add("--select-ids", metavar="FILE", help="keep back the images whose ids this file lists, in place of a share")
     text = "train on this data set or folder of images too; classes that it lacks are unknown there, not background"
     add("--extra", action="append", default=[], metavar="PATH", help=text)
     text = "add pseudo-labels (mobilessd pseudo-label) where nothing is annotated"
-    _add_renamed(data, "--pseudo-labels", "--soft", action="append", default=[], metavar="JSON", help=text)
+    add("--pseudo-labels", action="append", default=[], metavar="JSON", help=text)
     text = "score from which on pseudo-labels are targets (default: 0.5)"
-    _add_renamed(data, "--keep-pseudo-labels", "--keep-soft", type=fraction, metavar="SCORE", help=text)
+    add("--keep-pseudo-labels", type=fraction, metavar="SCORE", help=text)
     text = "score from which on, up to that, they are neither targets nor background (default: 0.25)"
-    _add_renamed(data, "--ignore-pseudo-labels", "--ignore-soft", type=fraction, metavar="SCORE", help=text)
-    add("--classes", type=name_list, metavar="A,B", help="only these classes, in this order")
+    add("--ignore-pseudo-labels", type=fraction, metavar="SCORE", help=text)
+    add("--classes", type=name_list, metavar="A,B", help="only these classes, in this order (default: all)")
     text = "classes that the data do not annotate: never background"
     add("--unknown", type=name_list, metavar="A,B", default=[], help=text)
     start = parser.add_argument_group("starting point")
     add = start.add_argument
-    add("--weights", metavar="W", help="weights to start from: a name or a file")
-    add("--model", metavar="NAME", help="an architecture to train from scratch, or on a backbone given by --weights")
-    text = "which class of the weights one of yours continues"
+    text = "weights to start from: a name or a file (default: bundled weights; with --model: none)"
+    add("--weights", metavar="W", help=text)
+    text = "an architecture to train from scratch, or on a backbone given by --weights (default: that of the weights)"
+    add("--model", metavar="NAME", help=text)
+    text = "which class of the weights one of yours continues (default: the one of the same name)"
     add("--class-map", type=name_list, metavar="MINE=THEIRS,...", default=[], help=text)
-    recipe = parser.add_argument_group("recipe")
+    recipe = parser.add_argument_group("recipe (defaults without --config)")
     add = recipe.add_argument
     add("--config", metavar="NAME|YAML", help=f"a recipe of configs/ or a file (default: {FINETUNE})")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of it, as in optimizer.lr=0.01")
-    add("--time-budget", type=seconds, metavar="20m", help="as many steps as fit: 90s, 20m, 2h")
-    add("--samples", "--pictures", type=positive_int, metavar="N", help="length of the run in images seen")
-    add("--epochs", type=float, metavar="N", help="length in passes over the data")
-    add("--steps", type=positive_int, metavar="N", help="length in steps")
-    add("--batch", type=positive_int, metavar="N", help="images of a step, of all processes together")
-    add("--input-size", type=positive_int, metavar="PIXELS")
-    add("--seed", type=int, metavar="N")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of it, as in ema.decay=0.99")
+    text = "as many steps as fit, from start to report: 90s, 20m, 2h (default: --samples)"
+    add("--time-budget", type=seconds, metavar="20m", help=text)
+    add("--samples", type=positive_int, metavar="N", help="length of the run in images seen (default: 10000)")
+    add("--epochs", type=float, metavar="N", help="length in passes over the data (default: --samples)")
+    add("--steps", type=positive_int, metavar="N", help="length in steps (default: --samples)")
+    text = "images of a step, of all processes together (default: 16)"
+    add("--batch", type=positive_int, metavar="N", help=text)
+    text = "highest learning rate, for --batch as it is (default: 0.001 for a batch of 16, in proportion for others)"
+    add("--lr", type=float, metavar="RATE", help=text)
+    text = "pixels of the network's input, S or HEIGHTxWIDTH (default: the network's own)"
+    add("--input-size", type=input_size, metavar="S", help=text)
+    add("--seed", type=int, metavar="N", help="start of all random numbers (default: 0)")
     run = parser.add_argument_group("run")
     add = run.add_argument
     add("--output", metavar="DIR", help="the run's folder (default: runs/train, or the next free number)")
     add("--resume", action="store_true", help="go on with the run in --output")
-    add("--keep-every", type=float, metavar="N", help="keep weights of their own every N steps, epochs or images")
-    add("--device", type=device, default="auto", help="auto, cpu, cuda, mps")
-    add("--threads", type=positive_int, metavar="N", help="CPU threads of the network")
-    add("--workers", type=int, metavar="N", help="processes that load images")
-    add("--precision", choices=("auto", "float32", "bfloat16", "float16"))
-    add("--compile", choices=("auto", "yes", "no"), help="torch.compile (default: where it measures faster)")
+    text = "keep weights of their own every N steps, epochs or images (default: only the best and the last)"
+    add("--keep-every", type=float, metavar="N", help=text)
+    add("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    add("--threads", type=positive_int, metavar="N", help="CPU threads of the network (default: all cores)")
+    add("--workers", type=int, metavar="N", help="processes that load images (default: 1 on a CPU, at most 8 on a GPU)")
+    text = "of the computation (default: auto, what the processor has)"
+    add("--precision", choices=("auto", "float32", "bfloat16", "float16"), help=text)
+    text = "torch.compile (default: auto, where it measures faster)"
+    add("--compile", choices=("auto", "yes", "no"), help=text)
 
 
-def _add_renamed(group: argparse._ArgumentGroup, name: str, former: str, **options: Any) -> None:
-    """An option, and the name that it had before 0.2, which --help does not show."""
-    group.add_argument(name, **options)
-    group.add_argument(former, dest=name[2:].replace("-", "_"), **options | {"help": argparse.SUPPRESS})
+def explain_option(name: str) -> str | None:
+    """An option that is a key of the recipe: `--patience` is --set patience=VALUE."""
+    from detection.config import keys_of
+    from detection.train.config import TrainConfig
+
+    word = name[2:].replace("-", "_")
+    found = [key for key, _ in keys_of(TrainConfig) if key.rsplit(".", 1)[-1] == word]
+    return f"here it is {' or '.join(f'--set {key}=VALUE' for key in found)}" if found else None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,7 +151,8 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
         "epochs": args.epochs,
         "steps": args.steps,
         "batch": args.batch,
-        "input_size": args.input_size,
+        "input_size": _size(args.input_size),
+        "lr": args.lr,
         "seed": args.seed,
         "keep_every": args.keep_every,
         "workers": args.workers,
@@ -145,6 +160,11 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
         "compile": {"yes": True, "no": False, "auto": "auto", None: None}[args.compile],
     }
     return {key: value for key, value in given.items() if value is not None} | settings(args.set)
+
+
+def _size(size: tuple[int, int] | None) -> int | list[int] | None:
+    """Height and width as a recipe has them: one number for a square."""
+    return size[0] if size and size[0] == size[1] else list(size) if size else None
 
 
 def settings(items: list[str]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     overrides: values by dotted key ("optimizer.lr"), which win. Another batch keeps the file's as `recipe_batch`, so
     that lr scales with it (`rescale_lr`), and a length in steps against it. Another length ("epochs") takes the place
-    of the file's as it is, and stretches what the file gives in that unit (milestones ...) along.
+    of the file's as it is, and stretches what the file gives in that unit (milestones ...) along. "lr" is the rate for
+    the batch of the run, "optimizer.lr" that for the recipe's.
     Raises MobileSSDError, one line.
     """
     path = config_path(path)
@@ -47,7 +48,13 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         data["steps"] = math.ceil(own.length / ratio - 1e-6)
         _stretch(data, own, 1 / ratio)
     for key, value in overrides.items():
-        _put(data, key, value)
+        if key != "lr":
+            _put(data, key, value)
+    config = TrainConfig.from_dict(data, str(path))
+    if "lr" not in overrides:
+        return config
+    scale = config.batch / (config.recipe_batch or config.batch) if config.rescale_lr else 1.0
+    _put(data, "optimizer.lr", overrides["lr"] / scale)
     return TrainConfig.from_dict(data, str(path))
 
 
