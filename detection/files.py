@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +21,18 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on a clean exit its content is flushed to the disk and renamed to `path`.
 
     Whoever reads `path` sees the old file or the new one, whole, also after a kill or a full disk. On an exception
-    the temporary file is removed and `path` is untouched.
+    the temporary file is removed and `path` is untouched. Whatever writes it, others may read it, as the umask says
+    (safetensors writes files for the owner alone).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part{path.suffix}")
-    temporary.open("xb").close()  # not tempfile's mkstemp: the file is for others to read, as the umask says
+    temporary.open("xb").close()
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     try:
         yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:
+            temporary.chmod(mode)
         _flush(temporary)
         os.replace(temporary, path)
         _flush(path.parent)

@@ -327,7 +327,11 @@ def test_ctrl_c_ends_a_process_cleanly(weights, tmp_path):
     ]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()  # the detector is ready
-    time.sleep(1.5)
+    for _ in range(600):  # until the first frame is on its way into the video
+        if drawn(tmp_path / "o") or list((tmp_path / "o").glob(".*")):
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=90)
     assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err

@@ -52,9 +52,8 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
         job.run()
     except KeyboardInterrupt:
         stopped = True
-    finally:
-        for output in outputs:
-            output.close()
+    for output in outputs:  # not behind another exception: a file of some of the images looks like one of all
+        output.close()
     seconds = time.perf_counter() - begin
     places = [f"drawn in {args.output}"] if names and job.done else []
     places += [f"boxes in {path}" for path in (args.json, args.csv) if path]

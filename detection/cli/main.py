@@ -5,7 +5,8 @@ optionally an `EPILOG` of examples and `explain_option(name)`, for what it has u
 is imported, so `mobilessd --help` stays instant. Standard library only; `tools/*.py` call `main(["detect", ...])` and add
 nothing.
 
-Exit codes: 0 done, 2 something a person can put right (one `error:` line on stderr), 130 stopped by Ctrl-C.
+Exit codes: 0 done, 2 something a person can put right (one `error:` line on stderr), 130 stopped by Ctrl-C, 141 stopped
+because nobody reads what is printed any more (`| head`). A file that a stopped command was to write is not there.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pseudo-label": ("detection.cli.pseudo_label", "label images that nobody annotated, with a stronger detector"),
     "data": ("detection.cli.data", "check a data set before a training, or convert it"),
 }
+SIGPIPE = 141  # the exit code that shells give a command that a closed pipe has ended
 ALIASES = {"teach": "pseudo-label"}  # former names of commands
 
 
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file name that is no valid text must not end a run of thousands
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    code = SIGPIPE
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `mobilessd ... | head` is no error; keep Python from complaining again at exit
         with contextlib.suppress(OSError, ValueError):  # a stdout that is no real file (tests, notebooks)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code  # of the command, where it was done and only its last lines went nowhere
     except OSError as error:  # no permission, no space left, a name too long: the machine's state, not a bug
         if error.errno is None:
             raise

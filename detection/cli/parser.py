@@ -33,14 +33,15 @@ class Parser(argparse.ArgumentParser):
     `--lr0` or `--patience`, beyond the table; None where it knows nothing.
     """
 
-    def __init__(self, *args: Any, explain: Callable[[str], str | None] | None = None, **options: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **{"formatter_class": HelpFormatter} | options)
+    def __init__(self, *, explain: Callable[[str], str | None] | None = None, **options: Any) -> None:
+        defaults: dict[str, Any] = {"formatter_class": HelpFormatter, "allow_abbrev": False}
+        super().__init__(**defaults | options)
         self.explain = explain
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (`{self.prog} --help` shows all options)")
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse's; `args` must be given. An unknown option is the error before anything that follows from it."""
         assert args is not None
         args = list(args)
@@ -53,7 +54,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"unknown option {name}{self.hint(name)}")
         return super().parse_known_args(args, namespace)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse's; `data=coco.yaml epochs=3` is told how it is written here."""
         found, rest = self.parse_known_args(args, namespace)
         if rest:
