@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from detection.cli.main import main
-from detection.cli.tables_page import compare, remarks
+from detection.cli.tables_count import compare, remarks
 from detection.cli.tables_published import Printed
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tables.md"

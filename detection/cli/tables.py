@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from pathlib import Path
 
-from detection.errors import MissingPackageError
+from detection.errors import MissingPackageError, MobileSSDError
 
-EPILOG = """example:
-  mobilessd tables > docs/tables.md"""
+EPILOG = """examples:
+  mobilessd tables > docs/tables.md
+  mobilessd tables --plot accuracy.png"""
+KINDS = (".png", ".svg", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`mobilessd tables` has no options."""
+    """One option."""
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw accuracy against multiply-adds and parameters (the V1 paper's figures 4 and 5, and the detectors)"
+        " into FILE (.png, .svg or .pdf) in the place of the page",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the page."""
-    if importlib.util.find_spec("torch") is None:
-        raise MissingPackageError("counting networks needs torch: pip install torch torchvision")
-    from detection.cli.tables_page import page
+    """Prints the page, or draws the plot and prints how well its lines fit."""
+    for package in ("torch", "torchvision"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(f"counting networks needs {package}: pip install torch torchvision")
+    if args.plot is None:
+        from detection.cli.tables_page import page
 
-    print(page())
+        print(page())
+        return 0
+    if args.plot.suffix.lower() not in KINDS:
+        raise MobileSSDError(f"{args.plot}: a plot is a .png, .svg or .pdf file")
+    from detection.cli.tables_plot import draw
+
+    for line in draw(args.plot):
+        print(line)
+    print(f"wrote {args.plot}")
     return 0

@@ -5,25 +5,29 @@ Ours are counted from the networks that we build; what is printed elsewhere stan
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import cache
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
 
-from backbones import Cost, build_classifier, count
 from detection.boxes.anchors import AnchorSpec, Size
 from detection.cli import tables_text as text
 from detection.cli.info_model import numbers
-from detection.cli.tables_published import DETECTORS, RESULTS, V1, V2, V3, ClassifierRow, DetectorRow, Printed
+from detection.cli.tables_count import (
+    classifier_cost,
+    detector_cost,
+    named,
+    only,
+    param_counts,
+    remarks,
+    table,
+    without_activations,
+    without_norms,
+)
+from detection.cli.tables_papers_page import paper_pages
+from detection.cli.tables_published import DETECTORS, RESULTS, V1, V2, V3, ClassifierRow, DetectorRow
 from detection.errors import MobileSSDError
 from detection.ssd.families import FRAMEWORKS
-from detection.ssd.network import SSD, anchors_of, feature_maps
-from detection.ssd.spec import SSDSpec
+from detection.ssd.network import SSD, feature_maps
 from detection.weights.names import spec_for
 from detection.weights.records import RECORDS
 
@@ -36,86 +40,37 @@ def page() -> str:
     classifiers = ("network", "input", "paper", "slim", *ours, "remarks")
     layouts = ("layout", "input", "padding", "norm eps", "momentum", "activation", "scores", "anchors", "how many")
     parts = [text.INTRO]
-    parts += [text.V1, _table(classifiers, map(_classifier, V1))]
-    parts += [text.V2, _table(classifiers, map(_classifier, V2))]
-    parts += [text.V3, _table(("network", "input", "printed", *ours, "remarks"), map(_classifier, V3))]
+    parts += [text.V1, table(classifiers, map(_classifier, V1))]
+    parts += [text.V2, table(classifiers, map(_classifier, V2))]
+    parts += [text.V3, table(("network", "input", "printed", *ours, "remarks"), map(_classifier, V3))]
     head = ("detector", "columns", "input", "printed", *ours, "anchors", "remarks")
-    parts += [text.DETECTORS, _table(head, map(_detector, DETECTORS))]
-    parts += [text.ANCHORS, _table(("anchors", *map(str, SIZES)), _anchor_rows())]
-    parts += [text.LAYOUTS, _table(layouts, _layout_rows())]
-    parts += [text.RESULTS, _table(("published", "our name for the network", "AP", "split"), RESULTS)]
-    parts += [text.WEIGHTS, _table(("name", "figures", "data", "images", "protocol"), _weights_rows())]
+    parts += [text.DETECTORS, table(head, map(_detector, DETECTORS))]
+    parts += paper_pages()
+    parts += [text.ANCHORS, table(("anchors", *map(str, SIZES)), _anchor_rows())]
+    parts += [text.LAYOUTS, table(layouts, _layout_rows())]
+    parts += [text.RESULTS, table(("published", "our name for the network", "AP", "split"), RESULTS)]
+    parts += [text.WEIGHTS, table(("name", "figures", "data", "images", "protocol"), _weights_rows())]
     return "\n\n".join(parts)
 
 
-def compare(printed: str, exact: int, without_norms: int | None = None) -> str | None:
-    """How a printed figure ("4.24 M", "569 M", "3,440,060") agrees with ours: "" if every printed digit is ours,
-    rounded; "cut" if cut off; "no norms" if it is the count without them; None if not at all."""
-    number, _, unit = printed.replace(",", "").partition(" ")
-    digits = len(number.partition(".")[2])
-    step = {"": 1, "M": 10**6, "G": 10**9}[unit] / 10**digits
-    wanted = round(float(number) * 10**digits)
-    for ours, name in ((exact, ""), (without_norms, "no norms")):
-        if ours is not None and math.floor(ours / step + 0.5) == wanted:
-            return name
-        if ours is not None and math.floor(ours / step) == wanted:
-            return f"{name}, cut" if name else "cut"
-    return None
-
-
-def remarks(printed: Sequence[Printed], note: str, params: int, without_norms: int, madds: int) -> str:
-    """The last column: what the figures say by themselves, then the note. "differs" where neither says why."""
-    said, unsaid = [], []
-    for figures in printed:
-        count = (params, without_norms) if figures.norms else (without_norms, None)
-        for shown, exact, bare in ((figures.params, *count), (figures.madds, madds, None)):
-            how = compare(shown, exact, bare) if shown else ""
-            if how is None:
-                unsaid.append(f"{shown} differs")
-            elif how:
-                said.append(f"{shown} {how}")
-    return "; ".join([*dict.fromkeys(said), *([note] if note else unsaid)])
-
-
 def _classifier(row: ClassifierRow) -> tuple[str, ...]:
-    cost = _classifier_cost(row.name, row.size, row.classes, tuple(row.options.items()))
-    params, bare = _params(cost)
-    name = _named(row.name, row.options | ({"classes": row.classes} if row.classes != 1000 else {}))
+    cost = classifier_cost(row.name, row.size, row.classes, tuple(row.options.items()))
+    params, bare = param_counts(cost)
+    name = named(row.name, row.options | ({"classes": row.classes} if row.classes != 1000 else {}))
     last = remarks(row.printed, row.note, params, bare, cost.madds)
     return (name, str(row.size), *map(str, row.printed), f"{params:,}", f"{bare:,}", f"{cost.madds:,}", last)
 
 
-@cache
-def _classifier_cost(name: str, size: int, classes: int, options: tuple[tuple[str, Any], ...]) -> Cost:
-    with torch.device("meta"):  # shapes are enough
-        network = build_classifier(name, classes, **dict(options))
-    return count(_without_activations(network), size)
-
-
 def _detector(row: DetectorRow) -> tuple[str, ...]:
-    spec, cost, anchors = _detector_cost(row.name, row.columns, tuple(row.options.items()), row.six)
+    spec, cost, anchors = detector_cost(row.name, row.columns, tuple(row.options.items()), row.six)
     if row.parts:
-        layers = tuple(layer for layer in cost.layers if layer.name.split(".")[0] in row.parts)
-        cost = replace(cost, layers=layers, madds=sum(layer.madds for layer in layers))
-    params, bare = _params(cost)
+        cost = only(cost, row.parts)
+    params, bare = param_counts(cost)
     options = {key: value for key, value in row.options.items() if key != "input_size"}
     more = [f"only {' and '.join(row.parts)}"] if row.parts else ["six anchors everywhere"] if row.six else []
     numbers = (f"{params:,}", f"{bare:,}", f"{cost.madds:,}", f"{anchors:,}")
     printed, last = "; ".join(map(str, row.printed)), remarks(row.printed, row.note, params, bare, cost.madds)
-    return (_named(row.name, options, *more), str(row.columns), str(spec.input.size[0]), printed, *numbers, last)
-
-
-@cache
-def _detector_cost(
-    name: str, columns: int, options: tuple[tuple[str, Any], ...], six: bool
-) -> tuple[SSDSpec, Cost, int]:
-    """Spec, cost and number of anchors; six: six anchors in every cell."""
-    spec = spec_for(name, num_classes=columns - 1, **dict(options))
-    if six:
-        spec = replace(spec, anchors=AnchorSpec("tensorflow", {"reduce_lowest": False}))
-    with torch.device("meta"):
-        ssd = _without_activations(SSD(spec))
-    return spec, count(ssd, spec.input.size), len(anchors_of(_without_norms(ssd)))
+    return (named(row.name, options, *more), str(row.columns), str(spec.input.size[0]), printed, *numbers, last)
 
 
 def _anchor_rows() -> Iterator[tuple[str, ...]]:
@@ -129,7 +84,7 @@ def _anchor_rows() -> Iterator[tuple[str, ...]]:
     )
     for spec, layouts in networks:
         with torch.device("meta"):
-            ssd = _without_norms(_without_activations(SSD(spec)))
+            ssd = without_norms(without_activations(SSD(spec)))
         maps: list[tuple[Size, ...]] = []
         for size in SIZES:
             try:
@@ -149,7 +104,7 @@ def _anchors(layout: AnchorSpec, maps: Sequence[Size], size: int) -> str:
 def _layout_rows() -> Iterator[tuple[str, ...]]:
     for layout in FRAMEWORKS:
         name = "ssd_mobilenet_v1" if layout == "caffe" else "ssdlite_mobilenet_v2"
-        spec, _, anchors = _detector_cost(name, 81, (("layout", layout),), False)
+        spec, _, anchors = detector_cost(name, 81, (("layout", layout),), False)
         rule = f"{spec.input.color.upper()}, (x - {numbers(spec.input.mean)}) / {numbers(spec.input.std)}"
         norm = (f"{spec.norm_eps:g}", f"{spec.norm_momentum:g}")
         how_many = f"{anchors:,} at {spec.input.size[0]}"
@@ -162,40 +117,3 @@ def _weights_rows() -> Iterator[tuple[str, ...]]:
             figures = ", ".join(f"{key} {value:.3f}" for key, value in metric.items() if isinstance(value, float))
             data = f"{metric['data']}, {metric['split']}"
             yield (f"`{record.name}`", figures, data, f"{metric['images']:,}", metric["protocol"])
-
-
-def _params(cost: Cost) -> tuple[int, int]:
-    """Parameters with the batch norms' and without."""
-    params = sum(layer.params for layer in cost.layers)
-    return params, params - sum(layer.params for layer in cost.layers if layer.kind == "norm")
-
-
-def _without_activations(network: Any) -> Any:
-    """The same network, its activations taken out: they cost nothing in the tables, and half the time of counting."""
-    return _without(network, (nn.ReLU, nn.ReLU6, nn.Hardswish))
-
-
-def _without_norms(network: Any) -> Any:
-    """The same network without batch norms, which change no map's size."""
-    return _without(network, (nn.BatchNorm2d,))
-
-
-def _without(network: Any, kinds: tuple[type, ...]) -> Any:
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, kinds):
-                setattr(module, name, nn.Identity())
-    return network
-
-
-def _named(name: str, options: dict[str, Any], *more: str) -> str:
-    """`name`, option value, option value."""
-    return ", ".join([name, *(key if value is True else f"{key} {value}" for key, value in options.items()), *more])
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; columns of numbers are set to the right."""
-    body = [tuple(row) for row in rows]
-    right = [all(re.fullmatch(r"[0-9,.]+|too small", row[i]) for row in body) for i in range(len(head))]
-    lines = [head, ["---:" if flag else "---" for flag in right], *body]
-    return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in line) for line in lines)

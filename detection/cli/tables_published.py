@@ -77,7 +77,10 @@ V1 = (
     _v1(0.25, 160, Printed(), Printed("0.47 M", "21 M", "45.5 (43.5)")),
     _v1(0.25, 128, Printed(), Printed("0.47 M", "14 M", "41.5 (39.9)")),
     ClassifierRow(
-        "mobilenet_v1_fullconv", 224, (Printed("29.3 M", "4866 M", "71.7"), Printed()), note="4866 M: not explained"
+        "mobilenet_v1_fullconv",
+        224,
+        (Printed("29.3 M", "4866 M", "71.7"), Printed()),
+        note="4866 M leaves out the last layer: 4,866,269,184",
     ),
     ClassifierRow("mobilenet_v1", 224, (Printed("2.9 M", "307 M", "65.3"), Printed()), {"shallow": True}),
 )

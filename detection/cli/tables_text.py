@@ -10,16 +10,23 @@ layers, gamma and beta of batch norms (running statistics are none); "no norms" 
 papers' B). What is printed elsewhere reads `parameters / multiply-adds / accuracy`.
 
 Every printed digit is ours, rounded, unless the last column says otherwise. *Cut*: ours with the further digits cut
-off. *No norms*: ours without the batch norms' parameters."""
+off. *No norms*: ours without the batch norms' parameters.
+
+![Top-1 against multiply-adds and parameters; AP against multiply-adds](images/accuracy_against_cost.png)
+
+The V1 paper's figures 4 and 5 with our counts and slim's top-1, which it has for every width and input size, and the
+detectors; drawn by `mobilessd tables --plot docs/images/accuracy_against_cost.png`, which prints how well a straight
+line fits: 1.65 points of top-1 root mean square over V1's 16 networks, 0.52 without the jump at alpha 0.25 that the
+paper names, 1.43 over V2's 22."""
 
 V1 = """\
-## MobileNet V1
+## MobileNet V1 by width and input
 
 arXiv 1704.04861 and the table of TensorFlow's research/slim (in brackets: top-1 with 8 bits). 1000 outputs with a
 bias, min_depth 8."""
 
 V2 = """\
-## MobileNet V2
+## MobileNet V2 by width and input
 
 arXiv 1801.04381 and the table of TensorFlow's research/slim, which counts no batch norms and cuts digits off. The
 last layer keeps its 1280 channels below alpha 1."""
@@ -64,3 +71,51 @@ WEIGHTS = """\
 
 From the records that stand in every weights file; "score floor ..." is our own protocol, measured by `mobilessd
 eval`."""
+
+V1_PAPER = """\
+## The tables of the V1 paper
+
+arXiv 1704.04861, tables 1 to 14 in its order. Printed figures read `parameters / multiply-adds / accuracy`; what we do
+not build is cited and says so."""
+
+V2_PAPER = """\
+## The tables of the V2 paper
+
+arXiv 1801.04381, tables 1 to 6. Its times are of TF-Lite on one large core of a Google Pixel 1; no table here repeats
+them on other hardware."""
+
+V2_BLOCK = """\
+### Table 1: Bottleneck residual block
+
+From k to k' channels, stride s, expansion t, here counted on our block from 64 to 96 channels with s 1, t 6 on a
+14 x 14 map (the paper's h x w x d' x t (d' + 9 + d'') multiply-adds)."""
+
+V1_SHARES = """\
+### Table 2: Resource per layer type
+
+Parameters without batch norms and without the last layer's bias, as these shares imply."""
+
+V1_LAYER = """\
+### Table 3: Resource usage for modifications to standard convolution
+
+One layer of 14 x 14, 512 to 512 channels, each row on top of the one above; depthwise separable costs 1/N + 1/9 of the
+convolution, SEPARABLE here."""
+
+V1_PLANET = """\
+### Table 11: PlaNet
+
+Percent of the Im2GPS test images localized within a distance. Cited: neither PlaNet's images nor its cells were
+published. Its text gives PlaNet (on Inception V3) 52 million parameters and 5.74 billion multiply-adds, the MobileNet
+one 13 million, 3 of them the backbone's (ours BODY), and "0.58 Million" multiply-adds, which must be billion."""
+
+V2_MEMORY = """\
+### Table 3: Channels and memory at each resolution
+
+The most channels / KB that a map of a block's ends needs at 16 bits. Ours: the largest output of a block of that size
+(V1: pointwise, V2: projection)."""
+
+COMPARED = """\
+## Compared with
+
+Networks that the papers compare with, counted by our counter from torchvision's own code; printed is torchvision's
+record. The papers' figures for them stand in the tables above, with the reason where they differ."""
