@@ -1,7 +1,8 @@
-"""Files that are never half-written: atomic writes, content hashes, and the cache folder."""
+"""Files that are never half-written: atomic writes, content hashes, and the cache folder; text in any encoding."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Iterator
@@ -44,6 +45,41 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` to `path` atomically, as UTF-8."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file that people or their tools wrote, in any encoding that `decode_text` knows. Raises OSError, and
+    UnicodeError where it is no text."""
+    return decode_text(Path(path).read_bytes())[0]
+
+
+def decode_text(data: bytes) -> tuple[str, str]:
+    """(the text, its encoding): UTF-8, UTF-16 and UTF-32 with or without a mark (which is left out), as Windows' editors and
+    shells write them; else Windows-1252, the Western European guess. Raises UnicodeError where it is no text."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding), encoding
+    if b"\0" in data:  # which no text in an encoding of single bytes holds
+        encoding = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+        text = data.decode(encoding)
+        if "\0" in text or not text.isascii() and data.count(0) * 4 < len(data):
+            raise UnicodeError("not text")
+        return text, encoding
+    try:
+        return data.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        if any(byte < 32 and byte not in b"\t\n\r\f\x1a" for byte in data):
+            raise UnicodeError("not text") from None
+        return data.decode("cp1252", errors="replace"), "windows-1252"
+
+
+_MARKS = (  # UTF-32's little-endian mark begins with UTF-16's
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 def sha256_of(path: str | os.PathLike) -> str:

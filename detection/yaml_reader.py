@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from detection.errors import MobileSSDError, quoted
+from detection.files import read_text
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,10 +36,10 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises MobileSSDError, one line with file and line number."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        return parse_yaml(read_text(path), str(path))
     except FileNotFoundError:
         raise MobileSSDError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise MobileSSDError(f"{path}: cannot be read as text ({error})") from None
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detection.errors import BadDataError
+from detection.files import read_text
 
 Id = int | str  # what data sets use as ids
 
@@ -59,10 +59,10 @@ def in_order(ids: Iterable[Id]) -> list[int]:
 def read_ids(path: str | os.PathLike) -> set[str]:
     """The ids that a file names, as text: a JSON list, a JSON object of lists, or ids in lines. Raises BadDataError."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except FileNotFoundError:
         raise BadDataError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, IsADirectoryError):
+    except (UnicodeError, IsADirectoryError):
         raise BadDataError(f"{path}: not a text file of image ids") from None
     if text.lstrip()[:1] in ("[", "{"):
         try:

@@ -6,6 +6,7 @@ the largest single element. The parser is the standard library's own, so the spe
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -30,7 +31,7 @@ def stream(path: str | os.PathLike, keys: set[str] | None = None) -> Iterator[tu
     no JSON object or ends early.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, "rb") as raw, io.TextIOWrapper(raw, json.detect_encoding(raw.peek(4)[:4])) as file:
             buffer = _Buffer(file)
             try:
                 if (first := buffer.peek()) != "{":
@@ -39,8 +40,8 @@ def stream(path: str | os.PathLike, keys: set[str] | None = None) -> Iterator[tu
                 yield from _members(buffer, set() if keys is None else keys)
             except json.JSONDecodeError as error:
                 raise _broken(path, f"{error.msg} in {buffer.place(error.pos)}") from None
-            except UnicodeDecodeError:
-                raise _broken(path, "not a text file") from None
+            except UnicodeError:
+                raise _broken(path, "not a text file in UTF-8 or UTF-16") from None
             except IndexError:  # there is no next character
                 end = buffer.place(len(buffer.text))
                 raise _broken(path, f"it ends too early, in {end}" if buffer.started else "the file is empty") from None

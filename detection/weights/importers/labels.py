@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from detection.boxes.class_names import COCO_80, coco_classes_of_columns
+from detection.files import decode_text
 
 NAMES = ("labelmap.txt", "labels.txt", "coco_labels.txt", "imagenet_labels.txt")
 
@@ -16,10 +17,10 @@ def labels_of(path: Path) -> list[str] | None:
         with zipfile.ZipFile(path) as archive:
             inside = [name for name in archive.namelist() if name.endswith(".txt")]
             if inside:
-                return _lines(archive.read(inside[0]).decode("utf-8", "replace"))
+                return _lines(archive.read(inside[0]))
     for name in NAMES:
         if (path.parent / name).is_file():
-            return _lines((path.parent / name).read_text(encoding="utf-8", errors="replace"))
+            return _lines((path.parent / name).read_bytes())
     return None
 
 
@@ -46,5 +47,9 @@ def class_list(number: int, labels: list[str] | None) -> tuple[tuple[str, ...], 
     return tuple(f"class {i + 1}" for i in range(number)), tuple(range(1, number + 1))
 
 
-def _lines(text: str) -> list[str]:
+def _lines(data: bytes) -> list[str]:
+    try:
+        text, _ = decode_text(data)
+    except UnicodeError:
+        text = data.decode("utf-8", "replace")
     return [line.strip() for line in text.strip().splitlines()]
