@@ -18,10 +18,11 @@ from detection.data.check import check, clean
 from detection.data.coverage import best_overlap, coverage
 from detection.data.dataset import IGNORE
 from detection.data.faults import KINDS, Faults
+from detection.data.frames import turn_boxes
 from detection.data.image_files import load_image, read_header
 from detection.data.open import open_data, open_pair
 from detection.data.overlap import image_hashes, same_files, shared_images
-from detection.data.repair import clean_boxes, read_headers, repair, turn_boxes
+from detection.data.repair import clean_boxes, read_headers, repair
 from detection.errors import BadDataError
 from detection.images.decode import read_image
 from detection.images.preprocess import halved
@@ -43,10 +44,18 @@ def test_every_faulty_box_is_counted_named_and_kept_from_the_loss(tmp_path):
     }
     file = coco(tmp_path, [(1, 1, good), (2, 2, good), *[(1, 1, box) for box in faulty.values()], (1, 9, good)])
     data, report = clean(open_data(file))
-    assert report.summary.faults.counts == {**dict.fromkeys(faulty, 1), "unknown class": 1}
+    assert report.summary.faults.counts == {**dict.fromkeys(faulty, 1), "undeclared class": 1}
     for kind in faulty:
         assert "images/1.png" in report.summary.faults.examples[kind][0] and kind in KINDS
-    assert data.image(0).boxes.tolist() == [[10, 10, 30, 30], [WIDTH - 10, 5, WIDTH, 15], [10, 30, 30, 40]]
+    assert data.image(0).boxes[:3].tolist() == [[10, 10, 30, 30], [WIDTH - 10, 5, WIDTH, 15], [10, 30, 30, 40]]
+    assert data.flags.tolist() == [
+        0,
+        0,
+        0,
+        IGNORE,
+        IGNORE,
+        0,
+    ]  # where 9 is, and all of the image, as NaN may be anywhere
     text = report.text()
     assert "boxes have no width or no height: dropped" in text and "category_id 9" in text and "6 findings" in text
 
@@ -139,7 +148,7 @@ def test_exif_turns_the_boxes_when_the_annotation_did_not_know_of_it(tmp_path, o
     data = build(["a"], [tmp_path / "a.jpg"], [0], [[10, 5, 50, 20]], [0], sizes=[SIZE])
     fixed, faults = repair(data)
     if orientation >= 5:  # the annotated size tells that EXIF was ignored
-        assert faults.counts == {"exif turned": 1} and fixed.boxes[0].tolist() == [x1, y1, x2, y2]
+        assert faults.counts == {"exif turned": 1, "fits either way": 1} and fixed.boxes[0].tolist() == [x1, y1, x2, y2]
         assert fixed.sizes.tolist() == [[WIDTH, HEIGHT]]
     else:
         assert not faults.counts and fixed.boxes[0].tolist() == [10, 5, 50, 20]
@@ -201,7 +210,8 @@ def test_val_images_in_train_are_found_by_path_id_and_content(tmp_path):
     found = {how: [os.path.basename(f) for f in files] for how, files in shared_images(train, val).items()}
     assert found == {"same file": ["3.png"], "same id, name and size": ["2.png"], "same content": ["1.png", "4.png"]}
     report = check(train, val)
-    assert report.faults == 4 and "validation images are in training" in report.text()
+    assert report.val_summary.faults.counts == {"unannotated": 1}  # val's own 3.png
+    assert report.faults == 5 and "validation images are in training" in report.text()
     same = check(train, train)
     assert same.shared == {"same file": list(train.paths)}
 

@@ -116,9 +116,10 @@ def test_coco_as_roboflow_writes_it(tmp_path):
 def test_coco_faults_are_counted_not_fatal(tmp_path):
     file = coco(tmp_path, [(1, 1, [0, 0, 5, 5]), (9, 1, [0, 0, 5, 5]), (1, 7, [0, 0, 5, 5]), (1, 1, [1, 2])])
     data = open_data(file)
-    assert data.faults.counts == {"bad line": 1, "no image": 1, "unknown class": 1}
-    assert data.labels.tolist() == [0, -1]
-    assert "category_id 7" in data.faults.examples["unknown class"][0]
+    assert data.faults.counts == {"bad line": 1, "no image": 1, "undeclared class": 1}
+    assert data.labels.tolist() == [0, -1, -1] and data.flags.tolist() == [0, IGNORE, IGNORE]
+    assert data.boxes[1:].tolist() == [[0, 0, 5, 5], [0, 0, SIZE[1], SIZE[0]]]  # where 7 is; and all of the image
+    assert "category_id 7" in data.faults.examples["undeclared class"][0]
 
 
 @pytest.mark.parametrize(
@@ -221,8 +222,8 @@ def test_voc_odd_files_are_counted(tmp_path):
     voc_xml(folder / "Annotations" / "d.xml", [("cat", 1, 1, 9, 9, 0)], filename="other name.jpg")
     make_image(folder / "JPEGImages" / "other name.jpg")
     data = open_data(folder)
-    assert data.faults["bad line"] == 2 and len(data) == 4
-    assert data.path(3).endswith("other name.jpg")
+    assert data.faults.counts == {"bad line": 1, "unread annotation": 1} and len(data) == 3
+    assert data.path(2).endswith("other name.jpg") and data.flags.tolist() == [0, IGNORE, 0]
 
 
 # --- YOLO
@@ -254,8 +255,9 @@ def test_yolo_faults_and_other_ways_to_name_images(tmp_path):
     )
     (tmp_path / "list.txt").write_text("./images/train/a.png\n")
     train, val = open_pair(file)
-    assert train.faults.counts == {"bad line": 2, "unknown class": 1}
-    assert "a.txt:1" in train.faults.examples["bad line"][0] and train.labels.tolist() == [-1, 0]
+    assert train.faults.counts == {"bad line": 2, "undeclared class": 1}
+    assert "a.txt:1" in train.faults.examples["bad line"][0] and train.labels.tolist() == [-1, 0, -1]
+    assert train.flags.tolist() == [IGNORE, 0, IGNORE]
     assert val.path(0).endswith("images/train/a.png")
 
 

@@ -320,19 +320,28 @@ def test_convert_writes_what_stands_in_memory_after_repair(tmp_path, capsys):
     (tmp_path / "images/3.png").unlink()
     written = converted(file, tmp_path)
     assert written["images"] == [{"id": i, "file_name": f"{i}.png", "height": HEIGHT, "width": WIDTH} for i in (1, 2)]
-    assert [one["bbox"] for one in written["annotations"]] == [BOX, [30, 30, 10, 5], [70, 5, 10, 10]]
-    assert [one["area"] for one in written["annotations"]] == [311, 50, 100]
+    assert [one["bbox"] for one in written["annotations"]] == [BOX, [30, 30, 10, 5], [70, 5, 10, 10], BOX, BOX]
+    assert [one["area"] for one in written["annotations"]] == [311, 50, 100, 600, 600]
+    assert [one["category_id"] for one in written["annotations"]] == [
+        1,
+        2,
+        1,
+        1,
+        2,
+    ]  # what is of no class is ignored in each
     assert [(one["iscrowd"], one.get("ignore", 0), one["score"]) for one in written["annotations"]] == [
         (0, 0, 0.5),
         (0, 0, 1),
-        (0, 1, 1),
+        (1, 1, 1),
+        (1, 1, 1),
+        (1, 1, 1),
     ]
     assert written["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     out = capsys.readouterr().out
     for words in ("2 images, 3 boxes, 2 classes", "corners swapped", "clipped", "category_id 9", "images are missing"):
         assert words in out
     again = open_data(tmp_path / "converted.json", images=tmp_path / "images")
-    assert not again.faults and again.exact.tolist() == repair(open_data(file))[0].exact.tolist()
+    assert not again.faults and again.exact.tolist() == repair(open_data(file))[0].in_every_class().exact.tolist()
 
 
 def test_convert_keeps_what_evaluation_of_voc_and_yolo_sees(tmp_path):

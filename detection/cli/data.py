@@ -91,9 +91,8 @@ def _convert(args: argparse.Namespace) -> int:
     data, faults = convert(
         open_data(args.path, args.split or "all", args.format, images=args.images), args.to, args.output
     )
-    print(
-        f"{args.output}: {len(data):,} images, {data.num_boxes:,} boxes, {len(data.class_names)} classes of {data.origin}"
-    )
+    boxes, classes = int((data.labels >= 0).sum()), len(data.class_names)
+    print(f"{args.output}: {len(data):,} images, {boxes:,} boxes, {classes} classes of {data.origin}")
     if faults:
         print("\n".join(faults.lines()))
     return 0

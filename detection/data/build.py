@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from detection.boxes.class_names import meaning, without_doubles
-from detection.data.dataset import UNKNOWN_LABEL, DetectionData, PathTable, to_corners, to_xywh
+from detection.data.dataset import IGNORE, UNKNOWN_LABEL, DetectionData, PathTable, to_corners, to_xywh
 from detection.data.faults import Faults
 from detection.data.ids import Id, id_array
+
+LARGEST = 1 << 16  # the side of an image whose size is not known yet
 
 
 def build(
@@ -30,6 +32,7 @@ def build(
     category_ids: Sequence[Id] | None = None,
     names: Iterable[str] | None = None,
     unknown_classes: Iterable[str] = (),
+    doubtful: Iterable[int] = (),
     source: str = "",
     origin: str = "",
     faults: Faults | None = None,
@@ -37,25 +40,36 @@ def build(
     """A data set from loose parts: `owners` [B] is the image of each box [B, 4]; boxes may come in any order.
 
     Classes of one name (but for case, spaces and punctuation) become one, which is counted as a fault. xywh: the boxes
-    are [x, y, width, height], not corners. areas: NaN and 0 where the box's own area is to be taken.
+    are [x, y, width, height], not corners. areas: NaN and 0 where the box's own area is to be taken. doubtful: images in
+    which something is annotated that nobody can read; each becomes an IGNORE region, as that something lies anywhere in it, and
+    so does one with a box that holds NaN or infinity.
     """
     table = PathTable.of(paths)
     number, owner = len(table), np.asarray(owners, np.int64).reshape(-1)
+    size_array = np.zeros((number, 2), np.int32) if sizes is None else np.asarray(sizes, np.int32).reshape(-1, 2)
+    given = np.asarray(boxes, np.float64).reshape(-1, 4)
+    whole = sorted({*doubtful, *owner[~np.isfinite(given).all(1)].tolist()})
+    if whole:
+        sides = np.where(size_array[whole] > 0, size_array[whole], LARGEST)[:, ::-1]
+        owner = np.concatenate([owner, whole])
+        given = np.concatenate([given, np.concatenate([np.zeros_like(sides), sides], 1)])
     order = np.argsort(owner, kind="stable")
-    given = np.asarray(boxes, np.float64).reshape(-1, 4)[order]
+    given = given[order]
 
-    def column(values: Sequence | np.ndarray | None, default: np.ndarray, kind: type) -> np.ndarray:
-        return default.astype(kind) if values is None else np.asarray(values, kind).reshape(-1)[order]
+    def column(values: Sequence | np.ndarray | None, default: np.ndarray, kind: type, of_whole: float) -> np.ndarray:
+        if values is None:
+            return default.astype(kind)
+        return np.concatenate([np.asarray(values, kind).reshape(-1), np.full(len(whole), of_whole, kind)])[order]
 
     with np.errstate(invalid="ignore", over="ignore"):  # faulty boxes are the business of repair
         exact = given if xywh else to_xywh(given)
         box_array = (to_corners(given) if xywh else given).astype(np.float32)
         box_areas = exact[:, 2] * exact[:, 3]
-    area_array = column(areas, box_areas, np.float64)
+    area_array = column(areas, box_areas, np.float64, np.nan)
     ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1))
     faults = faults if faults is not None else Faults()
     kept, place = without_doubles(class_names)
-    label_array, other_ids = column(labels, np.zeros(0), np.int32), dict[Id, int]()
+    label_array, other_ids = column(labels, np.zeros(0), np.int32, UNKNOWN_LABEL), dict[Id, int]()
     first = {new: old for old, new in reversed(list(enumerate(place)))}
     for old, new in enumerate(place):
         if (same := first[new]) != old:
@@ -69,14 +83,14 @@ def build(
         category_ids=tuple(ids[first[new]] for new in range(len(kept))),
         other_ids=other_ids,
         paths=table,
-        sizes=np.zeros((number, 2), np.int32) if sizes is None else np.asarray(sizes, np.int32).reshape(-1, 2),
+        sizes=size_array,
         image_ids=np.arange(number, dtype=np.int64) if image_ids is None else id_array(image_ids),
         boxes=box_array,
         exact=exact,
         labels=label_array,
-        scores=column(scores, np.ones(len(order)), np.float32),
+        scores=column(scores, np.ones(len(order)), np.float32, 1),
         areas=np.where(np.isfinite(area_array) & (area_array > 0), area_array, box_areas),
-        flags=column(flags, np.zeros(len(order)), np.uint8),
+        flags=column(np.zeros(len(order) - len(whole)) if flags is None else flags, np.zeros(0), np.uint8, IGNORE),
         starts=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=number))]).astype(np.int64),
         groups=np.zeros(number, np.int32),
         unknown=np.zeros((1, len(kept)), bool),

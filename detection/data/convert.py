@@ -16,5 +16,5 @@ def convert(data: DetectionData, to: str, output: str | os.PathLike) -> tuple[De
     left out). Images and boxes that training would not use are not written. Raises BadDataError where nothing is left.
     """
     fixed, faults = repair(data)
-    unwritten = importlib.import_module(FORMATS[to]).write(fixed, output)
-    return fixed, faults.merged(unwritten)
+    importlib.import_module(FORMATS[to]).write(fixed, output)
+    return fixed, faults

@@ -198,6 +198,19 @@ class DetectionData:
         kept = np.concatenate([[0], np.cumsum(mask)])
         return replace(self._with_rows(np.flatnonzero(mask)), starts=kept[self.starts].astype(np.int64))
 
+    def in_every_class(self) -> DetectionData:
+        """The same where each IGNORE region without a class is one of every class, and no other box is without one: for
+        programs that know regions of a class only."""
+        regions = np.flatnonzero((self.labels < 0) & ((self.flags & IGNORE) != 0))
+        classed = np.flatnonzero(self.labels >= 0)
+        classes = len(self.class_names)
+        rows = np.concatenate([classed, np.repeat(regions, classes)])
+        owners = self.owners()[rows]
+        order = np.argsort(owners, kind="stable")
+        labels = np.concatenate([self.labels[classed], np.tile(np.arange(classes, dtype=np.int32), len(regions))])
+        starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(self)))]).astype(np.int64)
+        return replace(self._with_rows(rows[order]), labels=labels[order], starts=starts)
+
     def split(self, share: float, seed: int = 0) -> tuple[DetectionData, DetectionData]:
         """(the rest, a random `share` of the images), the same for the same seed; at least one image in each."""
         if len(self) < 2:

@@ -1,11 +1,9 @@
-"""Image files: which names are images, their size without decoding them, and a decode that is bounded in size."""
+"""Image files: their size without decoding them, and a decode that is bounded in size."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +13,6 @@ from detection.images import header as image_header
 from detection.images.decode import decode_image, read_image
 from detection.images.preprocess import halved, halvings
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jpe")
 # A JPEG decoded at a half, a quarter, an eighth of its size: by the number of halvings.
 REDUCED = {1: cv2.IMREAD_REDUCED_COLOR_2, 2: cv2.IMREAD_REDUCED_COLOR_4, 3: cv2.IMREAD_REDUCED_COLOR_8}
 HEAD = 1 << 20  # of a larger file only this much is read for its header, and its last bytes
@@ -83,56 +80,3 @@ def load_image(path: str | os.PathLike, input_size: tuple[int, int]) -> np.ndarr
             whole = bgr[: sides[0] >> times, : sides[1] >> times]  # libjpeg rounds up
             return halved(cv2.cvtColor(whole, cv2.COLOR_BGR2RGB), input_size)
     return halved(decode_image(data, path), input_size)
-
-
-def find_images(folder: str | os.PathLike) -> list[Path]:
-    """All image files below a folder, sorted by path; hidden ones are left out."""
-    found = []
-    for root, folders, files in os.walk(os.fspath(folder), followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in files if is_image(name)]
-    return sorted(found)
-
-
-def is_image(name: str) -> bool:
-    """By its extension; macOS's hidden `._` companions are no images."""
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-
-
-class ImageFinder:
-    """Finds the file of an annotated image in a folder: by its name, else by its stem with another extension.
-
-    Annotations often survive a conversion of the images (`.jpg` written in the XML, `.webp` on the disk), or name a
-    folder that is not there ("val2017/1.jpg"). The folder is listed once.
-    """
-
-    def __init__(self, *folders: str | os.PathLike):
-        self.folders = [Path(folder) for folder in folders]
-        self.listed: list[tuple[set[str], dict[str, str]]] | None = None
-
-    def find(self, name: str) -> Path:
-        """The file; where there is none, the path at which it was looked for first (the check reports it missing)."""
-        if self.listed is None:
-            listings = [list(_names_in(folder)) for folder in self.folders]
-            self.listed = [
-                (set(found), {os.path.splitext(n)[0]: n for n in found if is_image(n)}) for found in listings
-            ]
-        name = name.replace("\\", "/")
-        for folder in self.folders if "/" in name else ():
-            if (folder / name).exists():
-                return folder / name
-        bare = name.rpartition("/")[2]
-        stem = os.path.splitext(bare)[0] if is_image(bare) else bare
-        for folder, (names, stems) in zip(self.folders, self.listed):
-            if bare in names:
-                return folder / bare
-            if stem in stems:
-                return folder / stems[stem]
-        return self.folders[0] / name
-
-
-def _names_in(folder: Path) -> Iterable[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []

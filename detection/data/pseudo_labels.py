@@ -17,7 +17,7 @@ import numpy as np
 from detection.boxes.geometry import intersection_matrix, iou_matrix
 from detection.data.build import build
 from detection.data.dataset import IGNORE, UNKNOWN_LABEL, DetectionData
-from detection.data.image_files import find_images, is_image
+from detection.data.folders import find_images, is_image
 from detection.errors import BadDataError
 
 

@@ -7,7 +7,6 @@ reaches a loss by any way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -15,13 +14,12 @@ import numpy as np
 
 from detection.data.dataset import IGNORE, DetectionData
 from detection.data.faults import Faults
+from detection.data.frames import match_frames
 from detection.data.image_files import Header, read_header
 from detection.errors import BadDataError, BadImageError
 from detection.images.decode import read_image
 
 SMALLEST = 0.01  # pixels: a narrower box has no width
-ROUNDING = 2  # pixels by which somebody's resize may round
-SAME_SHAPE = 0.01  # aspects that differ by less were resized, not exchanged
 
 
 @dataclass(frozen=True)
@@ -66,24 +64,22 @@ def repair(
     data: DetectionData, headers: Headers | None = None, for_evaluation: bool = False
 ) -> tuple[DetectionData, Faults]:
     """(the data to train or evaluate on, all that was wrong). Images that are missing, unreadable or of another shape
-    than annotated are left out; `sizes` become those of the files, and boxes and areas follow.
+    than annotated are left out; `sizes` become those of the files, and boxes and areas follow (see `frames`).
 
-    An image that EXIF turns, while the annotation holds the size before turning, was annotated by a tool that ignores
-    EXIF: its boxes are turned along. One of the annotated shape but another size was resized: its boxes are scaled.
     for_evaluation: images that cannot be read stay (a detector that cannot read them misses their objects), and data
     without any object may be as they are. Raises BadDataError where nothing is left.
     """
     headers = headers or read_headers(data)
     faults = Faults() if for_evaluation else headers.faults.merged()
     unread = (headers.sizes == 0).any(1)
-    data, wrong = _match_sizes(data, headers, faults)
+    data, wrong = match_frames(data, headers.sizes, headers.orientations, faults)
     data = replace(data, faults=data.faults.merged(faults))
     if (lost := wrong if for_evaluation else wrong | unread).any():
         data = replace(data.subset(~lost), left_out=tuple(data.image_ids[lost].tolist()))
     if not len(data):
         raise BadDataError(f"{data.origin}: no image that can be used ({'; '.join(data.faults.brief())})")
     data = clean_boxes(data)
-    if not data.targets.any() and not (for_evaluation and (data.num_boxes or not data.faults)):
+    if not data.targets.any() and not (for_evaluation and ((data.labels >= 0).any() or not data.faults)):
         reason = "; ".join(data.faults.brief()) or "wrong folder or class names?"
         use = "evaluate" if for_evaluation else "learn from"
         raise BadDataError(f"{data.origin}: no box to {use} in {len(data)} images ({reason})")
@@ -113,7 +109,7 @@ def clean_boxes(data: DetectionData) -> DetectionData:
     report("outside", outside)
     clipped = np.concatenate([np.clip(near, 0, limit), np.clip(far, 0, limit)], 1)
     beyond = np.abs(clipped - np.concatenate([near, far], 1)).max(1, initial=0) > 0.5  # less is rounding
-    report("clipped", beyond & finite & ~flat & ~outside)
+    report("clipped", beyond & finite & ~flat & ~outside & (data.labels >= 0))
     odd_score = ~((data.scores >= 0) & (data.scores <= 1))
     report("bad score", odd_score)
     scores = np.clip(np.nan_to_num(data.scores, nan=0.0), 0, 1) if odd_score.any() else data.scores
@@ -124,66 +120,6 @@ def clean_boxes(data: DetectionData) -> DetectionData:
     changed, inside = reversed_ | beyond, sides.prod(1)
     areas = np.where(changed & ~((data.areas > 0) & (data.areas <= inside)), inside, data.areas)
     return replace(data.with_corners(clipped, changed), scores=scores, areas=areas, faults=faults).keep_boxes(kept)
-
-
-def _match_sizes(data: DetectionData, headers: Headers, faults: Faults) -> tuple[DetectionData, np.ndarray]:
-    """Boxes brought into the frame of the image files; bool [P]: images whose shape contradicts the annotation."""
-    real, annotated = headers.sizes, data.sizes
-    unread = (real == 0).any(1)
-    differs = ~unread & (annotated > 0).all(1) & (np.abs(real - annotated).max(1) > ROUNDING)
-    swapped = annotated[:, ::-1]
-    exchanged = (headers.orientations >= 5) & (np.abs(real - swapped).max(1) <= ROUNDING)
-    resized = differs & ~exchanged & _same_shape(real, annotated)
-    turned = differs & ~resized & (headers.orientations >= 5) & (exchanged | _same_shape(real, swapped))
-    wrong = differs & ~turned & ~resized
-    resized |= turned & ~exchanged  # turned, and resized as well
-
-    def examples(mask: np.ndarray) -> list[str]:
-        return [
-            f"{data.path(i)}: annotated {annotated[i][1]} x {annotated[i][0]}, is {real[i][1]} x {real[i][0]}"
-            for i in np.flatnonzero(mask)[:20]
-        ]
-
-    for kind, mask in (("size contradicts", wrong), ("resized", resized), ("exif turned", turned)):
-        faults.add_all(kind, int(mask.sum()), examples(mask))
-    sizes = np.where(unread[:, None], annotated, real)
-    if not (turned | resized).any():
-        return replace(data, sizes=sizes), wrong
-    corners, areas = data.corners(), data.areas.copy()
-    for i in np.flatnonzero(turned):
-        rows = slice(data.starts[i], data.starts[i + 1])
-        corners[rows] = turn_boxes(corners[rows], annotated[i], int(headers.orientations[i]))
-    for i in np.flatnonzero(resized):
-        rows = slice(data.starts[i], data.starts[i + 1])
-        scale = real[i] / (swapped if turned[i] else annotated)[i]
-        corners[rows] *= np.tile(scale[::-1], 2)
-        areas[rows] *= scale.prod()
-    moved = np.repeat(turned | resized, np.diff(data.starts))
-    return replace(data.with_corners(corners, moved), sizes=sizes, areas=areas), wrong
-
-
-def _same_shape(sizes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """bool [P]: which of the sizes int [P, 2] have the aspect of the others, to a hundredth."""
-    one, other = sizes[:, 0] * others[:, 1].astype(float), sizes[:, 1] * others[:, 0].astype(float)
-    return np.abs(one - other) <= SAME_SHAPE * np.maximum(one, other)
-
-
-def turn_boxes(boxes: np.ndarray, size: Sequence[int], orientation: int) -> np.ndarray:
-    """Boxes [n, 4] in a stored image of `size` (height, width) -> in the image that EXIF's `orientation` shows."""
-    height, width = (float(side) for side in size)
-    point: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] = {
-        1: lambda x, y: (x, y),
-        2: lambda x, y: (width - x, y),
-        3: lambda x, y: (width - x, height - y),
-        4: lambda x, y: (x, height - y),
-        5: lambda x, y: (y, x),
-        6: lambda x, y: (height - y, x),
-        7: lambda x, y: (height - y, width - x),
-        8: lambda x, y: (y, width - x),
-    }[orientation]
-    ax, ay = point(boxes[:, 0], boxes[:, 1])
-    bx, by = point(boxes[:, 2], boxes[:, 3])
-    return np.stack([np.minimum(ax, bx), np.minimum(ay, by), np.maximum(ax, bx), np.maximum(ay, by)], 1)
 
 
 def _repeated(boxes: np.ndarray, labels: np.ndarray, owners: np.ndarray) -> np.ndarray:

@@ -105,10 +105,11 @@ def renumber(kept: np.ndarray, total: int) -> np.ndarray:
 
 
 def ground_truth(data: DetectionData) -> GroundTruth:
-    """A repaired data set as ground truth. Boxes without a class are left out."""
+    """A repaired data set as ground truth. Boxes without a class are left out; a region of which nothing is known is a crowd
+    of every class."""
     order = in_order(data.image_ids.tolist())
     data = data if order == list(range(len(data))) else data.subset(order)
-    data = data if (data.labels >= 0).all() else data.keep_boxes(data.labels >= 0)
+    data = data if (data.labels >= 0).all() else data.in_every_class()
     return GroundTruth(
         path=data.origin,
         image_ids=tuple(data.image_ids.tolist()),

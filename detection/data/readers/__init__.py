@@ -6,7 +6,7 @@ row here. Rows are tried in order; COCO is last, as it takes any JSON file.
 
 FORMATS: dict[str, tuple[str, str]] = {  # name: (module, what it looks for)
     "yolo": ("detection.data.readers.yolo", "data.yaml, or classes.txt with images and .txt files"),
-    "voc": ("detection.data.readers.voc", "Annotations/*.xml with JPEGImages/"),
+    "voc": ("detection.data.readers.voc", "Annotations/*.xml with JPEGImages/, or .xml beside the images"),
     "coco": (
         "detection.data.readers.coco",
         "a .json file, annotations/instances_*.json, instances.json, */_annotations.coco.json",

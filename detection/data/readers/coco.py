@@ -18,13 +18,13 @@ from detection.data.build import build
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, UNKNOWN_LABEL, DetectionData
 from detection.data.faults import Faults
 from detection.data.ids import Id, id_of, plain, plainly
-from detection.data.image_files import ImageFinder
 from detection.data.layout import ROLE, Layout
+from detection.data.readers.coco_boxes import box_of
+from detection.data.readers.coco_images import find_paths, holds_boxes, with_name_of
 from detection.data.readers.json_stream import stream
 from detection.errors import BadDataError
 
-NOT_BOXES = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
-PROBES = 20  # images that are looked for in the folders nearby before those further off are
+_NO_CLASS = "\0"  # in the place of a category_id that is null or missing
 
 
 def look(path: Path) -> Layout | None:
@@ -32,8 +32,8 @@ def look(path: Path) -> Layout | None:
     if path.is_file():
         return Layout("coco", path, (), {path.stem: path}) if path.suffix.lower() == ".json" else None
     files: list[Path] = []
-    for pattern in ("annotations/*.json", "*.json", "*/_annotations.coco.json", "*/*.json"):
-        files = [file for file in sorted(path.glob(pattern)) if _holds_boxes(file)]
+    for pattern in ("annotations/*.json", "*.[jJ][sS][oO][nN]", "*/_annotations.coco.json", "*/*.json"):
+        files = [file for file in sorted(path.glob(pattern)) if holds_boxes(file)]
         if files:
             break
     by_name = {_split_name(file): file for file in files}
@@ -49,11 +49,11 @@ def read(layout: Layout, split: str | None, images: str | os.PathLike | None = N
 
 
 def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None = None) -> DetectionData:
-    """A COCO annotations file with the folder of its images (default: looked for nearby, see `image_folders`).
+    """A COCO annotations file with the folder of its images (default: looked for nearby, see `coco_images`).
 
     Classes are ordered by their official id, which stays in `category_ids`. Boxes [x, y, w, h] become xyxy. Crowd boxes
-    keep their flag. Entries that cannot be understood are counted as faults. Raises BadDataError where the file is no
-    COCO annotations file, lists no images or no classes, or gives an id twice.
+    keep their flag. Entries that cannot be understood are counted as faults, and make their images doubtful (`build`).
+    Raises BadDataError where the file is no COCO annotations file, lists no images or no classes, or gives an id twice.
     """
     annotations = Path(annotations)
     if images is not None and not Path(images).is_dir():
@@ -71,25 +71,6 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
     return table.finish(images)
 
 
-def image_folders(annotations: Path) -> tuple[list[Path], list[Path]]:
-    """Where the images of an annotations file may lie, likeliest first: nearby, and one folder further up.
-
-    For `annotations/instances_val2017.json`: `val2017/` beside `annotations/`, `images/val2017/`, `images/`. For
-    `instances.json`: `images/` beside it, a folder of the file's own name, its own folder (Roboflow).
-    """
-    base, stem = annotations.parent, annotations.stem
-    split = stem.split("_", 1)[1] if "_" in stem else stem
-    names = list(dict.fromkeys((split, f"images/{split}", "images", stem)))
-
-    def existing(root: Path) -> list[Path]:
-        return [root / name for name in names if (root / name).is_dir()]
-
-    above = existing(base.parent)
-    if base.name.lower() in ("annotations", "labels"):
-        return [*above, *existing(base), base], [base.parent]
-    return [*existing(base), base], [*above, base.parent]
-
-
 class _Columns:
     """Columns that grow while the file is read; images, annotations and categories may come in any order.
 
@@ -105,6 +86,7 @@ class _Columns:
         self.images, self.sizes = array("q"), array("i")
         self.owners, self.kinds = array("q"), array("q")
         self.boxes, self.areas, self.scores, self.flags = array("d"), array("d"), array("f"), array("B")
+        self.doubtful: set[int] = set()  # numbers of images of which an annotation was not understood
         self.categories: dict[Id, dict] = {}
         self.entries = 0  # annotations met so far
 
@@ -135,17 +117,20 @@ class _Columns:
     def add_annotation(self, entry: Any) -> None:
         self.entries += 1
         try:
-            bbox = entry["bbox"]
-            if not isinstance(bbox, list):
-                raise TypeError
-            x, y, w, h = map(float, bbox)
-            owner, kind = entry["image_id"], entry["category_id"]
+            owner, kind = entry["image_id"], entry.get("category_id")
             if type(owner) is not int or type(kind) is not int:  # a test that millions of annotations need not pay for
-                owner, kind = id_of(owner), id_of(kind)
-        except (KeyError, TypeError, ValueError, OverflowError):
+                owner, kind = id_of(owner), _NO_CLASS if kind is None else id_of(kind)
+        except (KeyError, TypeError, AttributeError):
             self.faults.add("bad line", f"{self.path}: {self._complaint(entry)}")
             return
-        self.owners.append(self.numbers.setdefault(owner, len(self.numbers)))
+        number = self.numbers.setdefault(owner, len(self.numbers))
+        try:
+            x, y, w, h = box_of(entry)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            self.faults.add("bad line", f"{self.path}: {self._complaint(entry)}")
+            self.doubtful.add(number)
+            return
+        self.owners.append(number)
         self.kinds.append(self.classes.setdefault(kind, len(self.classes)))
         self.boxes.extend((x, y, w, h))
         area, score = entry.get("area"), entry.get("score")
@@ -154,8 +139,8 @@ class _Columns:
         crowd, ignore, difficult = entry.get("iscrowd"), entry.get("ignore"), entry.get("difficult")
         flags = 0
         if crowd or ignore or difficult:
-            flags = DIFFICULT if _yes(difficult) else CROWD if _yes(crowd) else 0
-            flags |= IGNORE if _yes(ignore) else 0
+            flags = IGNORE if _yes(ignore) else 0
+            flags |= DIFFICULT if _yes(difficult) else CROWD if _yes(crowd) and not flags else 0
         self.flags.append(flags)
 
     def _number(self, name: str, value: Any, default: float, above: float | None = None) -> float:
@@ -177,7 +162,7 @@ class _Columns:
         if missing := [key for key in ("image_id", "category_id", "bbox") if key not in entry]:
             return f"{what} without {', '.join(missing)}"
         return f"{what} has " + ", ".join(
-            f"{key} {str(entry[key])[:40]}" for key in ("image_id", "category_id", "bbox")
+            f"{key} {str(entry.get(key))[:40]}" for key in ("image_id", "category_id", "bbox")
         )
 
     def finish(self, images: str | os.PathLike | None) -> DetectionData:
@@ -195,36 +180,29 @@ class _Columns:
         owners = place[np.array(self.owners, np.int64)]
         listed, lost = owners >= 0, np.flatnonzero(owners < 0)
         self.faults.add_all("no image", len(lost), (f"{self.path}: image_id {ids[self.owners[i]]}" for i in lost))
-        paths = self._paths(images)
-        names = [_with_name_of(path, name) for path, name in zip(paths, self.names)]
+        paths = find_paths(self.path, self.names, images, self.faults)
+        labels, flags = self._labels(list(categories), paths, owners), np.array(self.flags)
+        flags[labels < 0] |= IGNORE
+        names = [with_name_of(path, name) for path, name in zip(paths, self.names)]
         return build(
             [str(identity if _nameless(category) else category["name"]) for identity, category in categories.items()],
             paths,
             owners[listed],
             np.array(self.boxes).reshape(-1, 4)[listed],
-            self._labels(list(categories), paths, owners)[listed],
+            labels[listed],
             sizes=np.array(self.sizes),
             image_ids=[ids[number] for number in self.images],
             xywh=True,
             scores=np.array(self.scores)[listed],
             areas=np.array(self.areas)[listed],
-            flags=np.array(self.flags)[listed],
+            flags=flags[listed],
+            doubtful=[at for number in self.doubtful if (at := int(place[number])) >= 0],
             category_ids=list(categories),
             names=names,
             source="coco",
             origin=str(self.path),
             faults=self.faults,
         )
-
-    def _paths(self, images: str | os.PathLike | None) -> list[str]:
-        """The file of each image, "" where it has no name. Folders further up only where none is found nearby."""
-        near, far = ([Path(images)], []) if images is not None else image_folders(self.path)
-        finder = ImageFinder(*near)
-        probe = [name for name in self.names if name][:PROBES]
-        if far and probe and not any(finder.find(name).exists() for name in probe):
-            further = ImageFinder(*near, *far)
-            finder = further if any(further.find(name).exists() for name in probe) else finder
-        return [str(finder.find(name)) if name else "" for name in self.names]
 
     def _labels(self, ids: list[Id], paths: list[str], owners: np.ndarray) -> np.ndarray:
         """The class 0..C-1 of each annotation, -1 where the file declares no such class (counted)."""
@@ -235,8 +213,9 @@ class _Columns:
         _match_plainly(met, place, dict(zip(ids, range(len(ids)))))
         labels = place[np.array(self.kinds, np.int64)]
         odd = np.flatnonzero((labels < 0) & (owners >= 0))
-        where = (f"{paths[owners[i]] or self.path}: category_id {met[self.kinds[i]]!r}" for i in odd)
-        self.faults.add_all("unknown class", len(odd), where)
+        kinds = [None if met[self.kinds[i]] == _NO_CLASS else met[self.kinds[i]] for i in odd]
+        where = (f"{paths[owners[i]] or self.path}: category_id {kind!r}" for i, kind in zip(odd, kinds))
+        self.faults.add_all("undeclared class", len(odd), where)
         return labels
 
     def _used_categories(self) -> dict[Id, dict]:
@@ -267,12 +246,6 @@ def _match_plainly(ids: list[Id], place: np.ndarray, known: dict[Id, int] | None
         place[unknown] = [by_text.get(plain(ids[i]), -1) for i in unknown]
 
 
-def _with_name_of(path: str, name: str) -> str:
-    """`name` as annotated, with the file name that the image really has on the disk (`.webp` for `.jpg`)."""
-    real = os.path.basename(path)
-    return name if name.endswith(real) else os.path.join(os.path.dirname(name), real)
-
-
 def _side(value: Any) -> int:
     """Height or width of an image; 0 where it is no such number."""
     try:
@@ -291,14 +264,3 @@ def _split_name(file: Path) -> str:
     if file.stem == "_annotations.coco":
         return file.parent.name
     return file.stem.removeprefix("instances_")
-
-
-def _holds_boxes(file: Path) -> bool:
-    """By its name, else by a glance at its first kilobytes (the whole would take seconds)."""
-    if file.name.startswith(NOT_BOXES):
-        return False
-    if file.name.startswith("instances") or file.name == "_annotations.coco.json":
-        return True
-    with open(file, "rb") as stream:
-        head = stream.read(1 << 16).lstrip()
-    return head.startswith(b"{") and any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))

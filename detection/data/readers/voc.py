@@ -1,69 +1,88 @@
 """PASCAL VOC folders: Annotations/*.xml, JPEGImages/, ImageSets/Main/{train,val,trainval,test}.txt.
 
-Pixels. VOC counts pixels from 1 and includes the last one: a box xmin..xmax covers [xmin - 1, xmax) of our edges, so 1
-is subtracted from xmin and ymin only. Tools that write VOC XML today (LabelImg, CVAT, the blood cells) count from 0
-without the last pixel; for those nothing is subtracted. A folder whose XML says VOC (its <database> or <annotation>) is
-read by VOC's rule, any other by the second; `one_based` overrides. Subtracting 1 blindly puts -1 into such data, and a
-NaN after it (dusty-nv/jetson-inference#1010).
+The same files in other places are read too: XML beside the images, in annotations/ beside images/, in a folder for each
+split (train/, valid/, test/). What an XML file says: `voc_xml`.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from array import array
+from collections.abc import Mapping
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
 from detection.data.build import build
-from detection.data.dataset import DIFFICULT, DetectionData
+from detection.data.dataset import DIFFICULT, IGNORE, UNKNOWN_LABEL, DetectionData
 from detection.data.faults import Faults
-from detection.data.image_files import ImageFinder, is_image
-from detection.data.layout import Layout
+from detection.data.folders import ImageFinder, Listing, count_unread, is_image
+from detection.data.layout import Layout, role_of
+from detection.data.readers.voc_xml import Annotation, read_xml
 from detection.errors import BadDataError
+from detection.files import decode_text
 
 SPLITS = ("train", "val", "trainval", "test")
-SIDES = ("xmin", "ymin", "xmax", "ymax")
+XML_FOLDERS = ("Annotations", "annotations", "annotations/xmls", "xmls", "xml", "labels", "", "images", "JPEGImages")
+IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
 
 
 def look(path: Path) -> Layout | None:
-    """A folder with XML files in Annotations/."""
-    folder = path / "Annotations"
-    if not folder.is_dir() or not any(name.endswith(".xml") for name in os.listdir(folder)):
+    """A folder with XML files in Annotations/, beside its images, or in a folder for each split."""
+    if not path.is_dir():
         return None
-    return Layout("voc", path, tuple(available_splits(path)))
+    if xml_folder_of(path):
+        return Layout("voc", path, tuple(available_splits(path)))
+    children = [child for child in sorted(path.iterdir()) if child.is_dir() and role_of(child.name) in SPLITS]
+    parts = {child.name: child for child in children if xml_folder_of(child)}
+    return Layout("voc", path, tuple(parts), parts) if len(parts) > 1 else None
 
 
 def read(layout: Layout, split: str | None, images: str | os.PathLike | None = None) -> DetectionData:
-    """See `read_voc`; the images lie where VOC has them."""
-    return read_voc(layout.path, split)
+    """See `read_voc`; the images lie where VOC has them, or in `images`."""
+    if layout.files:
+        chosen = {split: layout.files[split]} if split else layout.files
+        return _read(dict.fromkeys(chosen.values()), layout.files, str(layout.path), split, images=images)
+    return read_voc(layout.path, split, images=images)
 
 
-def read_voc(folder: str | os.PathLike, split: str | None = None, one_based: bool | None = None) -> DetectionData:
+def read_voc(
+    folder: str | os.PathLike,
+    split: str | None = None,
+    one_based: bool | None = None,
+    images: str | os.PathLike | None = None,
+) -> DetectionData:
     """A VOC folder (the one that holds `Annotations`).
 
     split: a list of ImageSets/Main; None means every annotated image. An image of the list without an XML file is an
-    image without objects. Classes are all names that occur in any XML of the folder, sorted (VOC's own order), so
-    that every split of a folder has the same ones. `difficult` boxes keep their flag. Raises BadDataError.
+    image without objects, one whose XML cannot be read is left out; both are counted. Classes are all names that occur in
+    any XML of the folder, sorted (VOC's own order), so that every split of a folder has the same ones. `difficult` boxes
+    keep their flag. one_based: see `voc_xml`. Raises BadDataError.
     """
     folder = Path(folder)
-    xml_folder = folder / "Annotations"
-    if not xml_folder.is_dir():
+    if xml_folder_of(folder) is None:
         raise BadDataError(f"{folder}: no VOC folder (it has no Annotations/)")
-    annotated = sorted(name[:-4] for name in os.listdir(xml_folder) if name.endswith(".xml") and name[0] != ".")
-    chosen = annotated if split is None else read_image_set(folder, split)
-    if not chosen:
-        raise BadDataError(
-            f"{folder}: no images" + (f" in ImageSets/Main/{split}.txt" if split else " in Annotations/")
-        )
-    wanted, columns = set(chosen), _Columns(one_based)
-    for stem in annotated:
-        columns.read(stem, xml_folder / f"{stem}.xml", keep=stem in wanted)
-    if not columns.all_names:
-        raise BadDataError(f"{xml_folder}: no object in any XML file, so there is no class to learn")
-    return columns.finish(folder, chosen, split)
+    chosen = None if split is None else read_image_set(folder, split)
+    return _read({folder: chosen}, {"": folder}, str(folder), split, one_based, images)
+
+
+def xml_folder_of(folder: Path) -> Path | None:
+    """Where in a data set's folder its XML files lie; None where there are none."""
+    return next(
+        (found for name in XML_FOLDERS if (names := _xml_names(found := folder / name)) and _is_voc(found / names[0])),
+        None,
+    )
+
+
+def _is_voc(file: Path) -> bool:
+    """Whether an .xml looks like VOC's; anything in a folder called Annotations does."""
+    if file.parent.name.lower() == "annotations":
+        return True
+    try:
+        with open(file, "rb") as opened:
+            return b"<annotation" in opened.read(2048).replace(b"\0", b"").lower()
+    except OSError:
+        return False
 
 
 def available_splits(folder: Path) -> list[str]:
@@ -82,7 +101,7 @@ def read_image_set(folder: Path, split: str) -> list[str]:
             f"{folder}: no split {split!r}; ImageSets/Main has {', '.join(available_splits(folder)) or 'none'}"
         )
     stems = []
-    for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+    for line in _text_of(file).splitlines():
         name, mark = line.strip(), ""
         head, _, tail = name.rpartition(" ")
         if tail in ("1", "0", "-1") and head.strip():
@@ -92,91 +111,125 @@ def read_image_set(folder: Path, split: str) -> list[str]:
     return list(dict.fromkeys(stems))
 
 
-class _Columns:
-    """What the XML files say, in columns. The rows of a file begin at `first[stem]`."""
+def _text_of(file: Path) -> str:
+    try:
+        return decode_text(file.read_bytes())[0]
+    except UnicodeError:
+        raise BadDataError(f"{file}: a list of images, but no text") from None
 
-    def __init__(self, one_based: bool | None):
-        self.one_based = one_based
+
+def _xml_names(folder: Path) -> list[str]:
+    try:
+        return sorted(n for n in os.listdir(folder) if n.lower().endswith(".xml") and not n.startswith("."))
+    except OSError:
+        return []
+
+
+def _read(
+    chosen: Mapping[Path, list[str] | None],
+    everywhere: Mapping[str, Path],
+    origin: str,
+    split: str | None,
+    one_based: bool | None = None,
+    images: str | os.PathLike | None = None,
+) -> DetectionData:
+    """The chosen stems of some folders (None: all that are annotated), with the classes of the whole data set."""
+    columns = _Columns()
+    for folder in everywhere.values():
+        _read_folder(columns, folder, chosen.get(folder, []), one_based, images)
+    if not columns.paths:
+        place = f" in ImageSets/Main/{split}.txt" if split and len(everywhere) == 1 else f" in {split}" if split else ""
+        reason = f" that can be used ({'; '.join(columns.faults.brief())})" if columns.faults else ""
+        raise BadDataError(f"{origin}: no images{place or ' that are annotated'}{reason}")
+    if not columns.class_names:
+        reason = f" ({'; '.join(columns.faults.brief())})" if columns.faults else ""
+        raise BadDataError(f"{origin}: no object in any XML file, so there is no class to learn{reason}")
+    return columns.finish(f"{origin} ({split})" if split else origin)
+
+
+def _read_folder(
+    columns: _Columns, folder: Path, chosen: list[str] | None, one_based: bool | None, images: str | os.PathLike | None
+) -> None:
+    xml_folder = xml_folder_of(folder)
+    if xml_folder is None:
+        return
+    names = {os.path.splitext(name)[0]: name for name in _xml_names(xml_folder)}
+    stems, listing = list(names) if chosen is None else chosen, Listing()
+    wanted, places = set(stems), [Path(images)] if images is not None else _image_folders(folder, xml_folder)
+    finder, paths = ImageFinder(*places), list[Path]()
+    read = dict[str, Annotation | None]()
+    for stem, name in names.items():
+        read[stem] = annotation = read_xml(xml_folder / name, one_based, columns.faults if stem in wanted else Faults())
+        if annotation:
+            columns.class_names.update(one.name for one in annotation.objects if one.name)
+    for stem in stems:
+        known = stem if stem in read else os.path.splitext(listing.find(xml_folder, f"{stem}.xml") or "")[0]
+        annotation = read.get(known)
+        path = _image(finder, stem, annotation)
+        paths.append(path)
+        if annotation is None and known:
+            continue  # counted as unread
+        if annotation is None and path.exists():
+            columns.faults.add("no annotation", str(path))
+        columns.add(path, annotation)
+    seen, inside = set(map(str, paths)), sorted({*map(str, places), *(str(path.parent) for path in paths)})
+    if chosen is None:
+        rest = [os.path.join(place, name) for place in inside for name in listing.names(place) if is_image(name)]
+        unannotated = [path for path in rest if path not in seen]
+        columns.faults.add_all("unannotated", len(unannotated), unannotated)
+    count_unread(columns.faults, {place: [] for place in [*inside, str(xml_folder)]}, listing=listing)
+
+
+def _image_folders(folder: Path, xml_folder: Path) -> list[Path]:
+    """Where the images may lie: those of the usual folders that hold some; VOC's own where none does."""
+    places = [folder / name for name in IMAGE_FOLDERS] + [xml_folder]
+    holding = [place for place in places if place.is_dir() and any(is_image(name) for name in os.listdir(place))]
+    return list(dict.fromkeys(holding or [place for place in places if place.is_dir()]))
+
+
+def _image(finder: ImageFinder, stem: str, annotation: Annotation | None) -> Path:
+    """By the name of the XML file; where there is no such image, by the <filename> written in it."""
+    names = [f"{stem}.jpg", *([annotation.file_name] if annotation and annotation.file_name else []), stem]
+    return next((found for name in names if (found := finder.look(name))), None) or finder.find(names[0])
+
+
+class _Columns:
+    """What the XML files say, in columns; a row of paths and sizes for each image, one of the rest for each object."""
+
+    def __init__(self) -> None:
         self.faults = Faults()
-        self.all_names: set[str] = set()
-        self.rows: dict[str, tuple[int, int]] = {}
-        self.files: dict[str, str] = {}
-        self.sizes: dict[str, tuple[int, int]] = {}
-        self.boxes, self.flags = array("d"), array("B")
+        self.class_names: set[str] = set()
+        self.paths: list[Path] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.doubtful: list[int] = []
+        self.owners, self.boxes, self.flags = array("q"), array("d"), array("B")
         self.names: list[str] = []
 
-    def read(self, stem: str, path: Path, keep: bool) -> None:
-        try:
-            root = ElementTree.parse(path).getroot()
-        except (ElementTree.ParseError, OSError, ValueError) as error:
-            if keep:
-                self.faults.add("bad line", f"{path}: no XML that can be read ({error})")
-            return
-        objects = root.findall("object")
-        self.all_names.update(name for item in objects if (name := (item.findtext("name") or "").strip()))
-        if not keep:
-            return
-        shift = float(self._counts_from_one(root))
-        first = len(self.names)
-        for item in objects:
-            self._read_object(item, path, shift)
-        self.rows[stem] = first, len(self.names)
-        self.files[stem] = os.path.basename((root.findtext("filename") or "").strip().replace("\\", "/"))
-        self.sizes[stem] = _whole(root.findtext("size/height")), _whole(root.findtext("size/width"))
+    def add(self, path: Path, annotation: Annotation | None) -> None:
+        if annotation is not None:
+            for one in annotation.objects:
+                self.owners.append(len(self.paths))
+                self.boxes.extend(one.box)
+                self.flags.append((DIFFICULT if one.difficult else 0) | (0 if one.name else IGNORE))
+                self.names.append(one.name)
+            if annotation.doubtful:
+                self.doubtful.append(len(self.paths))
+        self.sizes.append(annotation.size if annotation else (0, 0))
+        self.paths.append(path)
 
-    def _counts_from_one(self, root: ElementTree.Element) -> bool:
-        if self.one_based is not None:
-            return self.one_based
-        source = f"{root.findtext('source/database')} {root.findtext('source/annotation')}".upper()
-        return "VOC" in source
-
-    def _read_object(self, item: ElementTree.Element, path: Path, shift: float) -> None:
-        name = (item.findtext("name") or "").strip()
-        try:
-            x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{side}", "")) for side in SIDES)
-        except ValueError:
-            self.faults.add("bad line", f"{path}: object {name!r} has no bndbox of four numbers")
-            return
-        if not name:
-            self.faults.add("bad line", f"{path}: an object without a name")
-            return
-        # never below 0 by our own doing: rescaled and hand-made VOC files hold coordinates from 0
-        self.boxes.extend((max(x1 - shift, min(x1, 0.0)), max(y1 - shift, min(y1, 0.0)), x2, y2))
-        self.flags.append(DIFFICULT if (item.findtext("difficult") or "0").strip() in ("1", "true", "True") else 0)
-        self.names.append(name)
-
-    def finish(self, folder: Path, chosen: list[str], split: str | None) -> DetectionData:
-        class_names = sorted(self.all_names)
-        finder = ImageFinder(*(folder / name for name in ("JPEGImages", "images", "Images", "Annotations")))
-        paths = [self._image(finder, stem) for stem in chosen]
-        spans = [self.rows.get(stem, (0, 0)) for stem in chosen]
-        order = np.concatenate([np.arange(first, last) for first, last in spans] or [np.zeros(0, np.int64)])
-        number = {name: i for i, name in enumerate(class_names)}
+    def finish(self, origin: str) -> DetectionData:
+        class_names = sorted(self.class_names)
+        number = {name: i for i, name in enumerate(class_names)} | {"": UNKNOWN_LABEL}
         return build(
             class_names,
-            paths,
-            np.repeat(np.arange(len(chosen)), [last - first for first, last in spans]),
-            np.array(self.boxes).reshape(-1, 4)[order],
-            np.array([number[name] for name in self.names], np.int64)[order],
-            sizes=[self.sizes.get(stem, (0, 0)) for stem in chosen],
-            flags=np.array(self.flags)[order],
+            self.paths,
+            np.array(self.owners),
+            np.array(self.boxes).reshape(-1, 4),
+            np.array([number[name] for name in self.names], np.int64),
+            sizes=self.sizes,
+            flags=np.array(self.flags),
+            doubtful=self.doubtful,
             source="voc",
-            origin=f"{folder} ({split})" if split else str(folder),
+            origin=origin,
             faults=self.faults,
         )
-
-    def _image(self, finder: ImageFinder, stem: str) -> Path:
-        """By the name of the XML file; where there is no such image, by the <filename> written in it."""
-        found = finder.find(f"{stem}.jpg")
-        if not found.exists() and (written := self.files.get(stem)):
-            other = finder.find(written)
-            return other if other.exists() else found
-        return found
-
-
-def _whole(text: str | None) -> int:
-    try:
-        value = float(text or 0)
-    except ValueError:
-        return 0
-    return int(value) if math.isfinite(value) and value > 0 else 0

@@ -1,15 +1,14 @@
-"""YOLO folders: a data.yaml that names images and classes, and one .txt of boxes beside each image's folder.
+"""YOLO folders: a data.yaml that names images and classes, and one .txt of boxes for each image.
 
-A line of a .txt is `class cx cy w h` in fractions of the image; with a sixth number, the score of a pseudo-label; with
-more, the outline of an object (`class x1 y1 x2 y2 x3 y3 ...`), whose box is taken. The .txt of `.../images/a/b.jpg` is
-`.../labels/a/b.txt`; where there is no folder `images` in the path, it lies beside the image.
+Where a .txt lies and what its lines say: `yolo_labels`. Images whose .txt cannot be read are left out; images without one
+are images without objects, and counted.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,18 @@ from typing import Any
 import numpy as np
 
 from detection.data.build import build
-from detection.data.dataset import UNKNOWN_LABEL, DetectionData
+from detection.data.dataset import IGNORE, UNKNOWN_LABEL, DetectionData
 from detection.data.faults import Faults
-from detection.data.image_files import find_images, is_image, read_header
+from detection.data.folders import ImageFinder, Listing, count_unread, find_images, is_image
+from detection.data.image_files import read_header
 from detection.data.layout import Layout
+from detection.data.readers.yolo_labels import LabelFinder, keypoints_of, parse
 from detection.errors import BadDataError, BadImageError, MobileSSDError
+from detection.files import decode_text, read_text
 from detection.yaml_reader import parse_yaml
+
+SPLITS = ("train", "val", "valid", "validation", "test")
+CLASS_FILES = ("classes.txt", "obj.names")
 
 
 def look(path: Path) -> Layout | None:
@@ -41,7 +46,7 @@ def look(path: Path) -> Layout | None:
                 continue
             if "names" in config and splits_of(config):
                 return Layout("yolo", file, tuple(splits_of(config)))
-    return Layout("yolo", path) if (path / "classes.txt").is_file() else None
+    return Layout("yolo", path) if class_file(path) else None
 
 
 def read(layout: Layout, split: str | None, images: str | os.PathLike | None = None) -> DetectionData:
@@ -52,44 +57,63 @@ def read(layout: Layout, split: str | None, images: str | os.PathLike | None = N
 def read_yolo(path: str | os.PathLike, split: str | None = None) -> DetectionData:
     """A data.yaml (its `train`, `val` or `test`, default all of them together), or a folder with a classes.txt.
 
-    Sizes come from the heads of the image files, as the boxes are fractions. An image without a .txt is an image
-    without objects. Raises BadDataError.
+    Sizes come from the heads of the image files, as the boxes are fractions. Raises BadDataError.
     """
-    path = Path(path)
+    path, faults = Path(path), Faults()
+    keypoints = None
     if path.suffix.lower() in (".yaml", ".yml"):
         config = read_config(path)
-        names, splits = class_names_of(config, path), splits_of(config)
+        names, splits, keypoints = class_names_of(config, path), splits_of(config), keypoints_of(config)
         if split is not None and split not in splits:
             raise BadDataError(f"{path}: no split {split!r}; it has {', '.join(splits) or 'none'}")
-        images = [p for name in ([split] if split else splits) for p in _images_of(config, name, path)]
+        folders, images = list[Path](), list[Path]()
+        for name in [split] if split else splits:
+            _add_images(config, name, path, folders, images)
     else:
-        names = [line.strip() for line in (path / "classes.txt").read_text("utf-8-sig").splitlines() if line.strip()]
-        images = find_images(path / "images" if (path / "images").is_dir() else path)
+        file = class_file(path) or path / CLASS_FILES[0]
+        names = _lines_of(file, faults)
+        folders = [path / "images" if (path / "images").is_dir() else path]
+        images = find_images(folders[0])
     if not names:
         raise BadDataError(f"{path}: names no classes")
     if not images:
-        raise BadDataError(f"{path}: no images" + (f" in its split {split!r}" if split else ""))
+        count_unread(faults, {os.fspath(folder): [] for folder in folders})
+        reason = f" ({'; '.join(faults.brief())})" if faults else ""
+        raise BadDataError(f"{path}: no images" + (f" in its split {split!r}" if split else "") + reason)
     origin = f"{path} ({split})" if split else str(path)
-    return _read_images(list(dict.fromkeys(images)), names, origin)
+    return _read_images(list(dict.fromkeys(images)), folders, names, keypoints, origin, faults)
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a data.yaml. Raises BadDataError where it is none."""
     try:
-        return parse_yaml(path.read_text("utf-8-sig"), str(path))
+        return parse_yaml(read_text(path), str(path))
     except (OSError, ValueError) as error:
         raise BadDataError(f"{path}: cannot be read as text ({error})") from None
     except MobileSSDError as error:
         raise BadDataError(str(error)) from None
 
 
+def class_file(folder: Path) -> Path | None:
+    """The file with a class a line: classes.txt (labelImg puts it beside the labels), obj.names (Darknet)."""
+    places = [folder / inside / name for name in CLASS_FILES for inside in ("", "labels", "images")]
+    return next((file for file in places if file.is_file()), None)
+
+
 def class_names_of(config: dict[str, Any], path: Path) -> list[str]:
-    """`names` (a list, or numbers with names), else `nc` numbered classes."""
+    """`names`: a list, numbers with names, a text with commas, or a file with a name a line; else `nc` numbered classes."""
     names = config.get("names")
     if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
+        try:
+            numbered = {int(number): name for number, name in names.items()}
+        except (TypeError, ValueError):
+            numbered = {}
+        if len(numbered) < len(names) or set(numbered) != set(range(len(names))):
             raise BadDataError(f"{path}: the class numbers under names: must be 0..{len(names) - 1}, without gaps")
-        names = [names[i] for i in range(len(names))]
+        names = [numbered[i] for i in range(len(names))]
+    if isinstance(names, str):
+        file = path.parent / names
+        names = _lines_of(file, Faults()) if file.is_file() else [name.strip() for name in names.split(",")]
     if names is None and isinstance(config.get("nc"), int):
         names = [f"class {i}" for i in range(config["nc"])]
     if not isinstance(names, list) or not names:
@@ -98,77 +122,104 @@ def class_names_of(config: dict[str, Any], path: Path) -> list[str]:
 
 
 def splits_of(config: dict[str, Any]) -> list[str]:
-    return [name for name in ("train", "val", "valid", "test") if config.get(name)]
+    return [name for name in SPLITS if config.get(name)]
 
 
-def label_path(image: str | os.PathLike) -> str:
-    """The .txt file of an image."""
-    parts = list(Path(image).parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i].lower() == "images":
-            parts[i] = "labels"
-            break
-    return os.path.splitext(os.path.join(*parts))[0] + ".txt"
+def _lines_of(file: Path, faults: Faults) -> list[str]:
+    """The lines of a text file that say something. Raises BadDataError where it is none."""
+    try:
+        text, encoding = decode_text(file.read_bytes())
+    except (OSError, UnicodeError) as error:
+        raise BadDataError(f"{file}: cannot be read as text ({error})") from None
+    if encoding == "windows-1252":
+        faults.add("encoding", str(file))
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _images_of(config: dict[str, Any], split: str, path: Path) -> list[Path]:
+def _add_images(config: dict[str, Any], split: str, path: Path, folders: list[Path], images: list[Path]) -> None:
+    """Adds the images of a split, and the folders that it names."""
     entries = config[split] if isinstance(config[split], list) else [config[split]]
-    root = path.parent / str(config.get("path") or "")
-    images: list[Path] = []
-    for entry in map(str, entries):
-        # Roboflow writes ../train/images, meant from a folder that only its own notebooks have
-        candidates = [root / entry, path.parent / entry, path.parent / entry.lstrip("./")]
+    root = path.parent / str(config.get("path") or "").replace("\\", "/")
+    for entry in (str(entry).replace("\\", "/") for entry in entries):
+        # Roboflow writes ../train/images, meant from a folder that only its own notebooks have; others write where the
+        # data lay on their machine
+        parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
+        candidates = [
+            root / entry,
+            path.parent / entry,
+            *(path.parent.joinpath(*parts[at:]) for at in range(len(parts))),
+        ]
         found = next((candidate for candidate in candidates if candidate.exists()), None)
         if found is None:
             raise BadDataError(
                 f"{path}: its {split}: {entry} does not exist (looked at {candidates[0]} and beside the file)"
             )
-        images += _listed_in(found) if found.is_file() else find_images(found)
-    return images
+        if found.is_file():
+            images += _listed_in(found, [folder for folder in (found.parent, path.parent, root) if folder.is_dir()])
+        else:
+            folders.append(found)
+            images += find_images(found)
 
 
-def _listed_in(file: Path) -> list[Path]:
-    lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
-    paths = [Path(line) if os.path.isabs(line) else file.parent / line for line in lines]
-    return [path for path in paths if is_image(path.name)]
+def _listed_in(file: Path, folders: list[Path]) -> list[Path]:
+    """The images of a list, found by their names where the list was written on another machine."""
+    finder = ImageFinder(*dict.fromkeys(folders))
+    names = [line.replace("\\", "/") for line in _lines_of(file, Faults())]
+    return [finder.find(name) for name in names if is_image(os.path.basename(name))]
 
 
-def _read_images(images: list[Path], names: list[str], origin: str) -> DetectionData:
-    faults = Faults()
-    owners, labels, boxes, scores = array("q"), array("q"), array("d"), array("f")
+def _read_images(
+    images: list[Path],
+    folders: list[Path],
+    names: list[str],
+    keypoints: tuple[int, int] | None,
+    origin: str,
+    faults: Faults,
+) -> DetectionData:
+    listing = Listing()
+    finder = LabelFinder(listing)
     with ThreadPoolExecutor(8) as pool:  # an image's head is a wait for the disk, not work
         sizes = np.array(list(pool.map(_size_or_zero, images, chunksize=64)), np.int32)
-    for index, image in enumerate(images):
-        text = label_path(image)
-        try:
-            with open(text, encoding="utf-8-sig", errors="replace") as file:
-                lines: Iterable[str] = file.readlines()
-        except FileNotFoundError:
-            continue
+    texts = [finder.find(image) for image in images]
+    lines = [_read_lines(text, finder.of_another_kind(image), faults) for text, image in zip(texts, images)]
+    kept = [i for i, rows in enumerate(lines) if rows is not None]
+    _count_files(images, folders, [text for text in texts if text], finder, faults)
+    if not kept:
+        raise BadDataError(f"{origin}: no image that can be used ({'; '.join(faults.brief())})")
+    owners, labels, boxes, scores, flags = array("q"), array("q"), array("d"), array("f"), array("B")
+    doubtful = set[int]()
+    for owner, index in enumerate(kept):
+        text = texts[index]
+        if text is None and sizes[index].all():  # a missing image is counted as such
+            faults.add("no annotation", str(images[index]))
         scale = (np.maximum(sizes[index], 1)[[1, 0, 1, 0]]).tolist()
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(lines[index] or (), 1):
             if not line.strip():
                 continue
-            row = _parse(line)
+            row = parse(line, keypoints)
             if row is None:
                 faults.add("bad line", f"{text}:{number}: {line.strip()[:60]!r}")
+                doubtful.add(owner)
                 continue
             kind, corners, score = row
-            if not 0 <= kind < len(names):
-                faults.add("unknown class", f"{text}:{number}: class {kind}, but there are {len(names)} names")
-                kind = UNKNOWN_LABEL
-            owners.append(index)
-            labels.append(kind)
+            declared = 0 <= kind < len(names)
+            if not declared:
+                faults.add("undeclared class", f"{text}:{number}: class {kind}, but there are {len(names)} names")
+            owners.append(owner)
+            labels.append(kind if declared else UNKNOWN_LABEL)
+            flags.append(0 if declared else IGNORE)
             scores.append(score)
             boxes.extend(value * side for value, side in zip(corners, scale))
     return build(
         names,
-        images,
+        [images[index] for index in kept],
         np.array(owners),
         np.array(boxes).reshape(-1, 4),
         np.array(labels),
-        sizes=sizes,
+        sizes=sizes[kept],
         scores=np.array(scores),
+        flags=np.array(flags),
+        doubtful=doubtful,
         category_ids=list(range(len(names))),
         source="yolo",
         origin=origin,
@@ -176,21 +227,32 @@ def _read_images(images: list[Path], names: list[str], origin: str) -> Detection
     )
 
 
-def _parse(line: str) -> tuple[int, tuple[float, float, float, float], float] | None:
-    """A line -> (class, (x1, y1, x2, y2) in fractions, score), or None where it is no label."""
-    try:
-        kind, *values = map(float, line.split())
-        if kind != int(kind):
-            return None
-    except (ValueError, OverflowError):
+def _read_lines(text: str | None, other: str | None, faults: Faults) -> list[str] | None:
+    """The lines of a label file; none where there is no file; None where it cannot be read (counted), or there is only one of
+    another kind."""
+    if text is None and other is not None:
+        faults.add("unread annotation", f"{other}: no .txt of YOLO")
         return None
-    if len(values) in (4, 5):
-        cx, cy, w, h = values[:4]
-        return int(kind), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), values[4] if len(values) == 5 else 1.0
-    if len(values) >= 6 and len(values) % 2 == 0:
-        xs, ys = values[0::2], values[1::2]
-        return int(kind), (min(xs), min(ys), max(xs), max(ys)), 1.0
-    return None
+    if text is None:
+        return []
+    try:
+        with open(text, "rb") as file:
+            return decode_text(file.read())[0].splitlines()
+    except (OSError, UnicodeError) as error:
+        faults.add("unread annotation", f"{text}: {getattr(error, 'strerror', None) or 'no text'}")
+        return None
+
+
+def _count_files(
+    images: list[Path], folders: list[Path], texts: Collection[str], finder: LabelFinder, faults: Faults
+) -> None:
+    """Counts the files that nobody read in the folders of the images and in those of their labels."""
+    inside = {os.fspath(image.parent) for image in images} | {os.fspath(folder) for folder in folders}
+    beside: dict[str, list[str]] = {folder: [folder] for folder in sorted(inside)}
+    for folder in sorted(inside):
+        labels = os.path.dirname(finder.usual(os.path.join(folder, "x.jpg")))
+        beside.setdefault(labels, []).append(folder)
+    count_unread(faults, beside, set(texts), (".txt",), finder.listing)
 
 
 def _size_or_zero(path: Path) -> tuple[int, int]:

@@ -7,17 +7,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from detection.data.dataset import CROWD, DIFFICULT, IGNORE, DetectionData
-from detection.data.faults import Faults
+from detection.data.dataset import DIFFICULT, IGNORE, DetectionData
 from detection.files import atomic_write
 
 
-def write(data: DetectionData, path: str | os.PathLike) -> Faults:
-    """Writes images, annotations and categories, atomically, a row at a time. Returns what has no place in COCO JSON:
-    regions to ignore that belong to no class."""
-    faults = Faults()
+def write(data: DetectionData, path: str | os.PathLike) -> None:
+    """Writes images, annotations and categories, atomically, a row at a time."""
     parts = (("images", _images(data)), ("annotations", _annotations(data)), ("categories", _categories(data)))
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for number, (name, rows) in enumerate(parts):
@@ -26,18 +21,14 @@ def write(data: DetectionData, path: str | os.PathLike) -> Faults:
                 file.write(("\n" if at == 0 else ",\n") + json.dumps(row, ensure_ascii=False))
             file.write("]")
         file.write("}\n")
-    nameless = np.flatnonzero(data.labels < 0)
-    owners = data.owners()
-    faults.add_all("unknown class", len(nameless), (data.path(owners[row]) for row in nameless))
-    return faults
 
 
 def to_coco(data: DetectionData) -> dict[str, Any]:
     """The data set as a COCO annotations object, for an evaluator.
 
-    Boxes are exact. VOC's difficult objects become `iscrowd`, too (and `difficult`): COCO's evaluator then neither
-    rewards nor punishes a detection on them, which is VOC's rule. Ids of annotations count from 1 (pycocotools treats
-    0 as "none").
+    Boxes are exact. VOC's difficult objects and regions to ignore become `iscrowd`, too (and `difficult`, `ignore`): COCO's
+    evaluator then neither rewards nor punishes a detection on them. A region of no class becomes one of each.
+    Ids of annotations count from 1 (pycocotools treats 0 as "none").
     """
     parts = {"images": _images(data), "annotations": _annotations(data), "categories": _categories(data)}
     return {name: list(rows) for name, rows in parts.items()}
@@ -49,8 +40,10 @@ def _images(data: DetectionData) -> Iterator[dict[str, Any]]:
 
 
 def _annotations(data: DetectionData) -> Iterator[dict[str, Any]]:
-    with_scores, owners, ids = bool((data.scores != 1).any()), data.owners(), data.image_ids
-    for row in np.flatnonzero(data.labels >= 0).tolist():
+    with_scores, ids = bool((data.scores != 1).any()), data.image_ids
+    data = data.in_every_class()
+    owners = data.owners()
+    for row in range(data.num_boxes):
         flags = int(data.flags[row])
         entry = {
             "id": row + 1,
@@ -58,7 +51,7 @@ def _annotations(data: DetectionData) -> Iterator[dict[str, Any]]:
             "category_id": data.category_ids[data.labels[row]],
             "bbox": data.exact[row].tolist(),
             "area": float(data.areas[row]),
-            "iscrowd": int(bool(flags & (CROWD | DIFFICULT))),
+            "iscrowd": int(flags != 0),
         }
         if flags & DIFFICULT:
             entry["difficult"] = 1
