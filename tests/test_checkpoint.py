@@ -13,6 +13,7 @@ from detection.postprocessor import PostProcessor
 from detection.ssd.network import build, feature_maps
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
 from detection.weights.card import Card
+from detection.weights.card_files import safetensors_card
 from detection.weights.checkpoint import load_checkpoint, load_into, read_card, save_checkpoint, update_card
 
 SPEC = SSDSpec(
@@ -75,6 +76,12 @@ def test_loading_into_another_network_reports_each_kind_of_mismatch(network):
 class Trap:
     def __reduce__(self):
         return (exec, ("import pathlib; pathlib.Path('sprung').touch()",))
+
+
+def test_a_header_as_long_as_a_pickle_begins_is_none(tmp_path):
+    path, header = tmp_path / "w.safetensors", b'{"__metadata__":{"card":"text"}}'
+    path.write_bytes(0x0280.to_bytes(8, "little") + header.ljust(0x0280))
+    assert path.read_bytes().startswith(b"\x80\x02") and safetensors_card(path) == "text"
 
 
 @pytest.mark.parametrize("write", [lambda p: p.write_bytes(pickle.dumps(Trap())), lambda p: torch.save(Trap(), p)])

@@ -12,6 +12,14 @@ from detection.errors import BadWeightsError
 
 CARD = "mobilessd_card"  # the key in ONNX's metadata_props
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+HEAD = 9  # bytes that tell a pickle from a safetensors file
+
+
+def is_pickle(start: bytes) -> bool:
+    """Whether a file that begins with `start`, `HEAD` bytes of it, is a pickle. A safetensors file begins with the length
+    of its header, eight bytes that may well look like one, and then with the brace of the header."""
+    plausible = int.from_bytes(start[:8], "little") < 1 << 32 and start[8:9] == b"{"
+    return start.startswith(PICKLES) and not plausible
 
 
 def safetensors_card(path: Path) -> str | None:
@@ -20,8 +28,8 @@ def safetensors_card(path: Path) -> str | None:
 
     try:
         with open(path, "rb") as file:
-            start = file.read(8)
-        if start.startswith(PICKLES):
+            start = file.read(HEAD)
+        if is_pickle(start):
             raise BadWeightsError(
                 f"{path}: a pickle (torch.save), which can run code when it is opened, so it is refused; "
                 "load it yourself with torch.load(weights_only=True) and save its tensors with safetensors"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from backbones.blocks import ConvNormAct
 from detection.errors import BadWeightsError
-from detection.weights.card_files import PICKLES
+from detection.weights.card_files import HEAD, is_pickle
 from detection.weights.checkpoint import load_tensors
 from detection.weights.formats import SAFETENSORS, recognise
 from detection.weights.importers.fill import fill_trivial_norm
@@ -47,10 +47,10 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
         return load_tensors(path)
     try:
         with open(path, "rb") as file:
-            start = file.read(4)
+            start = file.read(HEAD)
     except OSError as error:
         raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if not start.startswith(PICKLES):
+    if not is_pickle(start):
         raise BadWeightsError(f"{path}: no PyTorch file; fetch it again")
     try:
         # argparse's Namespace is an empty shell that torchvision's training script leaves in its checkpoints.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError
 from detection.weights.card import Card
-from detection.weights.card_files import PICKLES
+from detection.weights.card_files import is_pickle
 from detection.weights.formats import FORMATS, SAFETENSORS, TFLITE, Format, recognise
 
 if TYPE_CHECKING:
@@ -55,12 +55,8 @@ def _is_tfjs(head: bytes) -> bool:
     return head.lstrip().startswith(b"{") and (b'"modelTopology"' in head or b'"weightsManifest"' in head)
 
 
-def _is_pickle(head: bytes) -> bool:
-    return head.startswith(PICKLES)
-
-
 TFJS = Format("tfjs", "TensorFlow.js", (".json",), _is_tfjs, inside="model.json")
-PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt"), _is_pickle)
+PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt"), is_pickle)
 
 IMPORTERS = (
     Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
