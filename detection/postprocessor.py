@@ -54,7 +54,7 @@ class PostProcessor:
         """
         spec = spec_of(card, source)
         if anchors is None:
-            anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size)
+            anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size, card.anchor_grids)
         ids = None if classes is None else tuple(ClassNames(card.class_names).choose(classes, source or card.name))
         lowest, by_class = _thresholds(card, score)
         settings = PostSettings(lowest, iou, max_detections, None, ids, spec.scores, by_class)

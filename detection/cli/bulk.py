@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from detection.cli.common import positive_int
+from detection.cli.common import positive_int, weights_of
 from detection.errors import MobileSSDError
 
 NEED_SHARDS = ("shard_format", "shard_size", "engine", "workers", "batch")
@@ -64,7 +64,7 @@ def run_bulk(args: argparse.Namespace) -> int:
     order = BulkOrder(
         args.sources,
         args.shards,
-        args.weights,
+        args.weights if args.input_size is None else str(weights_of(args).path),
         {name: value for name, value in options.items() if value is not None},
         args.recursive,
         args.shard_format or "parquet",

@@ -12,12 +12,13 @@ from detection.runtimes.table import NAMES
 if TYPE_CHECKING:
     from detection.detector import Detector
     from detection.evaluate.truth import GroundTruth
+    from detection.weights.resolve import Weights
 
 
 def add_detector_arguments(
     parser: argparse.ArgumentParser, auto_score: bool = False, score_default: str = "the weights' own, else 0.3"
 ) -> None:
-    """Adds --weights --device --runtime --precision --threads --score --iou --max-detections --classes.
+    """Adds --weights --input-size --device --runtime --precision --threads --score --iou --max-detections --classes.
 
     auto_score: --score auto, the threshold of each class, is offered. score_default: what --help says of it.
 
@@ -25,6 +26,8 @@ def add_detector_arguments(
     """
     model = parser.add_argument_group("model")
     model.add_argument("--weights", metavar="W", help="weights file or model name (default: bundled weights)")
+    text = "pixels of the network's input, S or HEIGHTxWIDTH: larger sees smaller objects and is slower (docs/our-weights.md)"
+    model.add_argument("--input-size", type=input_size, metavar="S", help=text)
     model.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     model.add_argument("--runtime", default="auto", help=f"{', '.join(NAMES)} (default: auto)")
     model.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16, int8 (default: auto)")
@@ -54,9 +57,8 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     ready for it while the rest is imported, which is a quarter of such a start.
     """
     from detection.runtimes.open import open_runtime
-    from detection.weights.resolve import open_weights
 
-    weights = open_weights(args.weights)
+    weights = weights_of(args)
     runtime = open_runtime(weights, args.runtime, args.device, args.precision, args.threads)
     if at_once:
         runtime.start()
@@ -70,6 +72,18 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     }
     given = {name: value for name, value in options.items() if value is not None}
     return Detector.of(weights.card, runtime, weights.source, **given)
+
+
+def weights_of(args: argparse.Namespace) -> Weights:
+    """The weights that `args` (of `add_detector_arguments`) names, at the input size that it asks for."""
+    from detection.weights.resolve import open_weights
+
+    weights = open_weights(args.weights)
+    if args.input_size is None:
+        return weights
+    from detection.weights.resize import at_size
+
+    return at_size(weights, args.input_size)
 
 
 def open_truth(path: str, images: str | None) -> GroundTruth:

@@ -107,4 +107,4 @@ def _anchors_of(model: str) -> tuple[np.ndarray, tuple[int, int]]:
         return anchors_of(build(spec)), spec.input.size
     card = open_weights(model).card
     spec = spec_of(card, model)
-    return anchors_for(spec.anchors, card.feature_maps, spec.input.size), spec.input.size
+    return anchors_for(spec.anchors, card.feature_maps, spec.input.size, card.anchor_grids), spec.input.size

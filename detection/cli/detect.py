@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     check(args, OUTPUT)
     if args.shards:
         return run_bulk(args)
-    quick = not args.weights or Path(args.weights).suffix in (".xml", ".onnx")  # nothing to fetch or to convert
+    # nothing to fetch or to convert
+    quick = args.input_size is None and (not args.weights or Path(args.weights).suffix in (".xml", ".onnx"))
     detector = open_detector(args, at_once=True) if quick else None
     from detection.cli.detect_job import detect_in_sources  # OpenCV is imported while the network compiles
 

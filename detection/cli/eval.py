@@ -200,6 +200,8 @@ def _detect(args: argparse.Namespace, truth: GroundTruth, has_ids: bool) -> tupl
         "unreadable_images": len(ran.unreadable),
     }
     name = str(args.weights or getattr(card, "name", "") or "default weights")
+    if args.input_size is not None:
+        name = detector.source
     return results, name, ran.seconds, protocol
 
 
@@ -228,7 +230,13 @@ def _check(args: argparse.Namespace) -> None:
         raise MobileSSDError("--split and --format belong to --data; --annotations names a COCO file")
     if args.self_test and (args.results or args.weights):
         raise MobileSSDError("--self-test feeds the ground truth back: it needs neither --weights nor --results")
+    if args.input_size is not None and (args.self_test or args.results):
+        raise MobileSSDError("--input-size is the network's: there is none here; leave it out")
     if args.store_threshold:
+        if args.input_size is not None:
+            raise MobileSSDError(
+                "--store-threshold: the file has thresholds of its own input size; leave --input-size out"
+            )
         if not args.weights or Path(args.weights).suffix != ".safetensors":
             raise MobileSSDError("--store-threshold writes into --weights FILE.safetensors; give such a file")
         if not Path(args.weights).is_file():

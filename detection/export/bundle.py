@@ -41,7 +41,7 @@ def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None =
             export(source, Wish(place / "model.onnx", "onnx"), threads=threads)
         card = source.card
         spec = spec_of(card, source.source)
-        np.save(place / "anchors.npy", anchors_for(spec.anchors, card.feature_maps, spec.input.size))
+        np.save(place / "anchors.npy", anchors_for(spec.anchors, card.feature_maps, spec.input.size, card.anchor_grids))
         text = json.dumps(asdict(card) | {"training_images": []}, ensure_ascii=False, indent=1)
         (place / "card.json").write_text(text + "\n", encoding="utf-8")
         script = inlined(TEMPLATE.read_text(encoding="utf-8"))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from backbones import build_backbone
-from detection.boxes.anchors import Size, anchors_for
+from detection.boxes.anchors import Grid, Size, anchors_for, moved_grid
 from detection.errors import MobileSSDError
+from detection.ssd.cell_centres import Follow
 from detection.ssd.extras import Extras
 from detection.ssd.heads import Heads, last_convolution
 from detection.ssd.pyramid import Pyramid, SharedHeads
@@ -76,14 +77,21 @@ def build(spec: SSDSpec) -> SSD:
 
 def feature_maps(ssd: SSD, input_size: Size | None = None) -> tuple[Size, ...]:
     """(height, width) of each map at an input size, asked of the network itself without computing anything."""
-    height, width = input_size or ssd.spec.input.size
+    return tuple(size for size, _ in looks(ssd, input_size or ssd.spec.input.size))
+
+
+def looks(ssd: SSD, input_size: Size) -> list[tuple[Size, Grid]]:
+    """Of each map at an input size its (height, width), and where its cells look, in pixels: the middle of the first
+    cell's receptive field (y, x) and the steps (y, x); the middle of pixel 0 is 0.5. Nothing is computed."""
+    height, width = input_size
     parameters = {name: p.detach().to("meta") for name, p in ssd.named_parameters()}
     buffers = {name: b.detach().to("meta") for name, b in ssd.named_buffers()}
     image = torch.empty(1, 3, height, width, device="meta")
     was_training = ssd.training
     ssd.eval()
     try:
-        maps = torch.func.functional_call(_Maps(ssd), _prefixed(parameters | buffers), (image,))
+        with Follow(image) as follow:
+            maps = torch.func.functional_call(_Maps(ssd), _prefixed(parameters | buffers), (image,))
     except ValueError as error:  # the backbone's own sentence
         raise MobileSSDError(str(error)) from None
     except RuntimeError as error:
@@ -91,13 +99,35 @@ def feature_maps(ssd: SSD, input_size: Size | None = None) -> tuple[Size, ...]:
         raise MobileSSDError(f"an input of {height} x {width} is too small for this pyramid ({reason})") from None
     finally:
         ssd.train(was_training)
-    return tuple((int(m.shape[2]), int(m.shape[3])) for m in maps)
+    found = []
+    for one in maps:
+        lattice = follow.of(one)
+        found.append(((one.shape[2], one.shape[3]), (lattice.y + 0.5, lattice.x + 0.5, *lattice[2:])))
+    return found
+
+
+def anchor_grids(ssd: SSD, input_size: Size | None = None) -> tuple[Grid, ...]:
+    """The anchor centres of each map in pixels, where they follow the network (`AnchorSpec.centred_at`); else ()."""
+    size = input_size or ssd.spec.input.size
+    return () if ssd.spec.anchors.centred_at in (None, size) else _grids(ssd, size, looks(ssd, size))
+
+
+def _grids(ssd: SSD, size: Size, here: list[tuple[Size, Grid]]) -> tuple[Grid, ...]:
+    spec, trained = ssd.spec.anchors, ssd.spec.anchors.centred_at
+    if trained is None or trained == size:
+        return ()
+    there = looks(ssd, trained)
+    return tuple(
+        moved_grid(cell, trained, (old, new), (old_look, new_look))
+        for cell, (old, old_look), (new, new_look) in zip(spec.cells(len(there), trained), there, here)
+    )
 
 
 def anchors_of(ssd: SSD, input_size: Size | None = None) -> np.ndarray:
     """All anchors `cxcywh` float32 [A, 4] in fractions of the input, from the maps' real sizes."""
     size = input_size or ssd.spec.input.size
-    return anchors_for(ssd.spec.anchors, feature_maps(ssd, size), size)
+    here = looks(ssd, size)
+    return anchors_for(ssd.spec.anchors, [maps for maps, _ in here], size, _grids(ssd, size, here))
 
 
 class Deployable(nn.Module):

@@ -134,22 +134,23 @@ class SSDSpec:
         return replace(self, num_classes=number)
 
     def with_input_size(self, size: int | Size, *, keep_pixels: bool = False) -> SSDSpec:
-        """keep_pixels: the anchors stay as many pixels large as they are now; otherwise the same share of the input."""
+        """keep_pixels: the anchors stay as many pixels large as they are now, and lie where the network looks, as weights
+        that were trained at the size of now need it; otherwise they are the same share of the input, evenly laid, as a
+        network is trained anew. Back at the size of the training the anchors are those of the training again."""
         size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-        base = self.input.size if keep_pixels and self.anchors.base is None else self.anchors.base
-        anchors = replace(self.anchors, base=base)
+        old, anchors = self.input.size, self.anchors
+        if keep_pixels and size != old:
+            base, centred = anchors.base or old, anchors.centred_at or old
+            home = size == centred  # where the weights were trained
+            anchors = replace(
+                anchors, base=None if home and size == base else base, centred_at=None if home else centred
+            )
         return replace(self, input=replace(self.input, size=size), anchors=anchors)
 
     def resized(self, size: int | Size) -> SSDSpec:
-        """The network for another input size that starts from the weights it has: a smaller input keeps the anchors'
-        pixels, because a network knows sizes in pixels, and else all its boxes would be too small.
-
-        A larger one does not: its objects may be larger than any anchor then, and training has to move the sizes anyway.
-        """
-        height, width = (size, size) if isinstance(size, int) else size
-        (old_height, old_width), new = self.input.size, (int(height), int(width))
-        smaller = new != (old_height, old_width) and height <= old_height and width <= old_width
-        return self.with_input_size(new, keep_pixels=smaller)
+        """The network for another input size that starts from the weights it has: the anchors keep their pixels, because
+        a network knows sizes in pixels, and their centres follow the network. At its own size it is itself."""
+        return self.with_input_size(size, keep_pixels=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and YAML (tuples become lists)."""

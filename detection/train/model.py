@@ -13,7 +13,7 @@ from detection.boxes.class_names import ClassNames, match
 from detection.errors import MobileSSDError
 from detection.ssd.family_anchors import with_aspect_ratios
 from detection.ssd.heads import last_convolution
-from detection.ssd.network import SSD, build, feature_maps
+from detection.ssd.network import SSD, anchor_grids, build, feature_maps
 from detection.ssd.spec import SSDSpec
 from detection.train.config import InitialConfig
 from detection.train.weight_init import initialise_network
@@ -48,8 +48,8 @@ def from_weights(
     """Weights of any kind, fitted to the classes of a data set.
 
     A class of the data takes the rows of the weights' class of the same name (VOC's and COCO's spellings are one;
-    class_map names others: data's name -> weights' name); the rest start anew. At a smaller input than the weights' own
-    the anchors keep their pixels: a network knows sizes in pixels, and else every box would begin too small.
+    class_map names others: data's name -> weights' name); the rest start anew. At another input than the weights' own
+    the anchors keep their pixels and lie where the network looks (`SSDSpec.resized`).
     aspect_ratios: other anchors (`family_anchors.with_aspect_ratios`); each begins with the rows of the nearest old one.
     """
     weights = open_weights(path)
@@ -195,7 +195,7 @@ def _class_line(class_names: tuple[str, ...], old_names: tuple[str, ...], source
 def _new_card(card: Card, ssd: SSD, class_names: tuple[str, ...], category_ids: tuple[int, ...]) -> Card:
     card.spec = ssd.spec.to_dict()
     card.class_names, card.category_ids = tuple(class_names), tuple(int(i) for i in category_ids)
-    card.feature_maps = feature_maps(ssd)
+    card.feature_maps, card.anchor_grids = feature_maps(ssd), anchor_grids(ssd)
     card.score_threshold, card.class_thresholds, card.metrics = None, None, []
     card.folded_norms = False
     return card

@@ -21,6 +21,8 @@ class Card:
     spec: the `SSDSpec` as plain data (the network, its input and its anchors).
     class_names / category_ids: the object classes in the order of the score columns, and the data set's id of each.
     feature_maps: (height, width) of each map at the spec's input size, so that anchors can be laid without torch.
+    anchor_grids: of each map the anchors' centres in pixels, first cell (y, x) and steps (y, x), where they follow the
+    network because the weights were trained at another input size (`ssd.network.anchor_grids`); else none.
     score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes, by name.
     folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
     training. metrics: a list of {split, protocol, images, AP, ...}.
@@ -32,6 +34,7 @@ class Card:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     feature_maps: tuple[tuple[int, int], ...] = ()
+    anchor_grids: tuple[tuple[float, float, float, float], ...] = ()
     name: str = ""
     score_threshold: float | None = None
     class_thresholds: dict[str, float] | None = None
@@ -81,6 +84,7 @@ class Card:
             card = Card(**{key: value for key, value in data.items() if key in known})
             card.class_names, card.category_ids = tuple(card.class_names), tuple(card.category_ids)
             card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)
+            card.anchor_grids = tuple((float(y), float(x), float(v), float(h)) for y, x, v, h in card.anchor_grids)
             if card.score_threshold is not None and math.isnan(card.score_threshold):
                 card.score_threshold = None  # of a run that found nothing
             columns = card.spec.get("num_classes", len(card.class_names))

@@ -7,9 +7,30 @@ from pathlib import Path
 
 from detection.boxes.anchors import Size
 from detection.errors import MobileSSDError
-from detection.weights.checkpoint import load_checkpoint, save_checkpoint
+from detection.files import home
+from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
 from detection.weights.importers.table import need_torch
 from detection.weights.resolve import Weights
+
+RESIZER = 1  # raised whenever the same weights would become something else at the same size
+
+
+def at_size(weights: Weights, size: int | Size) -> Weights:
+    """`weights` at an input of `size` (pixels, or height and width), made once and kept in the cache:
+    `MOBILESSD_HOME/resized/`. At their own size, which an exported file has no other than, they are given back.
+
+    Raises MobileSSDError, one line, as `resize_weights`.
+    """
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if (height, width) == weights.card.input_size:
+        return weights
+    _refuse_exported(weights)
+    name = f"{weights.path.stem}-{weights.sha256[:16]}-{RESIZER}-{height}x{width}.safetensors"
+    path = home() / "resized" / name
+    if not path.exists():
+        resize_weights(weights, (height, width), path, half=weights.card.precision == "float16")
+    shown = f"{width}" if height == width else f"{width}x{height}"
+    return Weights(path, read_card(path), f"{weights.source} at {shown}")
 
 
 def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = False) -> str:
@@ -19,10 +40,9 @@ def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = 
     The anchors are those of `SSDSpec.resized`. What the weights score at another size is not known: the card's figures
     and thresholds are left out. Raises MobileSSDError for an exported file, and where the size is too small.
     """
-    if weights.exported:
-        raise MobileSSDError(f"{weights.path}: an exported file has one input size; name the weights it was made from")
+    _refuse_exported(weights)
     need_torch(weights.source)
-    from detection.ssd.network import build, feature_maps
+    from detection.ssd.network import anchor_grids, build, feature_maps
 
     ssd, card = load_checkpoint(weights.path)
     other = build(ssd.spec.resized(size))
@@ -33,6 +53,7 @@ def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = 
         card,
         spec=other.spec.to_dict(),
         feature_maps=feature_maps(other),
+        anchor_grids=anchor_grids(other),
         name=name,
         metrics=[],
         score_threshold=None,
@@ -41,3 +62,11 @@ def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = 
     )
     save_checkpoint(path, other, card, half)
     return name
+
+
+def _refuse_exported(weights: Weights) -> None:
+    if weights.exported:
+        height, width = weights.card.input_size
+        raise MobileSSDError(
+            f"{weights.path}: an exported file has one input size, here {width}x{height}; name the weights it was made from"
+        )

@@ -110,7 +110,10 @@ def teacher_for(
                 config.teacher,
                 *sizes,
             )
-        other = build(ssd.spec.with_input_size(student.spec.input.size, keep_pixels=keep_pixels))
+        spec = ssd.spec.with_input_size(student.spec.input.size, keep_pixels=keep_pixels)
+        if keep_pixels:  # runs from before centres followed the network go on as they were
+            spec = replace(spec, anchors=replace(spec.anchors, centred_at=student.spec.anchors.centred_at))
+        other = build(spec)
         load_into(other, ssd.state_dict())
         ssd = other
     own, others = anchors_of(student), anchors_of(ssd)
