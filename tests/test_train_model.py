@@ -112,9 +112,7 @@ class TestClassRows:
             assert torch.equal(mine, other)
         assert len(anchors_of(new.ssd)) == outputs[0].shape[1]
 
-    @pytest.mark.parametrize(
-        "taller, wider, kept", [(0, 0, False), (0, -16, True), (0, 64, True), (-16, 64, True)]
-    )
+    @pytest.mark.parametrize("taller, wider, kept", [(0, 0, False), (0, -16, True), (0, 64, True), (-16, 64, True)])
     def test_another_input_keeps_the_pixels_of_the_anchors(self, weights, taller, wider, kept):
         path, ssd = weights
         height, width = ssd.spec.input.size

@@ -26,7 +26,7 @@ def add_detector_arguments(
     """
     model = parser.add_argument_group("model")
     model.add_argument("--weights", metavar="W", help="weights file or model name (default: bundled weights)")
-    text = "pixels of the network's input, S or HEIGHTxWIDTH: larger sees smaller objects and is slower (docs/our-weights.md)"
+    text = "pixels of its input, S or HEIGHTxWIDTH: larger sees smaller objects, slower (default: the weights' own)"
     model.add_argument("--input-size", type=input_size, metavar="S", help=text)
     model.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     model.add_argument("--runtime", default="auto", help=f"{', '.join(NAMES)} (default: auto)")

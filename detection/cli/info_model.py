@@ -128,7 +128,7 @@ def _weights_file(args: argparse.Namespace, path: str) -> Subject:
     card = open_weights(path).card
     spec = spec_of(card, path)
     if args.input_size:
-        spec = spec.with_input_size(args.input_size)
+        spec = spec.resized(args.input_size)
     if args.num_classes and args.num_classes != spec.num_classes:
         spec = spec.with_classes(args.num_classes)
         card = replace(card, class_names=())
