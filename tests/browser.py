@@ -1,70 +1,57 @@
-"""A headless Chromium for tests, over its DevTools protocol: opens pages, runs JavaScript, looks at requests."""
+"""A headless Chromium for tests, driven by Playwright: opens pages, runs JavaScript, moves mouse and fingers."""
 
-import base64
 import contextlib
-import itertools
-import json
+import importlib.util
 import shutil
-import subprocess
-import tempfile
 import time
-import urllib.request
-from pathlib import Path
-
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--remote-debugging-port=0",
-]
 
 
 def find_chromium():
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+def missing():
+    """Why there can be no browser here; nothing where there can."""
+    if importlib.util.find_spec("playwright") is None:
+        return "needs the package playwright"
+    return "" if find_chromium() else "needs Chromium"
+
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+
+
 class Browser:
-    """One Chromium with its own empty profile. `page()` opens a tab."""
+    """One Chromium. `page()` opens a tab with an empty profile of its own."""
 
-    def __init__(self, *more_flags):
-        self.profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
-        command = [find_chromium(), *FLAGS, *more_flags, f"--user-data-dir={self.profile.name}", "about:blank"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        told = Path(self.profile.name) / "DevToolsActivePort"
-        until = time.monotonic() + 40
-        while not (told.exists() and len(told.read_text().split()) == 2):
-            assert time.monotonic() < until and self.process.poll() is None, "Chromium did not start"
-            time.sleep(0.05)
-        self.port = int(told.read_text().split()[0])
-        self.pages = []
+    def __init__(self):
+        from playwright.sync_api import sync_playwright
 
-    def page(self, url="about:blank", width=1280, height=800, dense=1, phone=False):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new?about:blank", method="PUT")
-        target = json.load(urllib.request.urlopen(request, timeout=10))
-        page = Page(target["webSocketDebuggerUrl"])
-        self.pages.append(page)
-        page.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=dense, mobile=phone
+        self.playwright = sync_playwright().start()
+        self.chromium = self.playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, timeout=60_000)
+
+    def page(self, url="about:blank", width=1280, height=800, dense=1, phone=False, scheme="dark"):
+        context = self.chromium.new_context(
+            viewport={"width": width, "height": height},
+            device_scale_factor=dense,
+            is_mobile=phone,
+            has_touch=phone,
+            color_scheme=scheme,
         )
-        if phone:
-            page.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        context.grant_permissions(["clipboard-read", "clipboard-write", "camera"])
+        page = Page(context)
         page.go(url)
         return page
 
     def close(self):
-        for page in self.pages:
-            page.close()
-        self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
-        self.process.kill()
-        self.profile.cleanup()
+        self.chromium.close()
+        self.playwright.stop()
 
     def __enter__(self):
         return self
@@ -74,64 +61,57 @@ class Browser:
 
 
 class Page:
-    """A tab. requests: the URLs that it has asked for since the last `go`. problems: what it wrote to its console."""
+    """A tab. tab: Playwright's own page, with its mouse and keyboard. requests: the URLs that it has asked for since the
+    last `go`. problems: what it wrote to its console, and exceptions of its scripts."""
 
-    def __init__(self, url):
-        from websockets.sync.client import connect
-
-        self.socket = connect(
-            url, max_size=None, compression=None, open_timeout=20, close_timeout=1, ping_interval=None
-        )
-        self.numbers = itertools.count(1)
+    def __init__(self, context):
+        self.context, self.tab = context, context.new_page()
+        self.devtools = context.new_cdp_session(self.tab)
         self.requests, self.problems = [], []
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method, **params):
-        number = next(self.numbers)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": params}))
-        while True:
-            message = json.loads(self.socket.recv(timeout=30))
-            if message.get("id") == number:
-                assert "error" not in message, (method, message["error"])
-                return message["result"]
-            self._note(message)
-
-    def _note(self, message):
-        method, params = message.get("method"), message.get("params", {})
-        if method == "Network.requestWillBeSent":
-            self.requests.append(params["request"]["url"])
-        elif method == "Network.webSocketFrameSent":
-            self.requests.append("websocket: " + params["response"]["payloadData"][:20])
-        elif method == "Runtime.exceptionThrown":
-            details = params["exceptionDetails"]
-            self.problems.append(details.get("exception", {}).get("description") or details["text"])
-        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.problems.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.tab.on("console", lambda line: self.problems.append(line.text) if line.type == "error" else None)
 
     def go(self, url):
         self.requests, self.problems = [], []
-        self.call("Page.navigate", url=url)
+        self.tab.goto(url)
 
     def js(self, code):
         """The value of a JavaScript expression, awaited."""
-        result = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True, userGesture=True)
-        assert "exceptionDetails" not in result, result["exceptionDetails"]["exception"].get("description")
-        return result["result"].get("value")
+        return self.tab.evaluate(f"async () => ({code})")
 
     def until(self, code, seconds=10):
         """Waits until a JavaScript expression is true; gives its value."""
         end = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(AssertionError):
+            with contextlib.suppress(Exception):
                 if value := self.js(code):
                     return value
             assert time.monotonic() < end, f"not within {seconds} s: {code}; problems: {self.problems}"
             time.sleep(0.03)
 
+    def at(self, x, y, tile=0):
+        """Where on the screen a place of an image is, given in fractions of it."""
+        box = self.js(f"(r => [r.x, r.y, r.width, r.height])(mobilessd.tiles[{tile}].canvas.getBoundingClientRect())")
+        return box[0] + x * box[2], box[1] + y * box[3]
+
+    def drag(self, start, end, steps=6):
+        """The mouse from one place of the screen to another with its button down."""
+        self.tab.mouse.move(*start)
+        self.tab.mouse.down()
+        self.tab.mouse.move(*end, steps=steps)
+        self.tab.mouse.up()
+
+    def swipe(self, start, end, steps=6):
+        """A finger from one place of the screen to another."""
+        for k in range(steps + 1):
+            x, y = (a + (b - a) * k / steps for a, b in zip(start, end))
+            kind = "touchMove" if k else "touchStart"
+            self.devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        self.devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
     def screenshot(self, path):
-        Path(path).write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        self.tab.screenshot(path=path)
 
     def close(self):
-        with contextlib.suppress(Exception):
-            self.socket.close()
+        self.context.close()

@@ -7,15 +7,15 @@ import time
 
 import numpy as np
 import pytest
-from browser import Browser, find_chromium
-from live_help import CameraServer, FakeDetector, save_video, wait_until
+from browser import Browser, missing
+from live_help import CameraServer, FakeDetector, save_video
 from test_live_page import Page
 
 from detection.boxes.detections import Detections
 from detection.images.decode import read_image
 
-if not find_chromium():
-    pytest.skip("needs Chromium", allow_module_level=True)
+if missing():
+    pytest.skip(missing(), allow_module_level=True)
 
 
 class TwoThings(FakeDetector):
@@ -115,11 +115,15 @@ def test_labels_can_be_left_out(tab):
 
 
 def test_a_snapshot_is_the_image_and_its_boxes_as_coco(tab, tmp_path):
-    tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     slide(tab, 0.6)
+    downloads = []
+    tab.tab.on("download", lambda download: downloads.append(download))
     tab.js("document.querySelector('[data-do=snapshot]').click()")
-    wait_until(lambda: len(list(tmp_path.glob("front-*[gn]"))) == 2, 10, "two files")
-    time.sleep(0.2)
+    tab.until("!document.getElementById('notice').hidden")
+    while len(downloads) < 2:
+        tab.tab.wait_for_timeout(50)
+    for download in downloads:
+        download.save_as(tmp_path / download.suggested_filename)
     image, text = sorted(tmp_path.iterdir())
     assert read_image(image).shape == (240, 320, 3)
     data = json.loads(text.read_text())
