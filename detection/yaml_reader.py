@@ -57,6 +57,8 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
         where = f"{name}:{mark.line + 1}" if mark else name
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise MobileSSDError(f"{where}: no valid YAML ({reason})") from None
+    except RecursionError:
+        raise MobileSSDError(f"{name}: is nested too deep") from None
     if data is None:
         return {}
     if not isinstance(data, dict):

@@ -4,12 +4,16 @@ import contextlib
 import socket
 import threading
 import time
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
 
 from detection.boxes.detections import Detections
+
+needs_trackers = pytest.mark.skipif(find_spec("trackers") is None, reason="needs the package trackers")
 
 
 class FakeDetector:
@@ -37,6 +41,23 @@ def save_video(path, frames=12, fps=20.0, size=(48, 64)):
         writer.write(np.full((*size, 3), 20 * i % 250, np.uint8))
     writer.release()
     return path
+
+
+class Reds:
+    """Finds red things by their colour, so that a generated clip can be watched without a network."""
+
+    class_names = ("dog", "cat")
+
+    def __call__(self, image):
+        red = ((image[..., 0] > 150) & (image[..., 1] < 90)).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(red)
+        boxes = [[x, y, x + w, y + h] for x, y, w, h, area in stats[1:] if area > 60]
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        classes = np.zeros(len(boxes), np.int64)
+        return Detections(boxes, np.full(len(boxes), 0.9, np.float32), classes, self.class_names, image.shape[:2])
+
+    def __str__(self):
+        return "reds"
 
 
 class CameraServer:

@@ -4,7 +4,6 @@ import csv
 import http.server
 import json
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -13,9 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from live_help import FakeDetector, save_video, wait_until
+from live_help import FakeDetector, Reds, needs_trackers, save_video, wait_until
 
-from detection.boxes.detections import Detections
 from detection.cli.main import main
 from detection.errors import MobileSSDError
 from detection.images.video import Video
@@ -188,23 +186,6 @@ def test_clips_stay_small_in_memory_and_do_not_grow_without_end(tmp_path, monkey
 # ---------------------------------------------------------------- the command, on a generated clip
 
 
-class Reds:
-    """Finds red things by their colour, so that a generated clip can be watched without a network."""
-
-    class_names = ("dog", "cat")
-
-    def __call__(self, image):
-        red = ((image[..., 0] > 150) & (image[..., 1] < 90)).astype(np.uint8)
-        _, _, stats, _ = cv2.connectedComponentsWithStats(red)
-        boxes = [[x, y, x + w, y + h] for x, y, w, h, area in stats[1:] if area > 60]
-        boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        classes = np.zeros(len(boxes), np.int64)
-        return Detections(boxes, np.full(len(boxes), 0.9, np.float32), classes, self.class_names, image.shape[:2])
-
-    def __str__(self):
-        return "reds"
-
-
 @pytest.fixture
 def live(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("detection.cli.live.open_detector", lambda args: Reds())
@@ -231,12 +212,6 @@ def crossing(tmp_path):
         writer.write(image)
     writer.release()
     return "walk.avi"
-
-
-needs_trackers = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", "import trackers"], capture_output=True).returncode != 0,
-    reason="needs the package trackers",
-)
 
 
 @needs_trackers

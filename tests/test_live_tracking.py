@@ -8,9 +8,10 @@ import pytest
 from detection.boxes.detections import Detections
 from detection.errors import MobileSSDError
 from detection.live.capture import Captured
+from detection.live.gate_spec import GateSpec, parse_gate
 from detection.live.pipeline import Result, Timing
 from detection.live.rules import Presence, Watch
-from detection.live.zones import Gate, GateSpec, parse_gate
+from detection.live.zones import Gate
 
 NAMES = ("person", "car")
 SIZE = (480, 640)

@@ -62,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     watch.add_argument(
         "--zone", dest="zones", action="append", default=[], metavar="[NAME=]X,Y,X,Y,...", help="count what is inside"
     )
+    watch.add_argument(
+        "--watch", metavar="FILE.yaml", help="lines and zones of this file; what is drawn on the page is kept in it"
+    )
     watch.add_argument("--on", type=name_list, default=[], metavar="A,B", help="act on these classes, lines and zones")
     watch.add_argument("--run", metavar="COMMAND", help="what to run then; it gets the event as JSON")
     watch.add_argument("--clips", metavar="DIR", help="keep a clip then")

@@ -18,6 +18,7 @@ import numpy as np
 from detection.errors import MobileSSDError
 from detection.live.capture import FAILED
 from detection.live.channels import Channel, Outlets, add_steps
+from detection.live.gate_book import GateBook, Reread
 from detection.live.options import LiveOptions
 from detection.live.overlay import stale_image
 from detection.live.pipeline import Engine, Station, timed
@@ -54,8 +55,17 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
         stack.callback(engine.close)
         page = None
         if options.show == "page":
-            page = PageServer(options.page, channels, detector, score, lowest, engine)
+            page = PageServer(options.page, channels, detector, score, lowest, engine, outlets.book)
             stack.callback(page.close)
+
+        def gates_changed() -> None:
+            for channel in channels:
+                if channel.watch:
+                    channel.watch.set_gates(outlets.book.of(channel.name))
+            if page:
+                page.refresh()
+
+        outlets.book.on_change = gates_changed
         own_speed = (options.speed or ("max" if options.show == "none" else "own")) == "own"
         for channel in channels:
             add_steps(channel, outlets, score, len(channels) > 1, say)
@@ -67,7 +77,7 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
         engine.start()
         if page:
             say(f"watch it at {page.url}")
-        _wait(channels, options, stop, say)
+        _wait(channels, outlets.book, options, stop, say)
     for channel in channels:
         say(_summary(channel))
         if options.stats:
@@ -88,7 +98,8 @@ def _with_lower_score(detector: Any, options: LiveOptions, tracks: bool) -> tupl
     return detector, score, lowest
 
 
-def _wait(channels: list[Channel], options: LiveOptions, stop: Stop, say: Say) -> None:
+def _wait(channels: list[Channel], book: GateBook, options: LiveOptions, stop: Stop, say: Say) -> None:
+    reread = Reread(book, say)
     windows = _Windows(channels) if options.show == "window" else None
     told, complained, looked = 0.0, set[str](), time.monotonic()
     try:
@@ -104,6 +115,7 @@ def _wait(channels: list[Channel], options: LiveOptions, stop: Stop, say: Say) -
                 continue
             looked = now
             _complain(channels, complained)
+            reread(now)
             if not windows and now - told >= (1 if options.show == "none" else 10):
                 told = now
                 for channel in channels:

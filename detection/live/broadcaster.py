@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -42,11 +42,12 @@ class View:
         self.number = 0
         self.packet = b""
         self.newest: Result | None = None
-        self.gates: Sequence[Gate] = ()  # lines and zones, drawn and listed by the page
+        self.gates: Callable[[], Sequence[Gate]] = tuple  # lines and zones, drawn and listed by the page
         self._loop = loop
         self._events: set[asyncio.Event] = set()
         self._history: deque[tuple[float, list[float]]] = deque(maxlen=HISTORY)
         self._lock = threading.Lock()
+        self._packing = threading.Lock()
 
     @property
     def viewers(self) -> int:
@@ -57,17 +58,21 @@ class View:
         self.newest = result
         self._remember(result.detections)
         if self._events:
-            self.packet = pack(result, self.gates)
-            self.number += 1
+            self._pack()
             self._loop.call_soon_threadsafe(self._wake)
         return result
+
+    def refresh(self) -> None:
+        """Offers the newest frame anew, as its lines and zones have changed. From any thread."""
+        if self._events and self.newest is not None:
+            self._pack()
+            self._loop.call_soon_threadsafe(self._wake)
 
     def watch(self) -> asyncio.Event:
         """An event that is set with each new packet. To be given back to `leave`."""
         event = asyncio.Event()
         if not self._events and self.newest is not None:  # what came last may be long ago: show it at once
-            self.packet = pack(self.newest, self.gates)
-            self.number += 1
+            self._pack()
             event.set()
         self._events.add(event)
         return event
@@ -79,6 +84,12 @@ class View:
         """A few samples of each second: (seconds since 1970, [class id, score, class id, score, ...])."""
         with self._lock:
             return list(self._history)
+
+    def _pack(self) -> None:
+        with self._packing:  # by the source's thread and by those of editors: the newest frame must be the last
+            assert self.newest is not None
+            self.packet = pack(self.newest, self.gates())
+            self.number += 1
 
     def _remember(self, detections: Detections) -> None:
         now = time.time()
@@ -108,7 +119,7 @@ def pack(result: Result, gates: Sequence[Gate] = ()) -> bytes:
         "d": rows(detections),
     }
     if gates:
-        text["gates"] = [gate.to_dict() for gate in gates]
+        text["gates"] = [gate.to_dict(detections.image_size) for gate in gates]
     head = json.dumps(text, separators=(",", ":")).encode()
     return struct.pack("<I", len(head)) + head + to_jpeg(frame.image)
 

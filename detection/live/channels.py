@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from detection.boxes.class_names import ClassNames
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, some
 from detection.live.capture import Capture
 from detection.live.clips import Clips
 from detection.live.detection_log import logged
 from detection.live.events import Command, Event, Lines, Webhook
+from detection.live.gate_book import GateBook
+from detection.live.gate_file import GateFile
+from detection.live.gate_spec import parse_gate
 from detection.live.mailbox import Mailbox
 from detection.live.options import LiveOptions
 from detection.live.overlay import draw_gates
@@ -21,8 +24,8 @@ from detection.live.pipeline import Feed, Result, Station
 from detection.live.rules import Watch
 from detection.live.sinks import DrawnImage, Recording, Say, path_of_source
 from detection.live.stats import Stats
-from detection.live.tracking import Tracker
-from detection.live.zones import Gate, GateSpec, parse_gate
+from detection.live.tracking import Tracker, need_trackers
+from detection.live.zones import Gate
 from detection.outputs.csv_table import LIVE_COLUMNS, LiveCsv, csv_line
 from detection.outputs.json_lines import LiveJsonLines
 
@@ -74,11 +77,10 @@ class Outlets:
         stack: ExitStack,
     ) -> None:
         self.options, self._say = options, say
-        lines = [parse_gate("line", text, i, sources) for i, text in enumerate(options.lines, 1)]
-        zones = [parse_gate("zone", text, i, sources) for i, text in enumerate(options.zones, 1)]
-        self.gates: list[GateSpec] = [*lines, *zones]
-        self.tracks = options.track or bool(self.gates)
-        self.on = _known(options.on, class_names, [gate.name for gate in self.gates])
+        self.book = _book(options, sources, say)
+        self.book.prepare = need_trackers
+        self.tracks = options.track or bool(self.book.here)
+        self.on = _known(options.on, class_names, [gate.name for gate in self.book.here])
         if (options.run or options.clips) and not options.on:
             raise MobileSSDError("--run and --clips need --on: say on what, as in --on person")
         self.command = Command(options.run, say) if options.run else None
@@ -100,7 +102,8 @@ class Outlets:
 
     @property
     def watches(self) -> bool:
-        return self.tracks or bool(self.on)
+        """Also where nothing is watched for yet: lines and zones can be drawn, or written into the file, at any time."""
+        return self.tracks or bool(self.on) or self.options.show == "page" or bool(self.options.watch)
 
     def _open(self, path: str | None, stack: ExitStack, gone: Callable[[], object], head: str = "") -> Lines | None:
         if not path:
@@ -129,10 +132,9 @@ def add_steps(channel: Channel, outlets: Outlets, score: float, several: bool, s
         channel.closers.append(recording.close)
     if options.show == "window":
         channel.drawn = Mailbox()
-    gates = channel.watch.gates if channel.watch else []
 
     def more(canvas: np.ndarray) -> None:
-        draw_gates(canvas, gates)
+        draw_gates(canvas, channel.watch.gates if channel.watch else ())
 
     channel.steps.append(DrawnImage(channel.stats, score, recording, channel.drawn, options.stats, more))
     channel.steps.append(channel.note(score))
@@ -154,10 +156,34 @@ def _watch(channel: Channel, outlets: Outlets, score: float, say: Say) -> Watch:
         if clips:
             clips.start(name, event["time"])
 
-    gates = [Gate(spec) for spec in outlets.gates if spec.source in ("", channel.name)]
+    gates = [Gate(one.spec, one.number, one.version) for one in outlets.book.of(channel.name)]
     tracker = Tracker(score) if outlets.tracks else None
     goes_on = clips.extend if clips else lambda time: None
-    return Watch(channel.name, score, tracker, gates, outlets.on, outlets.tell, act, goes_on)
+    return Watch(channel.name, score, tracker, gates, outlets.on, outlets.tell, act, goes_on, lambda: Tracker(score))
+
+
+def _book(options: LiveOptions, sources: Sequence[str], say: Say) -> GateBook:
+    """The lines and zones of the options, or of the file, which comes first where there is one. Raises MobileSSDError."""
+    texts = [("line", options.lines), ("zone", options.zones)]
+    specs = [parse_gate(kind, text, i, sources) for kind, words in texts for i, text in enumerate(words, 1)]
+    if options.watch is None:
+        return GateBook(sources, specs)
+    file = GateFile(options.watch)
+    if not file.exists and not specs and options.show != "page":
+        raise MobileSSDError(f"{file.name}: no such file: draw lines and zones on the page, with --page")
+    found = file.read()
+    if not file.exists:
+        book = GateBook(sources, specs, file)
+        if specs:
+            file.write(specs)
+        return book
+    if specs:
+        say(f"{file.name} is there: its lines and zones count, not --line and --zone (remove the file to begin anew)")
+    book = GateBook(sources, found, file)
+    if others := sorted({spec.source for spec in found} - {"", *sources}):
+        count = len(found) - len(book.here)
+        say(f"{file.name}: {count} of {len(found)} lines and zones are for sources that are not here: {some(others)}")
+    return book
 
 
 def _known(wanted: Sequence[str], class_names: Sequence[str], gates: Sequence[str]) -> list[str]:

@@ -27,8 +27,9 @@ class LiveOptions:
     frames: stop after so many of each source.  stats: print the delays of each stage.
     keep_trying: also wait for cameras of which none can be opened at the start.  camera_size: (width, height).
     page: where the web page is served, if `show` is "page".
-    track: number objects; lines and zones (see zones.parse_gate) want it too.  on: classes, lines and zones to act upon;
-    run: the command for them; clips: the folder for clips of them, with so many seconds before and after.
+    track: number objects; lines and zones (see gate_spec.parse_gate) want it too.  watch: the file in which lines and
+    zones are kept (see gate_file).  on: classes, lines and zones to act upon; run: the command for them; clips: the
+    folder for clips of them, with so many seconds before and after.
     events, webhook: where everything that happens is told.  jsonl, csv: files for what is seen in each frame, "-" for
     standard output.
     """
@@ -47,6 +48,7 @@ class LiveOptions:
     track: bool = False
     lines: list[str] = field(default_factory=list)
     zones: list[str] = field(default_factory=list)
+    watch: str | None = None
     on: list[str] = field(default_factory=list)
     run: str | None = None
     clips: str | None = None

@@ -33,9 +33,7 @@ def draw_gates(canvas: np.ndarray, gates: Sequence[Gate]) -> None:
     height, width = canvas.shape[:2]
     thick = max(1, round(math.sqrt(height * width) / 300))
     for gate in gates:
-        points = np.round(gate.points).astype(np.int32)
-        if not len(points):
-            continue
+        points = np.round(gate.spec.pixels((height, width))).astype(np.int32)
         for color, more in ((DARK, 2), (WHITE, 0)):
             cv2.polylines(canvas, [points], gate.kind == "zone", color, thick + more, cv2.LINE_AA)
         text = f"{gate.name}: {gate.counts}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from detection.live.broadcaster import View
 from detection.live.channels import Channel
+from detection.live.gate_book import GateBook
 from detection.live.pipeline import Engine
 from detection.live.upload_api import UploadApi
 
@@ -17,7 +18,7 @@ from detection.live.upload_api import UploadApi
 class PageState:
     """channels: the sources. detector: for visitors' images. score: where the page's slider stands at first; the boxes
     that it gets reach down to `lowest`. engine: whose life /healthz looks at. uploads: images and frames that visitors
-    send. views: by the key of the source. closing: true once the server is to end."""
+    send. book: lines and zones. views: by the key of the source. closing: true once the server is to end."""
 
     channels: Sequence[Channel]
     detector: Any
@@ -25,6 +26,7 @@ class PageState:
     lowest: float
     engine: Engine | None
     uploads: UploadApi
+    book: GateBook
     views: dict[str, View]
     started: float = field(default_factory=time.monotonic)
     closing: bool = False
@@ -32,5 +34,5 @@ class PageState:
     def view_of(self, channel: Channel) -> View:
         """The step of the pipeline that shows a channel."""
         view = self.views[channel.capture.source.key]
-        view.gates = channel.watch.gates if channel.watch else []
+        view.gates = lambda: channel.watch.gates if channel.watch else ()
         return view

@@ -16,6 +16,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from detection.boxes.drawing import class_color
 from detection.live.broadcaster import View, to_jpeg, wait
+from detection.live.gate_api import gate_routes
 from detection.live.metrics import metrics_text
 from detection.live.overlay import draw_tracked
 from detection.live.page_state import PageState
@@ -54,6 +55,7 @@ def build(state: PageState) -> tuple[Starlette, bytes]:
             Route("/frame/{key}.jpg", routes.frame),
             Route("/stream/{key}.mjpg", routes.stream),
             Route("/detect", routes.detect, methods=["POST"]),
+            *gate_routes(state.book),
             Route("/healthz", routes.health),
             Route("/metrics", routes.metrics),
             WebSocketRoute("/ws/view/{key}", sockets.view),

@@ -10,6 +10,7 @@ import numpy as np
 
 from detection.boxes.detections import Detections
 from detection.live.events import Event, new_event, seconds_since_1970
+from detection.live.gate_book import REMEMBERED, Numbered
 from detection.live.pipeline import Result
 from detection.live.tracking import Tracker
 from detection.live.zones import Gate, Passage
@@ -51,7 +52,7 @@ class Watch:
 
     score: boxes below it do not count. on: classes to wait for, and names of lines and zones: what is to be acted upon.
     tell: gets every event. act: gets those of `on`, with the name. goes_on: gets the time while a class is still there.
-    recent: the last events, for the page.
+    new_tracker: makes the tracker that the first line or zone needs. recent: the last events, for the page.
     """
 
     def __init__(
@@ -64,13 +65,31 @@ class Watch:
         tell: Callable[[Event], object] = lambda event: None,
         act: Callable[[Event, str], object] = lambda event, name: None,
         goes_on: Callable[[float], object] = lambda time: None,
+        new_tracker: Callable[[], Tracker | None] = lambda: None,
     ) -> None:
-        self.source, self.gates = source, list(gates)
+        self.source, self.gates = source, tuple(gates)
         self.recent: deque[dict[str, object]] = deque(maxlen=20)
         self._score, self._tracker = score, tracker
         self._tell, self._act, self._goes_on = tell, act, goes_on
+        self._new_tracker = new_tracker
+        self._away: list[Gate] = []  # removed, and what they had counted
         self._on = set(on)
         self._presences = [Presence(name) for name in on if name not in {gate.name for gate in gates}]
+
+    def set_gates(self, wanted: Sequence[Numbered]) -> None:
+        """Lines and zones are these from the next frame on. Those of a number that was here before go on counting."""
+        known = {gate.number: gate for gate in (*self._away, *self.gates)}
+        gates = []
+        for one in wanted:
+            gate = known.pop(one.number, None) or Gate(one.spec, one.number, one.version)
+            gate.spec, gate.version = one.spec, one.version
+            gates.append(gate)
+        self._away = [*known.values()][-REMEMBERED:]
+        for gate in self._away:
+            gate.forget_tracks()
+        if gates and self._tracker is None:
+            self._tracker = self._new_tracker()
+        self.gates = tuple(gates)
 
     def __call__(self, result: Result) -> Result:
         detections, time = result.detections, result.frame.time
@@ -95,7 +114,7 @@ class Watch:
         return result
 
     def _happened(self, event: Event, name: str) -> None:
-        self.recent.append({"at": seconds_since_1970(event), "text": event["text"]})
+        self.recent.append({"at": seconds_since_1970(event), "source": self.source, "text": event["text"]})
         self._tell(event)
         if name:
             self._act(event, name)

@@ -16,6 +16,7 @@ from detection.errors import MissingPackageError, MobileSSDError
 from detection.live.auth import Guard, is_loopback
 from detection.live.broadcaster import View
 from detection.live.channels import Channel
+from detection.live.gate_book import GateBook
 from detection.live.options import PageOptions
 from detection.live.page_state import PageState
 from detection.live.pipeline import Engine
@@ -38,8 +39,8 @@ class PageServer:
     """Serves until it is closed.
 
     channels: the sources. detector: for visitors' images. score: where the page's slider stands at first; the boxes
-    that it gets reach down to `lowest`. engine: whose life /healthz looks at. Raises MobileSSDError where it cannot
-    listen. url: what to open; with the token in it, where there is one.
+    that it gets reach down to `lowest`. engine: whose life /healthz looks at. book: lines and zones, which the page may
+    change. Raises MobileSSDError where it cannot listen. url: what to open; with the token in it, where there is one.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class PageServer:
         score: float,
         lowest: float,
         engine: Engine | None,
+        book: GateBook,
     ) -> None:
         need_packages()
         import uvicorn
@@ -66,7 +68,7 @@ class PageServer:
         self._loop = asyncio.new_event_loop()
         keys = [channel.capture.source.key for channel in channels]
         views = {key: View(key, self._loop) for key in keys}
-        self._state = PageState(channels, detector, score, lowest, engine, UploadApi(detector), views)
+        self._state = PageState(channels, detector, score, lowest, engine, UploadApi(detector), book, views)
         app, login = build(self._state)
         hosts = {"localhost", "127.0.0.1", "::1", options.host.lower()} if self._token is None else None
         guarded: Any = Guard(app, self._token, hosts, self.port, login)
@@ -90,6 +92,11 @@ class PageServer:
     def view_of(self, channel: Channel) -> View:
         """The step of the pipeline that shows a channel."""
         return self._state.view_of(channel)
+
+    def refresh(self) -> None:
+        """Shows changed lines and zones at once, also where no new frame comes."""
+        for view in self._state.views.values():
+            view.refresh()
 
     def close(self) -> None:
         """Ends it, and all connections with it."""

@@ -27,6 +27,8 @@ class Tracker:
 
     def __init__(self, score: float) -> None:
         need_trackers()
+        import trackers  # takes seconds: now, and not with the first frame  # noqa: F401
+
         self._score = score
         self._trackers: dict[int, Any] = {}
         self._numbers: dict[
@@ -91,4 +93,4 @@ class Tracker:
 def need_trackers() -> None:
     """Raises MissingPackageError, one line, where tracking is not installed."""
     if find_spec("trackers") is None:
-        raise MissingPackageError("tracking needs the package trackers: pip install trackers")
+        raise MissingPackageError('tracking needs the package trackers: pip install "mobilessd[track]"')

@@ -18,6 +18,7 @@ from detection.images.decode import MAX_PIXELS, decode_image
 from detection.images.header import read_header
 
 LARGEST_IMAGE = 32 << 20  # bytes
+TOO_LARGE = f"the image is larger than {LARGEST_IMAGE >> 20} MB: make it smaller"
 LONGEST_QUEUE = 64
 DRAIN = 1 << 30  # bytes of a body that is too large that are read before the answer, so that the answer arrives
 
@@ -83,21 +84,21 @@ def _status_of(data: bytes) -> int:
     return 413 if header.width * header.height > MAX_PIXELS else 422
 
 
-async def read_body(request: Any) -> bytes:
-    """The body of a starlette request, up to LARGEST_IMAGE. Raises Refused.
+async def read_body(request: Any, most: int = LARGEST_IMAGE, words: str = TOO_LARGE) -> bytes:
+    """The body of a starlette request, up to `most` bytes. Raises Refused, with `words` for what is larger.
 
     What is too large is read on and thrown away for a while: whoever is still sending would see a broken connection in
     the place of the answer.
     """
-    refusal = Refused(413, f"the image is larger than {LARGEST_IMAGE >> 20} MB: make it smaller")
+    refusal = Refused(413, words)
     said = request.headers.get("content-length", "")
-    too_large = said.isdecimal() and int(said) > LARGEST_IMAGE
+    too_large = said.isdecimal() and int(said) > most
     if too_large and "expect" in request.headers:  # it waits for our word before it sends
         raise refusal
     data, length, until = bytearray(), 0, time.monotonic() + 20
     async for chunk in request.stream():
         length += len(chunk)
-        if length > LARGEST_IMAGE or too_large:
+        if length > most or too_large:
             too_large = True
             data.clear()
             if length > DRAIN or time.monotonic() > until:

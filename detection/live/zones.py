@@ -1,4 +1,4 @@
-"""Lines that tracked objects cross and zones that they enter: reading them, and counting. numpy and OpenCV.
+"""Lines that tracked objects cross and zones that they enter: counting. numpy and OpenCV.
 
 What counts of an object is the middle of its box's lower edge: where it stands. It has crossed when it has been clearly
 on one side and then is clearly on the other, so that a box that trembles on the line is counted once or not at all.
@@ -7,33 +7,19 @@ on one side and then is clearly on the other, so that a box that trembles on the
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
 from detection.boxes.detections import Detections
-from detection.errors import MobileSSDError
+from detection.live.gate_spec import GateSpec, Point
 
 MARGIN = 0.01  # of the image's diagonal: nearer than this to a line is neither side
 FORGET = 10.0  # seconds after which a track that was not seen is forgotten
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class GateSpec:
-    """kind: "line" or "zone". points: of the line or polygon, in pixels, or in fractions of the image if none is
-    above 1. source: the name of the source that it is for; empty: every one."""
-
-    kind: str
-    name: str
-    points: tuple[Point, ...]
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,47 +31,31 @@ class Passage:
     index: int
 
 
-def parse_gate(kind: str, text: str, number: int, sources: Sequence[str]) -> GateSpec:
-    """`[SOURCE/][NAME=]x1,y1,x2,y2` for a line, three points or more for a zone. Raises MobileSSDError."""
-    match = re.fullmatch(r"(?:(.+)/)?(?:([^=/]+)=)?([-+0-9., eE]+)", text.strip())
-    example = "0.5,0,0.5,1" if kind == "line" else "0,0,0.5,0,0.5,1,0,1"
-    try:
-        if not match:
-            raise ValueError
-        values = [float(word) for word in match[3].split(",")]
-        if (
-            len(values) % 2
-            or not all(map(math.isfinite, values))
-            or (len(values) != 4 if kind == "line" else len(values) < 6)
-        ):
-            raise ValueError
-    except ValueError:
-        wanted = "two points" if kind == "line" else "three points or more"
-        raise MobileSSDError(
-            f"--{kind} {text!r} does not name {wanted}: write --{kind} {example}, in pixels or fractions of the image"
-        ) from None
-    source = match[1] or ""
-    if source and source not in sources:
-        raise MobileSSDError(f"--{kind} {text!r}: there is no source {source!r}, only {', '.join(sources)}")
-    points = tuple(zip(values[::2], values[1::2]))
-    if kind == "line" and points[0] == points[1]:
-        raise MobileSSDError(f"--{kind} {text!r} begins where it ends")
-    return GateSpec(kind, match[2] or f"{kind} {number}", points, source)
-
-
 class Gate:
     """A line or zone at work on one source. totals: how many passed, by Passage.what; by_class: the same, by (what,
-    class name). inside: how many are in a zone now."""
+    class name). inside: how many are in a zone now. number, version: of gate_book.Numbered, for the page.
 
-    def __init__(self, spec: GateSpec) -> None:
-        self.spec, self.name, self.kind = spec, spec.name, spec.kind
+    `spec` may be another one at any time, from any thread: what was counted stays.
+    """
+
+    def __init__(self, spec: GateSpec, number: int = 0, version: int = 1) -> None:
+        self.spec, self.number, self.version = spec, number, version
         self.points = np.zeros((0, 2))
         self.totals: Counter[str] = Counter()
         self.by_class: Counter[tuple[str, str]] = Counter()
         self.inside = 0
         self._size = (0, 0)
+        self._fitted: GateSpec | None = None
         self._margin = 0.0
         self._tracks: dict[int, _Place] = {}
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def kind(self) -> str:
+        return self.spec.kind
 
     def update(self, detections: Detections, time: float) -> list[Passage]:
         """What has passed with this frame; detections with track_ids, time in seconds."""
@@ -110,30 +80,47 @@ class Gate:
             return f"{self.totals['in']} in, {self.totals['out']} out"
         return f"{self.inside} inside, {self.totals['entered']} entered"
 
-    def to_dict(self) -> dict[str, Any]:
-        """What the page draws and lists."""
-        points = [[round(float(value), 1) for value in point] for point in self.points]
-        text = f"{self.name}: {self.counts}"
-        return {"kind": self.kind, "name": self.name, "points": points, "text": text, "counts": self.counts}
+    def to_dict(self, size: tuple[int, int]) -> dict[str, Any]:
+        """What the page draws and lists, for an image of `size` (height, width)."""
+        spec = self.spec
+        return {
+            "id": self.number,
+            "version": self.version,
+            "kind": spec.kind,
+            "name": spec.name,
+            "every": not spec.source,
+            "points": [[round(x, 1), round(y, 1)] for x, y in spec.pixels(size)],
+            "counts": self.counts,
+        }
+
+    def forget_tracks(self) -> None:
+        """To be called where the numbers of tracks begin anew, or some frames were not looked at."""
+        self._tracks = {}
 
     def _fit(self, size: tuple[int, int]) -> None:
-        if size == self._size:
+        spec = self.spec
+        if size == self._size and spec is self._fitted:
             return
-        self._size, self._tracks = size, {}
-        height, width = size
-        points = np.array(self.spec.points, np.float64)
-        self.points = points * (width, height) if points.max() <= 1 else points
-        self._margin = MARGIN * math.hypot(height, width)
+        self.points = np.array(spec.pixels(size), np.float64)
+        self._margin = MARGIN * math.hypot(*size)
+        if size != self._size:
+            self._tracks = {}
+        elif self._fitted is not None and spec.points != self._fitted.points:
+            # It has moved, not they: who is on its other side now has not passed.
+            for place in self._tracks.values():
+                place.side = self._side(place.now)
+                place.point = place.now
+        self._size, self._fitted = size, spec
 
     def _move(self, track: int, point: Point, time: float) -> str:
         side = self._side(point)
         place = self._tracks.get(track)
         if place is None:
             # Who is first seen within the margin has no side yet; who is first seen in a zone has entered unseen.
-            self._tracks[track] = _Place(side, point, time)
+            self._tracks[track] = _Place(side, point, time, point)
             return "entered" if side > 0 and self.kind == "zone" else ""
         before, last = place.side, place.point
-        place.seen = time
+        place.seen, place.now = time, point
         if side == 0:
             return ""
         place.side, place.point = side, point
@@ -159,7 +146,8 @@ class Gate:
 class _Place:
     side: int
     point: Point  # where it was last clearly on that side
-    seen: float = field(default=0.0)
+    seen: float
+    now: Point  # where it was last
 
 
 def _crosses(a: Point, b: Point, c: Sequence[float], d: Sequence[float]) -> bool:
