@@ -1,8 +1,10 @@
-// Puts the page together: tiles, threshold, classes, counts, and the visitor's own camera.
+// Puts the page together: tiles, threshold, classes, counts, lines and zones, photos, and the visitor's own camera.
 
 import { Camera } from "./camera.js";
 import { drawChart } from "./chart.js";
-import { showEvents } from "./events.js";
+import { Editor } from "./editor.js";
+import { prepareCard, showEvents } from "./events.js";
+import { preparePhotos } from "./photo.js";
 import { Remote } from "./remote.js";
 import { chosen, notice, setClasses, state } from "./state.js";
 import { Tile } from "./tile.js";
@@ -12,6 +14,7 @@ const tiles = [];
 const seen = new Map(); // class index -> how often it was in view; decides the order of the list
 let alone = null; // the one tile that is shown, after a click on it
 let camera = null;
+const editor = new Editor(() => showEvents(tiles, editor));
 
 if (location.search.includes("token=")) history.replaceState(null, "", location.pathname);
 
@@ -25,24 +28,28 @@ async function begin() {
   $("score").value = info.score;
   showScore();
   for (const source of info.sources) {
-    const tile = addTile(source.name, source.key);
+    const tile = addTile(source.name, source.key, true);
     new Remote(tile);
     fetch(`/api/history/${encodeURIComponent(source.key)}`)
       .then((answer) => answer.json())
       .then(({ samples }) => (tile.samples = [...samples, ...tile.samples]))
       .catch(() => {});
   }
-  if (!tiles.length) $("stage").innerHTML = "<p>No camera of its own. Use this device's camera with the button above.</p>";
-  setInterval(showClasses, 250);
+  if (!tiles.length) $("stage").innerHTML = "<p>No camera of its own. Drop a photo here, paste one, or use this device's camera with the button above.</p>";
+  $("events-card").hidden = !editor.tiles.length;
+  prepareCard(editor);
+  preparePhotos(addPhoto);
+  setInterval(showOften, 250);
   setInterval(showSlow, 1000);
 }
 
-function addTile(name, key) {
+function addTile(name, key, watched = false) {
   const tile = new Tile(name, key);
   $("stage").querySelector("p")?.remove();
   $("stage").append(tile.element);
   tiles.push(tile);
   tile.onshape = arrange;
+  if (watched) editor.adopt(tile);
   tile.canvas.addEventListener("click", () => {
     if (tiles.length > 1 && !document.fullscreenElement) {
       alone = alone ? null : tile;
@@ -50,6 +57,22 @@ function addTile(name, key) {
     }
   });
   arrange();
+  return tile;
+}
+
+function closeTile(tile) {
+  tile.element.remove();
+  tiles.splice(tiles.indexOf(tile), 1);
+  if (alone === tile) alone = null;
+  arrange();
+}
+
+function addPhoto(name) {
+  alone = null;
+  const tile = addTile(name, name.replace(/\.\w+$/, ""));
+  tile.element.querySelector("[data-do=close]").hidden = false;
+  tile.element.querySelector("[data-do=pause]").hidden = true;
+  tile.onclose = () => (closeTile(tile), tile.image?.close());
   return tile;
 }
 
@@ -158,11 +181,15 @@ function classRow(index) {
   return row;
 }
 
-// ---------------------------------------------------------------- once a second
+// ---------------------------------------------------------------- now and then
+
+function showOften() {
+  showClasses();
+  showEvents(tiles, editor);
+}
 
 function showSlow() {
   drawChart($("chart"), inView());
-  showEvents(tiles);
   if ($("numbers-card").open) showNumbers();
 }
 
@@ -215,12 +242,9 @@ function stopCamera() {
   const { tile, feed } = camera;
   camera = null;
   feed?.close();
-  tile.element.remove();
-  tiles.splice(tiles.indexOf(tile), 1);
-  if (alone === tile) alone = null;
   $("camera").classList.remove("on");
-  arrange();
+  closeTile(tile);
 }
 
 begin().catch((error) => notice(`The server does not answer: ${error.message}`, 60));
-window.mobilessd = { tiles, state, chosen }; // for tests, and for people who like to look
+window.mobilessd = { tiles, state, chosen, editor }; // for tests, and for people who like to look

@@ -2,8 +2,8 @@
 
 import { state } from "./state.js";
 
-const FONT = '600 13px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif';
-const TALL = 20;
+export const FONT = '600 13px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif';
+export const TALL = 20;
 
 /** Draws rows [class, score, x1, y1, x2, y2, track], given in pixels of `size` = [height, width], on width x height. */
 export function drawBoxes(context, rows, size, width, height) {
@@ -32,31 +32,6 @@ export function drawBoxes(context, rows, size, width, height) {
   context.restore();
 }
 
-/** Lines and zones, with what they have counted. Points are in pixels of `size`. */
-export function drawGates(context, gates, size, width, height) {
-  const place = ([x, y]) => [(x * width) / size[1], (y * height) / size[0]];
-  context.save();
-  context.font = FONT;
-  context.textBaseline = "middle";
-  for (const gate of gates) {
-    const points = gate.points.map(place);
-    for (const [color, line] of [["#000a", 5], ["#fff", 2]]) {
-      context.beginPath();
-      points.forEach((point, i) => (i ? context.lineTo(...point) : context.moveTo(...point)));
-      if (gate.kind === "zone") context.closePath();
-      context.lineWidth = line;
-      context.strokeStyle = color;
-      context.setLineDash(gate.kind === "zone" ? [8, 6] : []);
-      context.stroke();
-    }
-    const middle = [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
-    const wide = context.measureText(gate.text).width + 12;
-    const spot = [middle[0] - wide / 2, middle[1] - TALL / 2, wide, TALL];
-    plate(context, { text: gate.text, spot, look: { color: "#fff", ink: "#000" } });
-  }
-  context.restore();
-}
-
 function textOf(name, score, track) {
   const number = track >= 0 ? ` #${track}` : "";
   return `${name}${number}` + (state.scores ? ` ${score.toFixed(2)}` : "");
@@ -74,7 +49,7 @@ function frame(context, [x, y, w, h], color, line) {
   context.stroke();
 }
 
-function plate(context, { text, spot, look }) {
+export function plate(context, { text, spot, look }) {
   const [x, y, w, h] = spot;
   context.beginPath();
   context.roundRect(x, y, w, h, 5);
@@ -99,9 +74,9 @@ function freeSpot([x, y, w, h], wide, line, taken, width, height) {
   return best;
 }
 
-const clamp = (value, low, high) => Math.max(low, Math.min(value, Math.max(high, low)));
+export const clamp = (value, low, high) => Math.max(low, Math.min(value, Math.max(high, low)));
 
-function overlap(a, b) {
+export function overlap(a, b) {
   const w = Math.min(a[0] + a[2], b[0] + b[2]) - Math.max(a[0], b[0]);
   const h = Math.min(a[1] + a[3], b[1] + b[3]) - Math.max(a[1], b[1]);
   return w > 0 && h > 0 ? w * h : 0;

@@ -1,24 +1,101 @@
-// Lines and zones with their counts, and what has happened, newest first.
+// The card "Lines and zones": what there is with its counts, and what has happened, newest first.
 
-/** Shows what the tiles' last packets and statuses tell; the card stays away where nothing is watched for. */
-export function showEvents(tiles) {
-  const gates = tiles.flatMap((tile) => (tile.packet?.gates || []).map((gate) => ({ ...gate, tile })));
-  const events = tiles.flatMap((tile) => (tile.status.events || []).map((event) => ({ ...event, tile })));
-  document.getElementById("events-card").hidden = !gates.length && !events.length;
-  const several = tiles.length > 1;
-  document.getElementById("gates").replaceChildren(
-    ...gates.map((gate) => item("li", ["span", several ? `${gate.tile.name}: ${gate.name}` : gate.name], ["b", gate.counts])),
-  );
+import { notice } from "./state.js";
+import { copy, listed } from "./watch.js";
+
+const $ = (id) => document.getElementById(id);
+const rows = new Map(); // source's key and gate's id -> its row, so that the focus stays where it is
+
+/** The buttons of the card. editor: what draws. */
+export function prepareCard(editor) {
+  const problem = listed().then((answer) => {
+    $("kept").textContent = answer.file ? `Kept in ${answer.file}` : "Kept until the program ends; start it with --watch FILE.yaml to keep them";
+    return answer.problem;
+  });
+  problem.catch(() => {});
+  for (const kind of ["line", "zone"]) {
+    $(`add-${kind}`).addEventListener("click", async () => {
+      const why = await problem.catch((error) => error.message);
+      if (why) notice(why.charAt(0).toUpperCase() + why.slice(1), 12);
+      else if (editor.kind === kind) editor.stop();
+      else editor.begin(kind);
+    });
+  }
+  $("copy").addEventListener("click", async () => {
+    try {
+      const { options } = await listed();
+      await copy(options);
+      notice("Copied: put it behind mobilessd live and its source");
+    } catch (error) {
+      notice(error.message, 20);
+    }
+  });
+}
+
+/** Shows what the tiles' last packets and statuses tell. */
+export function showEvents(tiles, editor) {
+  const several = editor.tiles.length > 1;
+  for (const kind of ["line", "zone"]) $(`add-${kind}`).setAttribute("aria-pressed", String(editor.kind === kind));
+  const here = new Set();
+  const list = $("gates");
+  for (const tile of editor.tiles) {
+    for (const gate of editor.gates(tile)) {
+      const key = `${tile.key}/${gate.id}`;
+      here.add(key);
+      if (!rows.has(key)) rows.set(key, gateRow(tile, gate.id, editor));
+      const { row, button, name, counts, remove } = rows.get(key);
+      set(name, several ? `${gate.name} · ${tile.name}` : gate.name);
+      set(counts, gate.counts);
+      row.className = gate.kind;
+      button.setAttribute("aria-pressed", String(editor.picked?.tile === tile && editor.picked.id === gate.id));
+      remove.setAttribute("aria-label", `Remove ${gate.name}`);
+      if (!row.isConnected) list.append(row);
+    }
+  }
+  for (const [key, { row }] of rows) {
+    if (!here.has(key)) row.remove(), rows.delete(key);
+  }
+  $("gates-hint").hidden = here.size > 0;
+  $("gates-foot").hidden = $("copy").hidden = !here.size;
+  showPast(tiles, several);
+}
+
+function gateRow(tile, id, editor) {
+  const row = document.createElement("li");
+  const [button, remove] = ["button", "button"].map((kind) => Object.assign(document.createElement(kind), { type: "button" }));
+  const [icon, name, counts] = ["i", "span", "b"].map((kind) => document.createElement(kind));
+  button.title = "Change it on the image";
+  button.append(icon, name, counts);
+  button.addEventListener("click", () => {
+    if (editor.picked?.tile === tile && editor.picked.id === id) return editor.stop();
+    editor.pick(tile, id);
+    tile.element.scrollIntoView({ block: "nearest" });
+  });
+  remove.className = "remove";
+  remove.title = "Remove";
+  remove.textContent = "×";
+  remove.addEventListener("click", () => editor.remove(tile, id));
+  row.append(button, remove);
+  return { row, button, name, counts, remove };
+}
+
+function showPast(tiles, several) {
+  const events = tiles.flatMap((tile) => tile.status.events || []);
   const newest = events.sort((a, b) => b.at - a.at).slice(0, 20);
-  document.getElementById("events").replaceChildren(
-    ...newest.map((event) => item("li", ["time", new Date(event.at * 1000).toLocaleTimeString()], ["span", event.text])),
+  $("events").replaceChildren(
+    ...newest.map(({ at, source, text }) => {
+      const [time, words, where] = ["time", "span", "small"].map((kind) => document.createElement(kind));
+      time.textContent = new Date(at * 1000).toLocaleTimeString();
+      words.textContent = text;
+      where.textContent = source;
+      const item = document.createElement("li");
+      item.append(time, words);
+      if (several) words.append(" ", where);
+      return item;
+    }),
   );
 }
 
-function item(kind, ...parts) {
-  const element = document.createElement(kind);
-  for (const [tag, text] of parts) {
-    element.append(Object.assign(document.createElement(tag), { textContent: text }));
-  }
-  return element;
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }

@@ -26,10 +26,15 @@ function inkOn(color) {
 
 let timer = 0;
 
-/** A line for the person, gone after some seconds. */
-export function notice(text, seconds = 5) {
+/** A line for the person, gone after some seconds. action: {text, act} of a button beside it. */
+export function notice(text, seconds = 5, action = null) {
   const element = document.getElementById("notice");
-  element.textContent = text;
+  element.replaceChildren(Object.assign(document.createElement("span"), { textContent: text }));
+  if (action) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: action.text });
+    button.addEventListener("click", () => ((element.hidden = true), action.act()));
+    element.append(button);
+  }
   element.hidden = false;
   clearTimeout(timer);
   timer = setTimeout(() => (element.hidden = true), seconds * 1000);

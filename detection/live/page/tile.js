@@ -1,6 +1,6 @@
 // One image in the page: its frame, its boxes, its buttons. Knows nothing of where frames come from.
 
-import { drawBoxes, drawGates } from "./draw.js";
+import { drawBoxes } from "./draw.js";
 import { saveSnapshot } from "./snapshot.js";
 import { chosen, state } from "./state.js";
 
@@ -17,6 +17,8 @@ export class Tile {
     this.image = null; // ImageBitmap
     this.blob = null; // the same as JPEG, as it came
     this.shown = []; // the rows that are drawn now
+    this.gates = []; // lines and zones, {id, version, kind, name, counts, points: in fractions of the image}
+    this.still = false; // a photo: nothing moves, and counts over time are none of its business
     this.status = {};
     this.samples = []; // [seconds since 1970, rows flattened to class, score, ...]
     this.paused = false;
@@ -49,7 +51,13 @@ export class Tile {
   /** Shows a frame. Takes over `image`; `blob` is its JPEG, if it came as one. */
   show(packet, image, blob = null) {
     this.sample(packet);
-    if (this.paused) return image.close();
+    const [high, wide] = packet.size;
+    this.gates = (packet.gates || []).map((gate) => ({ ...gate, points: gate.points.map(([x, y]) => [x / wide, y / high]) }));
+    this.ongates?.();
+    if (this.paused) {
+      image.close();
+      return this.redraw(); // the image is held, lines and zones are not
+    }
     this.image?.close();
     [this.packet, this.image, this.blob] = [packet, image, blob];
     this.frames += 1;
@@ -76,12 +84,14 @@ export class Tile {
     const context = this.canvas.getContext("2d", { alpha: false });
     context.setTransform(dense, 0, 0, dense, 0, 0);
     context.drawImage(this.image, 0, 0, width, height);
-    if (this.packet.gates) drawGates(context, this.packet.gates, this.packet.size, width, height);
+    this.under?.(context, width, height);
     if (state.boxes) drawBoxes(context, this.shown, this.packet.size, width, height);
+    this.over?.(context, width, height);
   }
 
   /** Some times a second what is in view is kept, for the counts over time. */
   sample(packet) {
+    if (this.still) return;
     const now = Date.now() / 1000;
     if (this.samples.length && now - this.samples[this.samples.length - 1][0] < EVERY) return;
     this.samples.push([now, packet.d.flatMap((row) => [row[0], row[1]])]);
@@ -95,10 +105,10 @@ export class Tile {
   }
 
   refresh() {
-    const { state: how = "opening", message = "", stale, age, fps = 0, total } = this.status;
+    const { state: how = "opening", message = "", stale, age, fps = 0, total, words: told = "" } = this.status;
     this.element.querySelector(".dot").className = `dot ${how}`;
     const delay = total ? ` · ${Math.round(total[0])} ms` : "";
-    this.element.querySelector(".speed").textContent = fps ? `${fps.toFixed(0)} fps${delay}` : "";
+    this.element.querySelector(".speed").textContent = fps ? `${fps.toFixed(0)} fps${delay}` : told;
     const veil = this.element.querySelector(".veil");
     const words = this.paused ? null : trouble(how, stale);
     veil.hidden = !words;
