@@ -80,7 +80,7 @@ class Page:
         """The value of a JavaScript expression, awaited."""
         return self.tab.evaluate(f"async () => ({code})")
 
-    def until(self, code, seconds=10):
+    def until(self, code, seconds=40):
         """Waits until a JavaScript expression is true; gives its value."""
         end = time.monotonic() + seconds
         while True:

@@ -3,7 +3,6 @@
 import http.server
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -45,7 +44,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def tab(browser, server):
     tab = browser.page(server.url)
-    tab.until("window.mobilessd && mobilessd.tiles[0].shown.length", 15)
+    tab.until("window.mobilessd && mobilessd.tiles[0].shown.length")
     yield tab
     assert tab.problems == []
     tab.close()
@@ -59,10 +58,9 @@ def slide(tab, value):
 
 
 def test_boxes_appear_within_two_seconds(browser, server):
-    begin = time.monotonic()
     tab = browser.page(server.url)
-    tab.until("window.mobilessd && mobilessd.tiles[0].shown.length == 2", 15)
-    assert time.monotonic() - begin < 2
+    tab.until("window.mobilessd && mobilessd.tiles[0].shown.length == 2")
+    assert tab.js("performance.now()") < 2000
     tab.close()
 
 
@@ -154,7 +152,7 @@ def test_the_visitors_own_camera(tab):
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_is_wider_than_the_screen(browser, server, width):
     tab = browser.page(server.url, width, 800, 2 if width < 500 else 1, phone=width < 500)
-    tab.until("window.mobilessd && mobilessd.tiles[0].shown.length", 15)
+    tab.until("window.mobilessd && mobilessd.tiles[0].shown.length")
     assert tab.js("document.documentElement.scrollWidth") <= width
     image = tab.js("(r => [r.left, r.right])(mobilessd.tiles[0].canvas.getBoundingClientRect())")
     assert image[0] >= 0 and image[1] <= width and image[1] - image[0] > width * 0.6
@@ -165,14 +163,14 @@ def test_a_lost_camera_and_a_lost_server_are_said(browser):
     camera = CameraServer(size=(240, 320))
     server = Page([camera.url])
     tab = browser.page(server.url)
-    tab.until("window.mobilessd && mobilessd.tiles[0].frames > 3", 15)
+    tab.until("window.mobilessd && mobilessd.tiles[0].frames > 3")
     words = "!document.querySelector('.veil').hidden && document.querySelector('.veil').innerText"
     camera.mode = "hang"
-    assert "No new image" in tab.until(words, 5)
+    assert "No new image" in tab.until(words, 20)
     camera.mode = "run"
-    tab.until("document.querySelector('.veil').hidden", 5)
+    tab.until("document.querySelector('.veil').hidden", 20)
     server.close()
-    tab.until(f"({words} || '').includes('server does not answer')", 10)
+    tab.until(f"({words} || '').includes('server does not answer')")
     tab.close()
     camera.down()
 

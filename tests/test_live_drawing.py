@@ -52,7 +52,7 @@ def server(film, tmp_path):
 @pytest.fixture
 def tab(browser, server):
     tab = browser.page(server.url)
-    tab.until(READY, 15)
+    tab.until(READY)
     yield tab
     assert tab.problems == []
     tab.close()
@@ -79,7 +79,7 @@ def test_a_line_and_a_zone_drawn_on_a_playing_video_count_and_stay(browser, film
     options = {"loop": True, "watch": str(tmp_path / "watch.yaml")}
     server = Page([f"front={film}"], Reds(), **options)
     tab = browser.page(server.url, width, 844, 2 if phone else 1, phone=phone)
-    tab.until(READY, 15)
+    tab.until(READY)
     press, pull = (tab.tab.tap, tab.swipe) if phone else (tab.tab.click, tab.drag)
     press("#add-line")
     pull(tab.at(0.5, 0.05), tab.at(0.5, 0.95))
@@ -89,17 +89,17 @@ def test_a_line_and_a_zone_drawn_on_a_playing_video_count_and_stay(browser, film
     press("#add-zone")
     pull(tab.at(0.6, 0.1), tab.at(0.95, 0.9))
     tab.until(f"{NAMES} == 'door; zone 1'")
-    tab.until(f"/[1-9]\\d* in.*[1-9]\\d* out.*[1-9]\\d* entered/.test({COUNTS})", 20)
+    tab.until(f"/[1-9]\\d* in.*[1-9]\\d* out.*[1-9]\\d* entered/.test({COUNTS})")
     assert tab.js("document.documentElement.scrollWidth") <= width
     assert tab.js("mobilessd.tiles[0].frames") > 10, "it has played on"
     tab.tab.reload()
-    tab.until(f"{NAMES} == 'door; zone 1'", 15)
+    tab.until(f"{NAMES} == 'door; zone 1'")
     assert np.allclose(gates(tab)["door"], [[0.5, 0.05], [0.5, 0.95]], atol=0.02)
     assert np.allclose(gates(tab)["zone 1"], [[0.6, 0.1], [0.95, 0.1], [0.95, 0.9], [0.6, 0.9]], atol=0.02)
     server.close()
     server = Page([f"front={film}"], Reds(), **options)
     tab.go(server.url)
-    tab.until(f"{NAMES} == 'door; zone 1'", 15)
+    tab.until(f"{NAMES} == 'door; zone 1'")
     assert kept(tmp_path)["zone 1"].source == "front"
     assert tab.problems == []
     tab.close()
@@ -184,7 +184,7 @@ def test_with_keys_alone(tab, tmp_path):
 
 def test_two_browsers_see_each_others_changes(browser, server, tab):
     other = browser.page(server.url, scheme="light")
-    other.until(READY, 15)
+    other.until(READY)
     draw(tab, "zone", (0.1, 0.1), (0.4, 0.4))
     other.until(f"{NAMES} == 'zone 1'")
     tab.tab.keyboard.press("Escape")
@@ -207,12 +207,12 @@ def test_two_browsers_see_each_others_changes(browser, server, tab):
 def test_several_cameras_have_their_own_zones_and_events_name_them(browser, film, tmp_path):
     server = Page([f"front={film}", f"yard={film}"], Reds(), loop=True, watch=str(tmp_path / "watch.yaml"))
     tab = browser.page(server.url)
-    tab.until("window.mobilessd && mobilessd.tiles.every(tile => tile.frames > 3)", 15)
+    tab.until("window.mobilessd && mobilessd.tiles.every(tile => tile.frames > 3)")
     draw(tab, "zone", (0.1, 0.1), (0.9, 0.9), tile=1)
     tab.until(f"{NAMES} == 'zone 1 · yard'")
     assert len(gates(tab, 0)) == 0 and kept(tmp_path)["zone 1"].source == "yard"
     assert tab.js("mobilessd.tiles.filter(tile => !tile.element.classList.contains('away')).length") == 2
-    tab.until("/entered zone 1 yard/.test(document.getElementById('events').textContent)", 15)
+    tab.until("/entered zone 1 yard/.test(document.getElementById('events').textContent)")
     assert not tab.js("document.getElementById('events').textContent.includes('front')")
     tab.tab.keyboard.press("Escape")
     tab.tab.mouse.click(*tab.at(0.5, 0.5, 0))
@@ -227,7 +227,7 @@ def test_also_on_a_held_image_and_on_a_video_that_has_ended(browser, film, tab):
     tab.until("mobilessd.tiles[0].gates.length == 1 && mobilessd.tiles[0].gates[0].counts")
     server = Page([f"front={film}"], Reds(), speed="max")
     ended = browser.page(server.url)
-    ended.until("window.mobilessd && mobilessd.tiles[0].image && mobilessd.tiles[0].status.state == 'ended'", 15)
+    ended.until("window.mobilessd && mobilessd.tiles[0].image && mobilessd.tiles[0].status.state == 'ended'")
     draw(ended, "line", (0.1, 0.1), (0.9, 0.9))
     ended.until("mobilessd.tiles[0].gates.length == 1 && mobilessd.tiles[0].gates[0].counts == '0 in, 0 out'")
     ended.close()
@@ -279,7 +279,7 @@ def test_everything_has_a_name_for_screen_readers(tab):
 def test_without_a_tracker_the_button_says_what_is_missing(browser, server, monkeypatch):
     monkeypatch.setattr("detection.live.tracking.find_spec", lambda name: None)
     tab = browser.page(server.url)
-    tab.until(READY, 15)
+    tab.until(READY)
     tab.tab.click("#add-zone")
     tab.until("document.getElementById('notice').textContent.includes('mobilessd[track]')")
     assert not tab.js("mobilessd.editor.kind")
