@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from detection.masking import without_secrets
+
 
 class MobileSSDError(Exception):
     """Something a person can put right. Its message is one line: what is wrong, with which file, and what to do."""
@@ -36,8 +38,9 @@ def nearest(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6)
 
 
 def shown(name: str | os.PathLike) -> str:
-    """A file's name as one line can hold it: line ends, and bytes that are no text, are spelt out."""
-    text = os.fsdecode(name)
+    """A file's name or address as one line can hold it: line ends, and bytes that are no text, are spelt out, passwords of
+    addresses are left out."""
+    text = without_secrets(os.fsdecode(name))
     return text if text.isprintable() else ascii(text)
 
 
