@@ -313,8 +313,9 @@ def test_an_unknown_class_offers_the_nearest(weights):
 def test_ctrl_c_ends_a_process_cleanly(weights, tmp_path):
     film = tmp_path / "film.avi"
     writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
-    for _ in range(20_000):
-        writer.write(np.zeros((48, 64, 3), np.uint8))
+    noise = np.random.default_rng(0).integers(0, 256, (8, 48, 64, 3), np.uint8)  # that fills a file quickly
+    for i in range(8_000):
+        writer.write(noise[i % 8])
     writer.release()
     command = [
         sys.executable,
@@ -327,11 +328,9 @@ def test_ctrl_c_ends_a_process_cleanly(weights, tmp_path):
     ]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()  # the detector is ready
-    for _ in range(600):  # until the first frame is on its way into the video
-        if drawn(tmp_path / "o") or list((tmp_path / "o").glob(".*")):
-            break
+    deadline = time.monotonic() + 60
+    while not any(part.stat().st_size for part in tmp_path.glob("o/.film*")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=90)
     assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err

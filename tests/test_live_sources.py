@@ -14,10 +14,11 @@ import pytest
 from live_help import CameraServer, save_video, wait_until
 
 from detection.errors import MobileSSDError
+from detection.images.cameras import camera_of
 from detection.live import streams
 from detection.live.capture import LOST, FileCapture
 from detection.live.mailbox import Mailbox
-from detection.live.source_names import camera_number, name_sources, without_secrets
+from detection.live.source_names import name_sources
 from detection.live.streams import StreamCapture, open_capture, wait_for_sources
 
 
@@ -60,10 +61,39 @@ def test_a_closed_mailbox_gives_what_is_left_and_refuses_more():
 
 def test_names_of_cameras(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert camera_number("0") == 0 and camera_number("/dev/video2") == 2
-    assert camera_number("film.mp4") is None and camera_number("rtsp://0") is None and camera_number("") is None
+    assert camera_of("0") == 0 and camera_of("/dev/video2") == 2 and camera_of("v4l2:///dev/video2") == 2
+    assert camera_of("film.mp4") is None and camera_of("rtsp://0") is None and camera_of("") is None
     Path("7").write_text("a file of this name")
-    assert camera_number("7") is None
+    assert camera_of("7") is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other systems have no device files")
+def test_a_camera_may_be_named_by_its_device_or_a_link_to_it(tmp_path):
+    by_id = "/dev/v4l/by-id/usb-absent-index0"
+    assert camera_of(by_id) == by_id, "it may be plugged in later"
+    for name, target in (("mycam", "/dev/video2"), ("null", "/dev/null"), ("file", tmp_path / "a.mp4"), ("gone", "x")):
+        (tmp_path / name).symlink_to(target)
+    assert camera_of(str(tmp_path / "mycam")) == 2
+    assert camera_of(str(tmp_path / "null")) == "/dev/null"
+    assert camera_of(str(tmp_path / "file")) is None and camera_of(str(tmp_path / "gone")) is None
+    assert named(tmp_path / "null").live
+
+
+@pytest.mark.parametrize("source", ["/dev/null", "/dev/v4l/by-id/usb-absent-index0", "97", "v4l2:///dev/video97"])
+def test_an_absent_camera_is_told_with_those_that_are_here(source):
+    with open_capture(named(source)) as capture, pytest.raises(MobileSSDError) as caught:
+        wait_for_sources([capture])
+    assert "camera cannot be opened" in str(caught.value) and "camera here" in str(caught.value).replace(
+        "cameras", "camera"
+    )
+
+
+def test_a_pipeline_is_no_file():
+    pipeline = "v4l2src device=/dev/video0 ! videoconvert ! appsink"
+    assert named(pipeline).live and named(pipeline).name == "pipeline"
+    # Refused at once, or once GStreamer has tried it.
+    with pytest.raises(MobileSSDError, match="pipeline"), open_capture(named(pipeline)) as capture:
+        wait_for_sources([capture])
 
 
 def test_sources_have_short_names_that_differ():
@@ -76,9 +106,11 @@ def test_sources_have_short_names_that_differ():
 
 
 def test_no_name_tells_a_password():
-    assert without_secrets("rtsp://u:secret@10.0.0.7:554/x?key=abc") == "rtsp://10.0.0.7:554/x"
+    assert named("rtsp://u:secret@10.0.0.7:554/x?key=abc").name == "10.0.0.7:554/x"
     assert named("http://u:secret@cam/x?token=abc").name == "cam/x"
-    assert "secret" not in without_secrets("rtsp://u:secret@[broken:port/x")
+    nvr = named("rtsp://10.0.0.7/user=admin_password=secret_channel=1_stream=0.sdp")
+    assert "secret" not in nvr.name + nvr.key and "channel=1" in nvr.name
+    assert "secret" not in named("rtsp://u:secret@[broken:port/x").name
 
 
 def test_a_name_with_an_equals_sign_can_be_a_file(tmp_path):

@@ -1,12 +1,14 @@
 """Files, folders, patterns and lists become images and videos; videos become frames."""
 
 import os
+import re
 
 import cv2
 import numpy as np
 import pytest
 
-from detection.errors import BadImageError
+from detection.errors import BadImageError, MobileSSDError
+from detection.images.decode import read_image
 from detection.images.sources import find_sources
 from detection.images.video import Video
 
@@ -118,14 +120,30 @@ def test_lines_of_a_list_that_exist_nowhere_are_seen_at_once_or_when_they_are_re
         find_sources([folder / "list.txt"])
 
 
-def test_a_link_is_a_name_of_its_own_and_links_to_folders_are_not_followed(folder):
+def test_a_link_is_a_name_of_its_own_and_links_to_folders_are_followed_once(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    save_image(other / "deep" / "f.jpg")
     (folder / "link.jpg").symlink_to(folder / "b.jpg")
     (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
     (folder / "elsewhere").symlink_to(folder / "sub")
-    found = names(find_sources([folder], recursive=True))
-    assert found == ["C.JPEG", "a.png", "b.jpg", "film.mp4", "gone.jpg", "link.jpg", "sub/d.webp", "sub/deep/e.bmp"]
+    (folder / "aside").symlink_to(other)
+    (folder / "sub" / "loop").symlink_to(folder)
+    (other / "back").symlink_to(folder)
+    here = ["C.JPEG", "a.png", "b.jpg", "film.mp4", "gone.jpg", "link.jpg", "sub/d.webp", "sub/deep/e.bmp"]
+    assert names(find_sources([folder], recursive=True)) == [*here, "aside/deep/f.jpg"]
     both = find_sources([folder / "sub", folder / "elsewhere"])
     assert names(both) == ["d.webp"], "one file by two ways is one image"
+
+
+def test_shards_follow_links_as_well(folder, tmp_path_factory):
+    from detection.bulk.listing import list_images
+
+    other = tmp_path_factory.mktemp("other")
+    save_image(other / "f.jpg")
+    (folder / "aside").symlink_to(other)
+    (folder / "sub" / "loop").symlink_to(folder)
+    found = [os.path.relpath(name, folder) for name in list_images([folder], recursive=True).names]
+    assert found == ["C.JPEG", "a.png", "aside/f.jpg", "b.jpg", "sub/d.webp", "sub/deep/e.bmp"]
 
 
 def test_a_step_up_is_taken_where_the_file_system_takes_it(folder, tmp_path_factory, monkeypatch):
@@ -159,15 +177,71 @@ def test_addresses_are_listed_like_folders():
         Video(deep[2].name)
 
 
-def test_an_address_that_never_ends_is_no_image(monkeypatch):
-    class Camera:
-        def info(self, path):
-            return {"mimetype": "multipart/x-mixed-replace; boundary=frame"} if "cam" in path else {}
+@pytest.fixture
+def web():
+    """A web server on this machine: the address of what it serves. /cam is a camera, /private wants a password."""
+    import base64
+    import http.server
+    import threading
 
-    monkeypatch.setattr("detection.images.sources.file_system", lambda address: (Camera(), address))
-    with pytest.raises(BadImageError, match="http://cam/video: is a stream: watch it with `mobilessd live"):
-        find_sources(["http://cam/video"])
-    assert names(find_sources(["http://host/image?id=3", "http://cam/snapshot.jpg"])) == ["image?id=3", "snapshot.jpg"]
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            path = self.path.partition("?")[0]
+            allowed = f"Basic {base64.b64encode(b'bob:hunter2').decode()}"
+            if path == "/private.png" and self.headers.get("Authorization") != allowed:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            elif path in ("/image", "/private.png", "/a b.png", "/a%20b.png"):
+                self.send_response(200)
+                self.send_header("Content-Type", "image/png")
+                self.end_headers()
+                self.wfile.write(cv2.imencode(".png", np.full((12, 16, 3), 90, np.uint8))[1].tobytes())
+                return
+            elif path.startswith("/cam"):
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            else:
+                self.send_response(404)
+            self.end_headers()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address_that_never_ends_is_no_image(web):
+    with pytest.raises(BadImageError, match=r"/cam/video: is a stream: watch it with `mobilessd live"):
+        find_sources([f"http://{web}/cam/video"])
+    assert names(find_sources([f"http://{web}/image?id=3", f"http://{web}/snapshot.jpg"])) == ["image", "snapshot.jpg"]
+
+
+def test_an_image_of_the_web_needs_no_further_package(web):
+    for path in (f"{web}/image?id=3", f"bob:hunter2@{web}/private.png", f"{web}/a b.png"):
+        assert read_image(f"http://{path}").shape == (12, 16, 3)
+    with pytest.raises(BadImageError, match="no such file: check the address"):
+        read_image(f"http://{web}/nowhere.jpg")
+    with pytest.raises(BadImageError, match="is a stream"):
+        read_image(f"http://{web}/cam.jpg")
+
+
+def test_no_message_about_an_address_tells_a_password(web, monkeypatch):
+    monkeypatch.setattr("detection.images.addresses.PAUSE", 0)
+    secrets = f"http://bob:hunter3@{web}/private.png?token=abcd1234"
+    for address in (
+        secrets,
+        secrets.replace("private", "nowhere"),
+        "http://bob:hunter3@127.0.0.1:9/a.jpg?pwd=abcd1234",
+    ):
+        with pytest.raises(MobileSSDError) as caught:
+            read_image(address)
+        assert not {"bob", "hunter3", "abcd1234"} & set(re.findall(r"\w+", str(caught.value))), caught.value
+    (source,) = find_sources([secrets])
+    assert source.shown == f"http://{web}/private.png?token=***" and str(source.relative) == "private.png"
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nobody keeps root out")
@@ -201,6 +275,13 @@ def test_nothing_at_all_and_empty_folders(tmp_path):
 def test_an_animated_gif_is_a_video_and_a_still_one_a_image(tmp_path):
     moving, still = save_video(tmp_path / "moving.gif", 4), save_video(tmp_path / "still.gif", 1)
     assert [source.video for source in find_sources([moving, still])] == [True, False]
+
+
+@pytest.mark.parametrize("ending", "TS asf vob h264 264 hevc mxf f4v m2ts mkv".split())
+def test_what_recorders_write_is_a_video(tmp_path, ending):
+    (tmp_path / f"clip.{ending}").write_bytes(b"x")
+    (source,) = find_sources([tmp_path])
+    assert source.video
 
 
 @pytest.mark.parametrize("name,fourcc", [("film.mp4", "mp4v"), ("film.avi", "MJPG"), ("film.gif", "")])

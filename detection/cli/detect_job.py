@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -14,10 +15,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from detection.boxes.detections import Detections
 from detection.cli.common import open_detector, progress
 from detection.detector import Detector
-from detection.errors import BadImageError, MobileSSDError
+from detection.errors import BadImageError, MobileSSDError, shown
+from detection.images.cameras import photograph
 from detection.images.sources import Source, find_sources
 from detection.images.video import Frame, Video
 from detection.outputs import Output, Record
@@ -37,7 +41,7 @@ Outcome = tuple[Source, "str | BadImageError"]  # what was found in it in words,
 def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> int:
     """The command, with a detector that is getting ready; None: it is opened when the sources are found, as its weights
     may have to be fetched. Returns the exit code."""
-    sources = find_sources(args.sources, args.recursive)
+    sources = find_sources(args.sources, args.recursive, cameras=True)
     for path in filter(None, (args.json, args.csv)):
         if os.path.isdir(path):
             raise MobileSSDError(f"{path}: is a folder: name a file in it")
@@ -55,7 +59,7 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
     for output in outputs:  # not behind another exception: a file of some of the images looks like one of all
         output.close()
     seconds = time.perf_counter() - begin
-    places = [f"drawn in {args.output}"] if names and job.done else []
+    places = [f"drawn in {args.output}{f' ({job.hint})' if job.hint else ''}"] if names and job.done else []
     places += [f"boxes in {path}" for path in (args.json, args.csv) if path]
     print("; ".join([f"{job.sum_up()} in {seconds:.1f} s", *places]))
     if stopped:
@@ -77,7 +81,8 @@ class Job:
         self.sources = sources
         self.ids = ImageIds(sources)
         self.few = sum(not source.video for source in sources) < BATCH
-        self.done = self.images = self.frames = self.boxes = self.bad = self.bad_named = 0
+        self.done = self.images = self.frames = self.boxes = self.bad = self.bad_named = self.torn_named = 0
+        self.hint = ""  # what stands in the way of playing the drawn videos in a browser
 
     def run(self) -> None:
         """Raises BadImageError where the only source cannot be read; of several, that one is left out and counted."""
@@ -88,14 +93,14 @@ class Job:
                         self._left_out(source, words, bar)
                     else:
                         self.done += 1
-                        bar.write(f"{source.name}: {words}", file=sys.stdout)
+                        bar.write(f"{source.shown}: {words}", file=sys.stdout)
                     bar.update()
 
     def _images(self, sources: Iterable[Source]) -> Iterator[Outcome]:
         """Each image with what was found in it, in words, when it is drawn; or with what is wrong with it."""
         draw = self.names is not None
         batch = 1 if self.few else BATCH_DRAWN if draw else BATCH
-        found = detect_stream(self.detector, sources, lambda source: source.name, batch=batch, keep_image=draw)
+        found = detect_stream(self.detector, sources, _image_of, batch=batch, keep_image=draw)
         with closing(found), closing(in_order(_draw, self._to_draw(found), DRAWING, BATCH_DRAWN)) as drawn:
             for one in drawn:
                 if one.error is not None:
@@ -126,7 +131,10 @@ class Job:
         seen: Counter[str] = Counter()
         count = 0
         with Video(source.name) as video, progress(video.count or None, " frames") as bar:
-            recorder = Recorder(self.names.path_for(source, ".mp4"), video.fps) if self.names else None
+            recorder = None
+            if self.names:
+                path = self.names.path_for(source, ".mp4")
+                recorder = Recorder(path, video.even_rate(), quick=False, longest_gap=math.inf)
             try:
                 for frame, detections in self._frames(video):
                     self._add(source, detections, frame)
@@ -134,11 +142,15 @@ class Job:
                     count += 1
                     seen.update(set(detections.names))
                     if recorder:
-                        recorder.write(detections.draw(frame.image))
+                        recorder.write(detections.draw(frame.image), frame.time)
                     bar.update()
             finally:
                 if recorder:
                     recorder.close()
+                    self.hint = recorder.hint
+        if video.problem:
+            print(f"warning: {shown(source.shown)}: {video.problem}", file=sys.stderr)
+            self.torn_named += video.broken and source.named
         words = ", ".join(f"{name} in {frames}" for name, frames in seen.most_common(10)) or "nothing"
         return f"{count} frames: {words}"
 
@@ -151,7 +163,7 @@ class Job:
 
     def _add(self, source: Source, detections: Detections, frame: Frame | None = None) -> None:
         self.boxes += len(detections)
-        record = Record(source.name, detections, image_id=self.ids.next(source))
+        record = Record(source.shown, detections, image_id=self.ids.next(source))
         if frame is not None:
             record = replace(record, frame=frame.index, time=frame.time)
         for output in self.outputs:
@@ -178,7 +190,14 @@ class Job:
             return 2
         if self.bad_named:
             print(f"error: {self.bad_named} of the files named could not be read", file=sys.stderr)
-        return 2 if self.bad_named else 0
+        if self.torn_named:
+            hint = "what was read of it is done" if self.torn_named == 1 else "what was read of them is done"
+            print(f"error: {self.torn_named} of the videos named is cut short or damaged: {hint}", file=sys.stderr)
+        return 2 if self.bad_named or self.torn_named else 0
+
+
+def _image_of(source: Source) -> str | np.ndarray:
+    return photograph(source.name) if source.camera else source.name
 
 
 def _draw(one: tuple[Found[Source], Path | None]) -> Found[Source]:

@@ -1,4 +1,6 @@
-"""The door to addresses such as s3://bucket/key, through fsspec, which is imported when the first one is met."""
+"""The door to addresses: https:// by the standard library, s3://bucket/key and others through fsspec, which is imported
+when the first one is met. No message shows a password or a key of an address.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,26 @@ import time
 from types import ModuleType
 from typing import Any
 
-from detection.errors import BadImageError, MissingPackageError, MobileSSDError
+from detection.errors import BadImageError, MissingPackageError, MobileSSDError, shown
+from detection.masking import without_secrets
 
 TRIES = 3  # to read an image whose store does not answer
 PAUSE = 2.0  # seconds before the second try; twice as many before the third
 # A single PUT of these appears whole or not at all, and renaming would be a copy.
+HTTP = ("http://", "https://")
+NO_IMAGE = ("multipart/", "video/")  # what a web server calls something that goes on
+LARGEST = 1 << 30  # bytes of one image
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "r2"}
 
 
 def is_address(name: str) -> bool:
     """Whether a name goes through fsspec; file:// addresses are `local` paths."""
     return "://" in name and not name.startswith(("file://", "local://"))
+
+
+def bare(name: str) -> str:
+    """A web address without its query, where its ending stands; any other name as it is."""
+    return name.partition("#")[0].partition("?")[0] if name.startswith(HTTP) else name
 
 
 def local(name: str) -> str:
@@ -40,17 +51,17 @@ def file_system(address: str) -> tuple[Any, str]:
 
     Raises MissingPackageError where its package is not installed, MobileSSDError for a kind of address nobody knows.
     """
-    need("fsspec", "bulk", f"the address {address}")
+    need("fsspec", "bulk", f"the address {shown(address)}")
     from fsspec.core import url_to_fs
 
     try:
         return url_to_fs(address)
     except ImportError as error:
         raise MissingPackageError(
-            f"{address}: its file system is not installed ({_words(error)}); mobilessd[bulk] brings that of s3://"
+            f"{shown(address)}: its file system is not installed ({_words(error)}); mobilessd[bulk] brings that of s3://"
         ) from None
     except ValueError as error:
-        raise MobileSSDError(f"{address}: no file system reads this ({_words(error)})") from None
+        raise MobileSSDError(f"{shown(address)}: no file system reads this ({_words(error)})") from None
     except Exception as error:  # every file system has errors of its own: wrong keys, no network
         raise unreachable(address, error) from None
 
@@ -62,15 +73,17 @@ def fetch(address: str) -> bytes:
     store's (no answer, keys that ran out) is tried again and then a MobileSSDError: a million images must not be
     written down as broken because the network was.
     """
-    files, path = file_system(address)
+    read = _reader(address)
     for number in range(1, TRIES + 1):
         try:
-            data = files.cat_file(path)
+            data = read()
             return data if isinstance(data, bytes) else bytes(data)
         except (FileNotFoundError, IsADirectoryError):
-            raise BadImageError(f"{address}: no such file: check the address") from None
+            raise BadImageError(f"{shown(address)}: no such file: check the address") from None
         except PermissionError as error:
-            raise BadImageError(f"{address}: may not be read ({_words(error)}): check your rights") from None
+            raise BadImageError(f"{shown(address)}: may not be read ({_words(error)}): check your rights") from None
+        except MobileSSDError:
+            raise
         except Exception as error:
             if number == TRIES:
                 raise unreachable(address, error) from None
@@ -78,13 +91,32 @@ def fetch(address: str) -> bytes:
     raise AssertionError("unreachable")
 
 
+def _reader(address: str) -> Any:
+    if not address.startswith(HTTP):
+        files, path = file_system(address)
+        return lambda: files.cat_file(path)
+
+    from detection.images.web import open_web  # loads OpenSSL, which a start without an address has no need of
+
+    def read() -> bytes:
+        with open_web(address) as answer:
+            if answer.headers.get_content_type().startswith(NO_IMAGE):
+                raise BadImageError(
+                    f"{shown(address)}: is a stream: watch it with `mobilessd live {shown(address)}`, or save it first"
+                )
+            data: bytes = answer.read(LARGEST)
+            return data
+
+    return read
+
+
 def unreachable(address: str | os.PathLike, error: Exception) -> MobileSSDError:
     """The line for a store that does not answer, or refuses."""
     return MobileSSDError(
-        f"{address}: cannot be reached ({_words(error)}); check the network, the address and the keys"
+        f"{shown(address)}: cannot be reached ({_words(error)}); check the network, the address and the keys"
     )
 
 
 def _words(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
+    text = without_secrets(" ".join(str(error).split()))[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

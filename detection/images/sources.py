@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from detection.errors import BadImageError, shown
-from detection.images.addresses import fetch, file_system, is_address, local, unreachable
+from detection.images.addresses import HTTP, NO_IMAGE, bare, fetch, file_system, is_address, local, unreachable
+from detection.images.cameras import camera_name, camera_of
 from detection.images.header import gif_is_animated
+from detection.masking import without_secrets
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".3gp"}
-VIDEOS |= {".ogv", ".mjpeg", ".mjpg"}
-HTTP = ("http://", "https://")
+VIDEOS |= {".ogv", ".mjpeg", ".mjpg", ".ts", ".m2t", ".mpe", ".m2v", ".vob", ".asf", ".h264", ".264", ".avc", ".hevc"}
+VIDEOS |= {".h265", ".265", ".mxf", ".f4v", ".3g2", ".qt", ".dv", ".ivf", ".divx", ".ogm", ".amv", ".nut", ".mk3d"}
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "srt://", "udp://", "tcp://", "rtp://", "mms://")
 
 
@@ -33,11 +35,13 @@ class Source:
 
     name: a path, or an address (s3://...). named: the person wrote this very file (and wants to hear of it when it is
     broken); else it came out of a folder, a pattern or a list. folder: how `name` begins where it was found in a folder.
+    camera: `name` is a camera of this machine, of which one image is taken.
     """
 
     name: str
     named: bool = False
     folder: str | None = None
+    camera: bool = False
 
     @property
     def path(self) -> Path:
@@ -47,12 +51,23 @@ class Source:
     @property
     def relative(self) -> Path:
         """Where it belongs below an output folder, so that files of one name from different subfolders stay apart."""
+        if self.camera:
+            return Path(self.shown.replace(" ", "-") + ".jpg")
+        if is_address(self.name) and self.folder is None:
+            return Path(os.path.basename(bare(self.shown)) or "image")
         return Path(os.path.basename(self.name) if self.folder is None else self.name[len(self.folder) :])
+
+    @property
+    def shown(self) -> str:
+        """Its name as it may stand in results and messages: without the passwords of an address."""
+        if self.camera:
+            return camera_name(camera_of(self.name) or 0)
+        return without_secrets(self.name) if is_address(self.name) else self.name
 
     @property
     def ending(self) -> str:
         """`.jpg`, in lower case."""
-        return os.path.splitext(self.name)[1].lower()
+        return os.path.splitext(bare(self.name))[1].lower()
 
     @property
     def video(self) -> bool:
@@ -65,21 +80,30 @@ class Source:
         return self.ending in VIDEOS
 
 
-def find_sources(names: Iterable[str | os.PathLike], recursive: bool = False, check_lists: bool = True) -> list[Source]:
+def find_sources(
+    names: Iterable[str | os.PathLike], recursive: bool = False, check_lists: bool = True, cameras: bool = False
+) -> list[Source]:
     """The images and videos that `names` mean, in the order given, each once.
 
-    A name is a file; a folder (what is in it, sorted; with `recursive` also below it; hidden files are left out, links to
-    folders not followed); a pattern (`shots/*.jpg`, `**` for any depth); or a text file (.txt) with one of these a line,
-    relative to where it lies; each of them a path, or an address that fsspec knows (s3://bucket/folder). Endings tell
-    images and videos, in upper and lower case; other files are taken if they were named themselves. A symbolic link is
-    a name of its own. check_lists: a line of a list that does not exist is an error at once; else it is seen when it is
-    read, and a million lines cost nothing.
+    A name is a file; a folder (what is in it, sorted; with `recursive` also below it, links to folders included, each
+    folder once; hidden files are left out); a pattern (`shots/*.jpg`, `**` for any depth); or a text file (.txt) with one
+    of these a line, relative to where it lies; each of them a path, or an address: https://, or one that fsspec knows
+    (s3://bucket/folder). Endings tell images and videos, in upper and lower case; other files are taken if they were named
+    themselves. A symbolic link is a name of its own.
+
+    check_lists: a line of a list that does not exist is an error at once; else it is seen when it is read, and a million
+    lines cost nothing. cameras: `0` and `/dev/video0` are cameras, of each of which one image is wanted.
 
     Raises BadImageError, one line, for a name that does not exist or means nothing; MobileSSDError where a store does
     not answer.
     """
     _real_folder.cache_clear()
-    found = [source for name in names for source in _expand(os.fspath(name), recursive, check_lists)]
+    found: list[Source] = []
+    for name in [os.fspath(name) for name in names]:
+        if cameras and camera_of(name) is not None:
+            found.append(Source(name, named=True, camera=True))
+        else:
+            found += _expand(name, recursive, check_lists)
     if not found:
         raise BadImageError("no images or videos named: name files, folders or patterns such as 'shots/*.jpg'")
     return unique(found)
@@ -101,12 +125,13 @@ def unique(sources: Iterable[Source]) -> list[Source]:
 def _expand(name: str, recursive: bool, check_lists: bool) -> list[Source]:
     if is_address(name):
         if name.startswith(STREAMS):
-            hint = f"watch it with `mobilessd live {name}`, or save it first"
-            raise BadImageError(f"{name}: is a stream, and no file system reads this: {hint}")
+            hint = f"watch it with `mobilessd live {shown(name)}`, or save it first"
+            raise BadImageError(f"{shown(name)}: is a stream, and no file system reads this: {hint}")
         if name.lower().endswith(".txt"):
             return _in_list(name, recursive, check_lists)
         if name.startswith(HTTP) and not _known(name) and _never_ends(name):
-            raise BadImageError(f"{name}: is a stream: watch it with `mobilessd live {name}`, or save it first")
+            hint = f"watch it with `mobilessd live {shown(name)}`, or save it first"
+            raise BadImageError(f"{shown(name)}: is a stream: {hint}")
         return _at_address(name, recursive)
     path = os.path.expanduser(local(name))
     try:
@@ -121,7 +146,7 @@ def _at_path(path: str, recursive: bool) -> list[Source]:
     """What a file, folder or pattern on this machine means."""
     if os.path.isdir(path):
         folder, names, deeper = _below(_tidy(path), recursive)
-        return _some([Source(name, folder=folder) for name in names], shown(path), deeper)
+        return _some([Source(name, folder=folder) for name in names], path, deeper)
     if os.path.exists(path):
         return [Source(_tidy(path), named=True)]
     if not glob.has_magic(path):
@@ -133,20 +158,38 @@ def _at_path(path: str, recursive: bool) -> list[Source]:
 
 def _below(folder: str, recursive: bool) -> tuple[str, list[str], bool]:
     """How names in a folder begin; the images and videos in it, those of each folder before its subfolders; and whether
-    there are some further below, where none were found. OSError if this folder itself may not be read."""
+    there are some further below, where none were found. Links to folders are followed, to each folder once: one that leads
+    back ends there. OSError if this folder itself may not be read."""
     os.scandir(folder).close()  # os.walk would find nothing there, and not say why
     found: list[str] = []
     start = "" if folder == os.curdir else os.path.join(folder, "")
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(below for below in folders if not below.startswith("."))
-        inside = os.path.join(root, "")[len(os.path.join(folder, "")) :]
-        known = [start + inside + file for file in sorted(files) if _known(file) and not file.startswith(".")]
-        if root != folder and not recursive and known:
-            return start, [], True
-        found += known
-        if found and not recursive:
-            break
+    # Links come last, so that what lies here in truth keeps its own name.
+    tops, seen = [folder], set[tuple[int, int]]()
+    while tops:
+        for root, folders, files in os.walk(tops.pop(0)):
+            shown_folders = sorted(below for below in folders if not below.startswith("."))
+            folders[:] = [below for below in shown_folders if not os.path.islink(os.path.join(root, below))]
+            if _again(root, seen):
+                folders.clear()
+                continue
+            tops += [os.path.join(root, below) for below in shown_folders if below not in folders]
+            inside = os.path.join(root, "")[len(os.path.join(folder, "")) :]
+            known = [start + inside + file for file in sorted(files) if _known(file) and not file.startswith(".")]
+            if root != folder and not recursive and known:
+                return start, [], True
+            found += known
+            if found and not recursive:
+                return start, found, False
     return start, found, False
+
+
+def _again(folder: str, seen: set[tuple[int, int]]) -> bool:
+    """Whether this very folder was looked into already, by another way."""
+    status = os.stat(folder)
+    here = status.st_dev, status.st_ino
+    again = here in seen and status.st_ino != 0  # some file systems have no numbers
+    seen.add(here)
+    return again
 
 
 def _at_address(address: str, recursive: bool) -> list[Source]:
@@ -156,7 +199,7 @@ def _at_address(address: str, recursive: bool) -> list[Source]:
     files, path = file_system(address)
     if _pattern(address):
         if not (matches := [one for one in _ask(address, files.glob, path) if _known(one)]):
-            raise BadImageError(f"{address}: no image or video matches this pattern")
+            raise BadImageError(f"{shown(address)}: no image or video matches this pattern")
         return [Source(files.unstrip_protocol(one)) for one in sorted(matches)]
     if recursive:
         inside = _ask(address, files.find, path)
@@ -172,12 +215,13 @@ def _at_address(address: str, recursive: bool) -> list[Source]:
 
 def _never_ends(address: str) -> bool:
     """Whether a server says that a camera is behind this address, not an image."""
-    files, path = file_system(address)
+    from detection.images.web import open_web  # loads OpenSSL
+
     try:
-        kind = files.info(path).get("mimetype", "")
-    except Exception:  # a server that answers no such question: fetching the image will tell
+        with open_web(address) as answer:
+            return answer.headers.get_content_type().startswith(NO_IMAGE)
+    except OSError:  # fetching the image will tell
         return False
-    return kind.startswith(("multipart/", "video/"))
 
 
 def _ask(address: str, question: Callable, *arguments: Any, **options: Any) -> Any:
@@ -185,7 +229,7 @@ def _ask(address: str, question: Callable, *arguments: Any, **options: Any) -> A
     try:
         return question(*arguments, **options)
     except FileNotFoundError:
-        raise BadImageError(f"{address}: no such folder: check the address") from None
+        raise BadImageError(f"{shown(address)}: no such folder: check the address") from None
     except Exception as error:  # every file system has errors of its own
         raise unreachable(address, error) from None
 
@@ -193,7 +237,7 @@ def _ask(address: str, question: Callable, *arguments: Any, **options: Any) -> A
 def _some(found: list[Source], folder: str, deeper: bool) -> list[Source]:
     if not found:
         hint = "there are some in its subfolders, add --recursive" if deeper else "name another folder"
-        raise BadImageError(f"{folder}: no images or videos in this folder: {hint}")
+        raise BadImageError(f"{shown(folder)}: no images or videos in this folder: {hint}")
     return found
 
 
@@ -249,7 +293,7 @@ def _pattern(name: str) -> bool:
 
 
 def _known(name: str) -> bool:
-    ending = os.path.splitext(name)[1].lower()
+    ending = os.path.splitext(bare(name))[1].lower()
     return ending in IMAGES or ending in VIDEOS
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detection.errors import BadImageError
+from detection.errors import BadImageError, shown
 from detection.images.decode import read_image
 from detection.images.sources import Source, find_sources
 from detection.images.video import Video
@@ -42,7 +42,8 @@ class Captured:
 class Capture:
     """A source being read. Iterate over it, or look into `box`.
 
-    live: whether old frames are dropped for new ones. fps: what the source says, 25 if it does not. state and message:
+    live: whether old frames are dropped for new ones. fps: what the source says, 25 if it does not. drawn_rate: gives the
+    frames a second of an even recording in which every frame finds its place in time. state and message:
     how it is, for people. reconnects: how often a live source had to be opened again. arrived: `time.monotonic()` of
     the newest frame, 0 before the first.
     """
@@ -50,6 +51,7 @@ class Capture:
     def __init__(self, source: SourceName, live: bool) -> None:
         self.source, self.name, self.live = source, source.name, live
         self.fps = 25.0
+        self.drawn_rate: Callable[[], float] = lambda: self.fps
         self.state, self.message = OPENING, ""
         self.reconnects = 0
         self.arrived = 0.0
@@ -134,12 +136,16 @@ class Capture:
 class FileCapture(Capture):
     """The frames of a video file, or the images of a folder or pattern, in order, none left out.
 
-    loop: begins again at the end. Raises MobileSSDError, one line, where there is nothing to be read.
+    loop: begins again at the end. tell: called with a line for people where a video is not whole. Raises MobileSSDError,
+    one line, where there is nothing to be read; iterating raises it in the end where a video that was named is not whole.
     """
 
-    def __init__(self, source: SourceName, loop: bool = False) -> None:
+    def __init__(
+        self, source: SourceName, loop: bool = False, tell: Callable[[str], object] = lambda line: None
+    ) -> None:
         self._sources = find_sources([source.address])
-        self._loop = loop
+        self._loop, self._tell = loop, tell
+        self._problem = ""
         super().__init__(source, live=False)
 
     def _read(self) -> None:
@@ -147,7 +153,9 @@ class FileCapture(Capture):
         while True:
             before = index
             for one in self._sources:
-                for image, seconds, length in self._frames(one):
+                first = index
+                for image, seconds, length, number in self._frames(one):
+                    index = first + number
                     frame = Captured(image, index, start + seconds, time.monotonic())
                     if not self._deliver(frame, wait=True):
                         return
@@ -157,19 +165,25 @@ class FileCapture(Capture):
             if not self._loop or index == before:
                 break
         if not index:
-            raise BadImageError(f"{self.source.address}: not one image or frame can be read")
+            raise BadImageError(f"{shown(self.source.address)}: not one image or frame can be read")
+        if self._problem:
+            raise BadImageError(self._problem)
 
-    def _frames(self, one: Source) -> Iterator[tuple[np.ndarray, float, float]]:
-        """(image, seconds since its beginning, seconds that it lasts) of each frame."""
+    def _frames(self, one: Source) -> Iterator[tuple[np.ndarray, float, float, int]]:
+        """(image, seconds since its beginning, seconds that it lasts, its number) of each frame."""
         if one.video:
             with Video(one.name) as video:
-                self.fps = video.fps
+                self.fps, self.drawn_rate = video.fps, video.even_rate
                 for frame in video:
-                    yield frame.image, frame.time, 1 / video.fps
+                    yield frame.image, frame.time, 1 / video.fps, frame.index
+            if video.problem:
+                self._tell(f"warning: {shown(one.name)}: {video.problem}")
+                if one.named and video.broken:
+                    self._problem = f"{shown(one.name)}: {video.problem}: fetch it again, or repair it"
             return
         self.fps = IMAGES_PER_SECOND
         try:
-            yield read_image(one.name), 0.0, 1 / IMAGES_PER_SECOND
+            yield read_image(one.name), 0.0, 1 / IMAGES_PER_SECOND, 0
         except BadImageError as error:
             if one.named:
                 raise

@@ -50,7 +50,7 @@ class Channel:
 
         def step(result: Result) -> Result:
             self.newest = result
-            self.stats.add(result, result.detections.above(score).names)
+            self.stats.add(result, result.detections.above(score).names, self.capture.live)
             return result
 
         return step
@@ -128,7 +128,14 @@ def add_steps(channel: Channel, outlets: Outlets, score: float, several: bool, s
     recording = None
     if options.record:
         path = path_of_source(options.record, capture.source.key, several)
-        recording = Recording(path, lambda: capture.fps, lambda: not capture.live, options.record_minutes, say)
+        recording = Recording(
+            path,
+            lambda: capture.drawn_rate(),  # of the source that is open by then
+            lambda: capture.live,
+            options.record_minutes,
+            say,
+            quick=options.show != "none",
+        )
         channel.closers.append(recording.close)
     if options.show == "window":
         channel.drawn = Mailbox()

@@ -9,41 +9,49 @@ When the parent goes away, so does the process. Imports OpenCV and numpy; run as
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
+import math
 import os
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
+from detection.errors import MobileSSDError
+from detection.images.addresses import HTTP
+from detection.images.cameras import camera_of, open_camera
 from detection.live.mailbox import Mailbox
-from detection.live.source_names import camera_number
+from detection.live.source_names import is_pipeline
 
 HELLO, FRAME, ERROR, END = b"H", b"F", b"E", b"Z"
-_HEAD = struct.Struct("<cIIQdQ")  # kind, height, width, index, arrived, length of what follows
+_HEAD = struct.Struct("<cIIQddQ")  # kind, height, width, index, arrived, seconds, length of what follows
 _LARGEST = 1 << 30
+SNAPSHOT_PAUSE = 0.2  # seconds at least between two requests for a still image
+SNAPSHOT_TRIES = 3  # in a row that may fail
+SNAPSHOT_LARGEST = 64 << 20
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 class Message(NamedTuple):
-    """kind: HELLO (payload: JSON {fps, count}), FRAME (payload: RGB pixels), ERROR (payload: one line), END.
-    arrived: `time.monotonic()`, which all processes of a machine share."""
+    """kind: HELLO (payload: JSON {fps, count}), FRAME (payload: RGB pixels), ERROR (payload: one line), END (payload: what is
+    missing of a file far away, or nothing). arrived: `time.monotonic()`, which all processes of a machine share. seconds:
+    of a frame of a file, since its beginning; else nan."""
 
     kind: bytes
     height: int
     width: int
     number: int
     arrived: float
+    seconds: float
     payload: bytearray
 
 
 def start_reader(address: str, size: tuple[int, int] | None = None) -> subprocess.Popen[bytes]:
-    """Starts the process for a camera's number or a URL. size: (width, height) to ask a camera for."""
+    """Starts the process for a camera, a URL or a pipeline. size: (width, height) to ask a camera for."""
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -70,9 +78,9 @@ def read_message(stream: IO[bytes]) -> Message | None:
     head = _read(stream, _HEAD.size)
     if head is None:
         return None
-    kind, height, width, index, arrived, length = _HEAD.unpack(head)
+    kind, height, width, index, arrived, seconds, length = _HEAD.unpack(head)
     payload = _read(stream, length) if length <= _LARGEST else None
-    return None if payload is None else Message(kind, height, width, index, arrived, payload)
+    return None if payload is None else Message(kind, height, width, index, arrived, seconds, payload)
 
 
 def _read(stream: IO[bytes], length: int) -> bytearray | None:
@@ -97,9 +105,11 @@ def main() -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     lock = threading.Lock()
 
-    def send(kind: bytes, payload: bytes | memoryview = b"", shape: tuple = (0, 0), index: int = 0, at: float = 0):
+    def send(kind: bytes, payload: bytes | memoryview = b"", frame: _Frame | None = None) -> None:
+        height, width = frame.image.shape[:2] if frame else (0, 0)
+        numbers = (frame.number, frame.arrived, frame.seconds) if frame else (0, 0.0, math.nan)
         with lock:
-            _write(out, _HEAD.pack(kind, *shape[:2], index, at, len(payload)))
+            _write(out, _HEAD.pack(kind, height, width, *numbers, len(payload)))
             _write(out, payload)
 
     try:
@@ -111,67 +121,137 @@ def main() -> None:
     os._exit(0)  # without OpenCV's own tidying, which may wait for the network
 
 
-def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> None:
-    import cv2
+class _Frame(NamedTuple):
+    """image: uint8 RGB [H, W, 3]; the others: see `Message`."""
 
-    capture = _open(address, size)
-    fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    fps = fps if 0 < fps <= 1000 else 0.0
-    count = int(count) if 0 < count < 1e9 else 0
+    image: Any
+    number: int
+    arrived: float
+    seconds: float = math.nan
+
+
+def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> None:
+    from detection.images.frame_times import FrameTimes
+    from detection.images.video import rate_and_count
+
+    web = address.startswith(HTTP)
+    try:
+        capture = _open(address, size)
+    except CannotOpen as error:
+        if not web:
+            raise
+        if (problem := _no_snapshot(address)) is not None:
+            raise CannotOpen(f"{error}{f' ({problem})' if problem else ''}") from None
+        return _poll(address, send)
+    fps, count = rate_and_count(capture)
+    if web and count == 1 and _no_snapshot(address) is None:
+        return _poll(address, send)
+    times = FrameTimes(fps, count)
     send(HELLO, json.dumps({"fps": fps, "count": count}).encode())
-    box: Mailbox[tuple] = Mailbox()
+    box: Mailbox[_Frame] = Mailbox()
     sender = threading.Thread(target=_forward, args=(box, send), daemon=True)
     sender.start()
-    index = 0
-    while capture.grab():
-        arrived = time.monotonic()
-        ok, bgr = capture.retrieve()
-        if not ok:
-            continue
+    for frame in _frames(capture, times):
         # A stream with an end is a file far away: no frame of it is dropped.
-        if not box.put((cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, arrived), wait=bool(count)):
+        if not box.put(frame, wait=bool(count)):
             break
-        index += 1
     box.close()
     sender.join()
     if count:
-        send(END)
+        send(END, times.problem(None, False)[0].encode())
+    elif web and times.frames == 1 and _no_snapshot(address) is None:
+        _poll(address, send)
     else:
-        send(ERROR, b"the stream ended" if index else b"it opens, but no frame can be read")
+        send(ERROR, b"the stream ended" if times.frames else b"it opens, but no frame can be read")
 
 
-def _forward(box, send: Callable[..., None]) -> None:
+def _frames(capture: Any, times: Any) -> Iterator[_Frame]:
+    import cv2
+
+    while True:
+        ok = capture.grab()
+        arrived = time.monotonic()
+        if not ok:
+            if not times.count or not times.again():
+                return
+            continue
+        ok, bgr = capture.retrieve()
+        if not ok:
+            continue
+        number, seconds = times.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        index = number if times.count else times.frames - 1
+        yield _Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, arrived, seconds if times.count else math.nan)
+
+
+def _no_snapshot(address: str) -> str | None:
+    """None where a web address gives one still image for each request; else why it does not."""
+    from detection.images.web import open_web
+
     try:
-        while (item := box.take()) is not None:
-            image, index, arrived = item
-            send(FRAME, memoryview(image).cast("B"), image.shape, index, arrived)
+        with open_web(address, timeout=8, trusting=True) as answer:
+            if answer.headers.get_content_maintype() == "image":
+                return None
+            start = answer.read(16) if answer.headers.get_content_type() == "application/octet-stream" else b""
+            return None if start.startswith((b"\xff\xd8\xff", b"\x89PNG")) else ""
+    except OSError as error:
+        return str(error)
+
+
+def _poll(address: str, send: Callable[..., None]) -> None:
+    """Asks for a still image again and again, as fast as it comes, at most every SNAPSHOT_PAUSE."""
+    from detection.images.decode import decode_image
+    from detection.images.web import open_web
+
+    index = failed = 0
+    while True:
+        began = time.monotonic()
+        try:
+            # As FFmpeg does with streams: cameras make their certificates themselves.
+            with open_web(address, timeout=8, trusting=True) as answer:
+                data = answer.read(SNAPSHOT_LARGEST)
+            frame = _Frame(decode_image(data, "the snapshot"), index, time.monotonic())
+        except (OSError, MobileSSDError) as error:
+            failed += 1
+            if failed == SNAPSHOT_TRIES:
+                raise CannotOpen(f"no snapshot: {error}") from None
+            time.sleep(0.5)
+            continue
+        if not index:
+            send(HELLO, json.dumps({"fps": 1 / max(SNAPSHOT_PAUSE, frame.arrived - began), "count": 0}).encode())
+        send(FRAME, memoryview(frame.image).cast("B"), frame)
+        index, failed = index + 1, 0
+        time.sleep(max(0.0, began + SNAPSHOT_PAUSE - time.monotonic()))
+
+
+def _forward(box: Mailbox[_Frame], send: Callable[..., None]) -> None:
+    try:
+        while (frame := box.take()) is not None:
+            send(FRAME, memoryview(frame.image).cast("B"), frame)
     except OSError:  # the parent has gone
         os._exit(0)
 
 
-def _open(address: str, size: list[int] | None):
+def _open(address: str, size: list[int] | None) -> Any:
     import cv2
 
-    number = camera_number(address)
-    if number is None:
-        # TCP: over UDP a busy network gives torn images. One thread: each further one delays by a frame.
-        # No buffer for cameras; of a file behind http, FFmpeg then loses a frame.
-        options = "rtsp_transport;tcp" + ("" if address.startswith("http") else "|fflags;nobuffer")
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
-        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*limits, cv2.CAP_PROP_N_THREADS, 1])
+    camera = camera_of(address)
+    if camera is not None:
+        return open_camera(camera, size)
+    if is_pipeline(address):
+        capture = cv2.VideoCapture(address, cv2.CAP_GSTREAMER)
         if not capture.isOpened():
-            raise CannotOpen("cannot be opened as a stream: check the address, and that it plays there")
+            raise CannotOpen(
+                "the pipeline does not start: try it with gst-launch-1.0, ending in ! videoconvert ! appsink"
+            )
         return capture
-    capture = cv2.VideoCapture(number)
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    if size:
-        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    # TCP: over UDP a busy network gives torn images. One thread: each further one delays by a frame.
+    # No buffer for cameras; of a file behind http, FFmpeg then loses a frame.
+    options = "rtsp_transport;tcp" + ("" if address.startswith("http") else "|fflags;nobuffer")
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*limits, cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
-        here = ", ".join(sorted(glob.glob("/dev/video*")))
-        hint = f"cameras here: {here}" if here else "plug one in, or name a video file or URL"
-        raise CannotOpen(f"cannot be opened (absent, in use, or no permission): {hint}")
+        raise CannotOpen("cannot be opened as a stream: check the address, and that it plays there")
     return capture
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from detection.live.mailbox import Mailbox
 from detection.live.overlay import draw_tracked, put_status
 from detection.live.pipeline import Result
 from detection.live.stats import Stats
-from detection.outputs.video import Recorder
+from detection.outputs.video import LONGEST_GAP, Recorder
 
 Say = Callable[[str], object]
 
@@ -56,14 +57,22 @@ class DrawnImage:
 class Recording:
     """A recording that goes on for weeks: a new file every `minutes`, and an end with a line where it cannot go on.
 
-    even: whether every frame is written once (files); else each as often as its time wants (live sources).
-    fps: asked for when the first frame is there, as a source does not know it before.
+    Each frame is shown as long as it was in the source. live: whether an hour without a frame is no hour of film; quick:
+    whether somebody watches meanwhile. fps, live: asked when the first frame is there, as a source does not know it
+    before.
     """
 
     def __init__(
-        self, path: Path, fps: Callable[[], float], even: Callable[[], bool], minutes: float | None, say: Say
+        self,
+        path: Path,
+        fps: Callable[[], float],
+        live: Callable[[], bool],
+        minutes: float | None,
+        say: Say,
+        quick: bool = True,
     ) -> None:
-        self._path, self._fps, self._even, self._minutes, self._say = path, fps, even, minutes, say
+        self._quick = quick
+        self._path, self._fps, self._live, self._minutes, self._say = path, fps, live, minutes, say
         Recorder(path, 1.0)  # complains at once about a name that cannot be recorded to
         self._recorder: Recorder | None = None
         self._began = self._start = 0.0
@@ -82,9 +91,10 @@ class Recording:
                     path = self._path
                     if self._minutes:
                         path = path.with_stem(f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
-                    self._recorder = Recorder(path, self._fps())
+                    longest = LONGEST_GAP if self._live() else math.inf
+                    self._recorder = Recorder(path, self._fps(), quick=self._quick or self._live(), longest_gap=longest)
                     self._began, self._start = time.monotonic(), seconds
-                self._recorder.write(canvas, None if self._even() else seconds - self._start)
+                self._recorder.write(canvas, seconds - self._start)
             except (MobileSSDError, OSError) as error:
                 self.running, self._recorder = False, None
                 self._say(str(error))
@@ -103,7 +113,8 @@ class Recording:
         if recorder is not None:
             recorder.close()
             if recorder.frames:
-                self._say(f"recorded {recorder.frames} frames to {recorder.path}")
+                hint = f" ({recorder.hint})" if recorder.hint else ""
+                self._say(f"recorded {recorder.frames} frames to {recorder.path}{hint}")
 
 
 def path_of_source(path: str | Path, key: str, several: bool) -> Path:

@@ -6,18 +6,19 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from detection.errors import MobileSSDError
+from detection.images.cameras import camera_name, camera_of
+from detection.masking import without_secrets
 
 _NAMED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class SourceName:
-    """address: what is opened: a camera's number, a URL, a file, a folder, a pattern. name: short, unique, what people
-    see in pages, logs and events; it never holds the password of a URL. key: the name for addresses and file names,
-    unique as well: letters, digits, dots and dashes."""
+    """address: what is opened: a camera's number or device, a URL, a GStreamer pipeline, a file, a folder, a pattern.
+    name: short, unique, what people see in pages, logs and events; it never holds the password of a URL. key: the name
+    for addresses and file names, unique as well: letters, digits, dots and dashes."""
 
     address: str
     name: str
@@ -26,28 +27,12 @@ class SourceName:
     @property
     def live(self) -> bool:
         """Whether it is a camera or a stream, read by a process of its own."""
-        return camera_number(self.address) is not None or "://" in self.address
+        return camera_of(self.address) is not None or "://" in self.address or is_pipeline(self.address)
 
 
-def camera_number(source: str) -> int | None:
-    """2 for "2" and "/dev/video2" (unless there is a file of that name), else None."""
-    number = source.removeprefix("/dev/video")
-    is_number = number.isascii() and number.isdecimal() and not os.path.isfile(source)
-    return int(number) if is_number else None
-
-
-def without_secrets(address: str) -> str:
-    """A URL without user, password, query and fragment, where keys of cameras stand; anything else as it is."""
-    if "://" not in address:
-        return address
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-        host = f"[{host}]" if ":" in host else host
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return address.partition("://")[0] + "://..."
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+def is_pipeline(source: str) -> bool:
+    """Whether it is a GStreamer pipeline: elements with ! between them."""
+    return " ! " in source and not os.path.exists(source)
 
 
 def name_sources(words: Sequence[str]) -> list[SourceName]:
@@ -83,8 +68,10 @@ def _key(name: str) -> str:
 
 
 def _short(address: str) -> str:
-    if (number := camera_number(address)) is not None:
-        return f"camera {number}"
+    if (camera := camera_of(address)) is not None:
+        return camera_name(camera)
+    if is_pipeline(address):
+        return "pipeline"
     if "://" in address:
-        return without_secrets(address).partition("://")[2].rstrip("/") or "stream"
+        return without_secrets(address).partition("://")[2].partition("?")[0].partition("#")[0].rstrip("/") or "stream"
     return os.path.basename(os.path.normpath(address)) or address

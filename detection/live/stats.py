@@ -38,14 +38,15 @@ class Stats:
         self._seconds = {stage: deque[float](maxlen=window) for stage in STAGES}
         self._index: int | None = None
 
-    def add(self, result: Result, classes: Iterable[str] = ()) -> None:
-        """To be called when the result has been shown, sent or recorded. classes: the name of each box that counts."""
+    def add(self, result: Result, classes: Iterable[str] = (), live: bool = True) -> None:
+        """To be called when the result has been shown, sent or recorded. classes: the name of each box that counts.
+        live: a gap in the frames' numbers is frames passed over; in a file it is a damaged spot."""
         now = time.monotonic()
         timing, frame = result.timing, result.frame
         with self._lock:
             self.results += 1
             self.seen.update(classes)
-            if self._index is not None:
+            if self._index is not None and live:
                 self.dropped += max(frame.index - self._index - 1, 0)
             self._index = frame.index
             self._ends.append(now)

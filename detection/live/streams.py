@@ -10,20 +10,22 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import IO
 from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 
-from detection.errors import MobileSSDError
+from detection.errors import BadImageError, MobileSSDError
+from detection.images.cameras import camera_of, is_present
 from detection.live.capture import FAILED, LIVE, LOST, Capture, Captured, FileCapture
 from detection.live.reader import ERROR, FRAME, HELLO, read_message, start_reader
-from detection.live.source_names import SourceName, camera_number
+from detection.live.source_names import SourceName, is_pipeline
 
 OPEN_TIMEOUT = 20.0  # seconds until the first frame of a stream that has never been open
 REOPEN_TIMEOUT = 5.0  # of one that has been, or twice what it then took: half-open connections wait for ever
@@ -50,6 +52,7 @@ class StreamCapture(Capture):
         self._first: float | None = None
         self._index = -1
         self._opening: float | None = None  # seconds that it took to open
+        self._missing = ""  # of a file far away that came to its end
         super().__init__(source, live=True)
 
     def _read(self) -> None:
@@ -58,7 +61,11 @@ class StreamCapture(Capture):
             began = time.monotonic()
             frames_before = self._index
             problem = "does not answer" if pause and not _answers(self.source.address) else self._watch_reader()
-            if problem is None or self._closing.is_set():
+            if self._closing.is_set():
+                return
+            if problem is None:
+                if self._missing:
+                    raise BadImageError(f"{self.name}: {self._missing}: fetch it again, or the connection broke off")
                 return
             self._lost(problem)
             steady = self._index > frames_before and self.arrived - began > STEADY
@@ -109,7 +116,7 @@ class StreamCapture(Capture):
             elif message.kind == FRAME:
                 image = np.frombuffer(message.payload, np.uint8).reshape(message.height, message.width, 3)
                 self._first = message.arrived if self._first is None else self._first
-                since = message.arrived - self._first if self.live else message.number / self.fps
+                since = message.arrived - self._first if self.live else message.seconds
                 self._index = base + message.number
                 if message.number == 0:
                     self._opening = message.arrived - began
@@ -122,7 +129,7 @@ class StreamCapture(Capture):
             elif message.kind == ERROR:
                 outcome[0] = message.payload.decode("utf-8", "replace")
             else:
-                outcome[0] = None
+                outcome[0], self._missing = None, message.payload.decode()
                 return
 
 
@@ -135,9 +142,13 @@ def open_capture(
 ) -> Capture:
     """Begins to read what a person named. Files that are not there raise MobileSSDError at once; cameras and streams
     say so in `state` and `message`, and are tried again."""
+    if is_pipeline(source.address) and not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
+        raise MobileSSDError(
+            f"{source.name}: this OpenCV is built without GStreamer, as that of pip is: give the camera's address (rtsp://...)"
+        )
     if source.live:
         return StreamCapture(source, deadline, size, tell)
-    return FileCapture(source, loop)
+    return FileCapture(source, loop, tell)
 
 
 def wait_for_sources(captures: list[Capture], closing: Callable[[], bool] = lambda: False) -> None:
@@ -154,8 +165,8 @@ def wait_for_sources(captures: list[Capture], closing: Callable[[], bool] = lamb
 
 def _answers(address: str) -> bool:
     """Whether there is anything at an address: much cheaper than starting a reader in vain, for weeks."""
-    if (number := camera_number(address)) is not None:
-        return not sys.platform.startswith("linux") or os.path.exists(f"/dev/video{number}")
+    if (camera := camera_of(address)) is not None:
+        return is_present(camera)
     try:
         parts = urlsplit(address)
         port = parts.port or {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935}[parts.scheme]
