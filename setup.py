@@ -39,15 +39,17 @@ BASE = [
 RUNTIME = ["openvino>=2024.4"]
 TORCH = ["torch>=2.4", "torchvision>=0.19"]
 TFLITE = ["tflite>=2.10"]
+PROTOBUF = ["protobuf>=4.25"]
 EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.6.5", "jinja2>=3.0"]
 
 EXTRAS = {
     "runtime": RUNTIME,
     "torch": TORCH,
     "tflite": TFLITE,
+    "protobuf": PROTOBUF,
     "eval": EVAL,
     # albumentations 2.0.x is MIT; its successor of the same module name is AGPL, so the pin must stay.
-    "train": [*TORCH, *TFLITE, *EVAL, "albumentations>=2.0,<2.1", "matplotlib>=3.7"],
+    "train": [*TORCH, *TFLITE, *PROTOBUF, *EVAL, "albumentations>=2.0,<2.1", "matplotlib>=3.7"],
     "live": ["starlette>=0.37", "uvicorn>=0.29", "websockets>=12"],
     # ByteTrack moved from supervision, which has none since 0.31, to trackers.
     "track": ["trackers>=2.6,<3"],

@@ -1,4 +1,5 @@
-"""Writes the networks of `frozen_networks` as TensorFlow writes its own: TensorFlow.js graph models, `.tflite` files."""
+"""Writes the networks of `frozen_networks` as TensorFlow writes its own: TensorFlow.js graph models, frozen graphs,
+`.tflite` files."""
 
 import json
 
@@ -10,61 +11,7 @@ def write_tfjs(net, folder, shards=5):
     """`model.json` and weight shards as the published ssdlite_mobilenet_v2_coco has them. Batch norms are folded in its
     two ways: a bias behind a 1x1 convolution, a factor behind a depthwise one; the heads' depthwise norms are whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    nodes, constants, heads = [], {}, {name for pair in net.heads for name in pair}
-    before_heads = {op.inputs[0] for op in net.ops if op.output in heads}
-
-    def node(op, name, *inputs, **attr):
-        nodes.append({"op": op, "name": name, "input": list(inputs), "attr": attr})
-
-    def constant(name, value, dtype="float32"):
-        constants[name] = np.array(value, dtype, order="C")
-        node("Const", name)
-        return name
-
-    node("Placeholder", "image_tensor")
-    size = constant("Preprocessor/ResizeImage/size", [net.size] * 2, "int32")
-    node("ResizeBilinear", "Preprocessor/resized", "image_tensor", size)
-    node("Mul", "Preprocessor/mul", constant("Preprocessor/mul/x", np.float32(2 / 255)), "Preprocessor/resized")
-    node("Sub", "image", "Preprocessor/mul", constant("Preprocessor/sub/y", np.float32(1)))
-    for op in net.ops:
-        strides = {"list": {"i": ["1", str(op.stride), str(op.stride), "1"]}}
-        if op.kind == "add":
-            node("Add", op.output, *op.inputs)
-            continue
-        scope, out = f"FeatureExtractor/{op.output}", f"{op.output}/sum"
-        bias_of, depthwise = f"{scope}/BatchNorm/batchnorm/sub", op.kind == "depthwise"
-        if depthwise:
-            factor = net.random.uniform(0.5, 2, len(op.weight)).astype(np.float32)
-            weight = (op.weight / factor.reshape(-1, 1, 1, 1)).transpose(2, 3, 0, 1)
-            made = constant(f"{scope}/depthwise_weights", weight)
-            node("DepthwiseConv2dNative", f"{scope}/depthwise", op.inputs[0], made, strides=strides)
-            if op.output in before_heads:
-                mean = net.random.normal(0, 0.3, len(op.weight)).astype(np.float32)
-                variance = net.random.uniform(0.5, 2, len(op.weight)).astype(np.float32)
-                gamma = factor * np.sqrt(variance + 0.001)
-                whole = {"gamma": gamma, "beta": op.bias + factor * mean, "moving_mean": mean}
-                names = [constant(f"{scope}/BatchNorm/{name}", value) for name, value in whole.items()]
-                names.append(constant(f"{scope}/BatchNorm/moving_variance", variance))
-                node("FusedBatchNorm", out, f"{scope}/depthwise", *names)
-            else:
-                node(
-                    "Mul", f"{scope}/scaled", f"{scope}/depthwise", constant(f"{scope}/BatchNorm/batchnorm/mul", factor)
-                )
-                node("Add", out, f"{scope}/scaled", constant(bias_of, op.bias))
-        else:
-            head = op.output in heads
-            made = constant(
-                f"{scope}/weights" if head else f"{scope}/Conv2D/merged_input", op.weight.transpose(2, 3, 1, 0)
-            )
-            node("Conv2D", f"{scope}/Conv2D", op.inputs[0], made, strides=strides)
-            node("BiasAdd", out, f"{scope}/Conv2D", constant(f"{scope}/biases" if head else bias_of, op.bias))
-        node("Relu6" if op.relu6 else "Identity", op.output, out)
-    for k, name in enumerate(("concat", "concat_1")):
-        for pair in net.heads:
-            node("Reshape", f"{pair[k]}/flat", pair[k], constant(f"{pair[k]}/shape", [-1], "int32"))
-        node("ConcatV2", name, *[f"{pair[k]}/flat" for pair in net.heads], constant(f"{name}/axis", 1, "int32"))
-    y, x, h, w = net.anchors.astype(np.float64).T
-    constant("Postprocessor/ExpandDims", np.stack([y - h / 2, x - w / 2, y + h / 2, x + w / 2], 1)[None])
+    nodes, constants = tensorflow_graph(net, "folded")
     data = b"".join(value.tobytes() for value in constants.values())
     length = -(-len(data) // shards)
     parts = [data[at : at + length] for at in range(0, len(data), length)]
@@ -79,6 +26,119 @@ def write_tfjs(net, folder, shards=5):
         json.dumps({"modelTopology": {"node": nodes}, "weightsManifest": manifest}), encoding="utf-8"
     )
     return folder
+
+
+def write_frozen_graph(net, file, norms="kept"):
+    """`frozen_inference_graph.pb`. norms: as in `tensorflow_graph`."""
+    from detection.weights.importers.schema import message
+
+    nodes, constants = tensorflow_graph(net, norms)
+    graph = message("GraphDef")
+    for node in nodes:
+        made = graph.node.add(name=node["name"], op=node["op"], input=node["input"])
+        for key, value in node["attr"].items():
+            attr = made.attr.add(key=key)
+            ((kind, inner),) = value.items()
+            if kind == "list":
+                attr.value.list.i.extend(int(i) for i in inner["i"])
+            else:
+                setattr(attr.value, kind, inner)
+        if node["op"] == "Const":
+            array, attr = constants[node["name"]], made.attr.add(key="value")
+            tensor = attr.value.tensor
+            tensor.dtype = {"float32": 1, "int32": 3}[array.dtype.name]
+            for side in array.shape:
+                tensor.tensor_shape.dim.add(size=side)
+            if array.size > 1 and (array == array.flat[0]).all():  # as TensorFlow packs equal values
+                (tensor.float_val if tensor.dtype == 1 else tensor.int_val).append(array.flat[0])
+            else:
+                tensor.tensor_content = array.tobytes()
+    file.write_bytes(graph.SerializeToString())
+    return file
+
+
+def tensorflow_graph(net, norms):
+    """A network as the nodes of a TensorFlow graph (protobuf's JSON) and its constants.
+
+    norms: "folded": as TensorFlow.js's converter does it. "kept": whole behind every convolution (fine-tuned exports).
+    "depthwise": whole behind depthwise convolutions, folded into the others (the zoo's V1 of 2018). "unfused": whole, in
+    the operations of tf.nn.batch_normalization (2017). All but "folded" compute the anchors from parts.
+    """
+    nodes, constants, heads = [], {}, {name for pair in net.heads for name in pair}
+    before_heads = {op.inputs[0] for op in net.ops if op.output in heads}
+
+    def node(op, name, *inputs, **attr):
+        nodes.append({"op": op, "name": name, "input": list(inputs), "attr": attr})
+        return name
+
+    def constant(name, value, dtype="float32"):
+        constants[name] = np.array(value, dtype, order="C")
+        return node("Const", name)
+
+    def variable(name, value):
+        made = constant(name, value)
+        return made if norms == "folded" else node("Identity", f"{name}/read", made)
+
+    def whole_norm(scope, out, x, op, factor):
+        """A batch norm that multiplies by `factor` and then adds the bias."""
+        mean = net.random.normal(0, 0.3, len(op.weight)).astype(np.float32)
+        variance = net.random.uniform(0.5, 2, len(op.weight)).astype(np.float32)
+        gamma = factor * np.sqrt(variance + 0.001)
+        parts = {"gamma": gamma, "beta": op.bias + factor * mean, "moving_mean": mean, "moving_variance": variance}
+        gamma, beta, mean, variance = [variable(f"{scope}/BatchNorm/{name}", value) for name, value in parts.items()]
+        if norms != "unfused":
+            node("FusedBatchNorm", out, x, gamma, beta, mean, variance, epsilon={"f": 0.001})
+            return
+        inside = f"{scope}/BatchNorm/batchnorm"
+        total = node("Add", f"{inside}/add", variance, constant(f"{inside}/add/y", 0.001))
+        product = node("Mul", f"{inside}/mul", node("Rsqrt", f"{inside}/Rsqrt", total), gamma)
+        offset = node("Sub", f"{inside}/sub", beta, node("Mul", f"{inside}/mul_2", mean, product))
+        node("Add", out, node("Mul", f"{inside}/mul_1", x, product), offset)
+
+    node("Placeholder", "image_tensor")
+    size = constant("Preprocessor/ResizeImage/size", [net.size] * 2, "int32")
+    node("ResizeBilinear", "Preprocessor/resized", "image_tensor", size)
+    node("Mul", "Preprocessor/mul", constant("Preprocessor/mul/x", np.float32(2 / 255)), "Preprocessor/resized")
+    node("Sub", "image", "Preprocessor/mul", constant("Preprocessor/sub/y", np.float32(1)))
+    for op in net.ops:
+        strides = {"list": {"i": ["1", str(op.stride), str(op.stride), "1"]}}
+        if op.kind == "add":
+            node("Add", op.output, *op.inputs)
+            continue
+        scope, out = f"FeatureExtractor/{op.output}", f"{op.output}/sum"
+        bias_of, depthwise, head = f"{scope}/BatchNorm/batchnorm/sub", op.kind == "depthwise", op.output in heads
+        whole = not head and (norms in ("kept", "unfused") or norms == "depthwise" and depthwise)
+        whole = whole or depthwise and op.output in before_heads
+        factor = net.random.uniform(0.5, 2, len(op.weight)).astype(np.float32) if depthwise or whole else None
+        weight = op.weight if factor is None else op.weight / factor.reshape(-1, 1, 1, 1)
+        if depthwise:
+            made = variable(f"{scope}/depthwise_weights", weight.transpose(2, 3, 0, 1))
+            x = node("DepthwiseConv2dNative", f"{scope}/depthwise", op.inputs[0], made, strides=strides)
+        else:
+            name = f"{scope}/Conv2D/merged_input" if norms == "folded" and not head else f"{scope}/weights"
+            made = variable(name, weight.transpose(2, 3, 1, 0))
+            x = node("Conv2D", f"{scope}/Conv2D", op.inputs[0], made, strides=strides)
+        if whole:
+            whole_norm(scope, out, x, op, factor)
+        elif depthwise:
+            x = node("Mul", f"{scope}/scaled", x, constant(f"{scope}/BatchNorm/batchnorm/mul", factor))
+            node("Add", out, x, constant(bias_of, op.bias))
+        else:
+            node("BiasAdd", out, x, variable(f"{scope}/biases" if head else bias_of, op.bias))
+        node("Relu6" if op.relu6 else "Identity", op.output, out)
+    for k, name in enumerate(("concat", "concat_1")):
+        for pair in net.heads:
+            node("Reshape", f"{pair[k]}/flat", pair[k], constant(f"{pair[k]}/shape", [-1], "int32"))
+        node("ConcatV2", name, *[f"{pair[k]}/flat" for pair in net.heads], constant(f"{name}/axis", 1, "int32"))
+    y, x, h, w = net.anchors.astype(np.float64).T
+    corners = np.stack([y - h / 2, x - w / 2, y + h / 2, x + w / 2], 1)
+    if norms == "folded":
+        constant("Postprocessor/ExpandDims", corners[None])
+    else:
+        halves = [constant(f"MultipleGridAnchorGenerator/{i}", part) for i, part in enumerate(np.split(corners, 2))]
+        table = node("ConcatV2", "Concatenate/concat", *halves, constant("Concatenate/concat/axis", 0, "int32"))
+        node("ExpandDims", "Postprocessor/ExpandDims", table, constant("Postprocessor/ExpandDims/dim", 0, "int32"))
+    return nodes, constants
 
 
 class TFLiteWriter:

@@ -1,7 +1,7 @@
 """A frozen graph taken apart -> a network of ours with the same numbers: the architecture is found by its shapes.
 
-Whatever was folded gets a batch norm again with trivial statistics (mean 0, variance 1), so that there is one form of
-every network; `Card.folded_norms` says that they must be recalibrated before training.
+A whole batch norm is kept. What was folded gets one again with trivial statistics (mean 0, variance 1), so that there is
+one form of every network; `Card.folded_norms` says that they must be recalibrated before training.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import numpy as np
 
 from detection.boxes.anchors import AnchorSpec, anchors_for
 from detection.errors import BadWeightsError
-from detection.ssd.network import SSD, anchors_of, build, feature_maps
+from detection.ssd.network import SSD, anchors_of, feature_maps
 from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
 from detection.weights.card import Card
 from detection.weights.importers.assemble_pyramid import assemble_pyramid, has_shared_predictor
 from detection.weights.importers.fill import fill, fill_branch
+from detection.weights.importers.fitting import build_fitting, rules_of, without_memory
 from detection.weights.importers.graph import Convolution, DetectorGraph, Head
 from detection.weights.importers.labels import class_list, object_labels
 from detection.weights.importers.recognize import layers_of, recognise
@@ -37,7 +38,7 @@ def assemble(graph: DetectorGraph) -> tuple[SSD, Card]:
         class_names=names,
         category_ids=ids,
         feature_maps=feature_maps(ssd),
-        folded_norms=True,
+        folded_norms=any(layer.norm is None for layer in graph.trunk),
     )
     return ssd.eval(), card
 
@@ -59,9 +60,9 @@ def _assemble_plain(graph: DetectorGraph) -> SSD:
         input=InputSpec(size=graph.input_size, mean=graph.mean, std=graph.std),
         extras=_extras(graph.trunk[backbone.convolutions :], graph.file),
         heads=_heads(graph.box_heads),
-        padding="same",
+        **rules_of(graph),
     )
-    ssd = build(_with_anchors(spec, graph))
+    ssd = build_fitting(_with_anchors(spec, graph), graph)
     fill(layers_of(ssd.backbone) + layers_of(ssd.extras), graph.trunk, graph.file)
     for head, boxes, scores in zip(ssd.heads, graph.box_heads, graph.class_heads, strict=True):
         fill_branch(head.box, boxes, graph.file, boxes_of_tensorflow=True)
@@ -111,13 +112,12 @@ def _with_anchors(spec: SSDSpec, graph: DetectorGraph) -> SSDSpec:
         candidate = replace(spec, anchors=AnchorSpec("tensorflow", options))
         if candidate.anchors.per_cell(len(per_cell), spec.input.size) != per_cell:
             continue
-        maps = feature_maps(SSD(candidate))
+        maps = feature_maps(without_memory(candidate))
         anchors = anchors_for(candidate.anchors, maps, spec.input.size)
         if anchors.shape == graph.anchors.shape and np.abs(anchors - graph.anchors).max() <= _step(graph):
             return candidate
-    maps = feature_maps(
-        SSD(replace(spec, anchors=AnchorSpec("explicit", {"sizes": [[(0.5, 0.5)] * n for n in per_cell]})))
-    )
+    written_out = AnchorSpec("explicit", {"sizes": [[(0.5, 0.5)] * n for n in per_cell]})
+    maps = feature_maps(without_memory(replace(spec, anchors=written_out)))
     sizes, at = [], 0
     for (rows, columns), number in zip(maps, per_cell):
         sizes.append([[float(w), float(h)] for w, h in graph.anchors[at : at + number, 2:]])

@@ -12,10 +12,11 @@ from torch import nn
 from backbones import available_taps
 from detection.boxes.anchors import AnchorSpec
 from detection.errors import BadWeightsError
-from detection.ssd.network import SSD, build
+from detection.ssd.network import SSD
 from detection.ssd.pyramid import SharedHeads
 from detection.ssd.spec import HeadSpec, InputSpec, PyramidSpec, SSDSpec
-from detection.weights.importers.fill import fill, fill_branch, fill_plain, fill_trivial_norm
+from detection.weights.importers.fill import fill, fill_branch, fill_norm, fill_plain
+from detection.weights.importers.fitting import build_fitting, rules_of
 from detection.weights.importers.graph import Convolution, DetectorGraph
 from detection.weights.importers.recognize import layers_of, recognise
 
@@ -54,10 +55,11 @@ def assemble_pyramid(graph: DetectorGraph) -> SSD:
         heads=HeadSpec("separable" if parts == 2 else "conv", 3, class_bias=-4.6),
         anchors=AnchorSpec("multiscale", {"min_level": _level(backbone.name, backbone.options, backbone.taps[0])}),
         norm_momentum=0.003,
+        **rules_of(graph),
     )
     if coarse < 0 or depth < 0 or len(rest) != laterals + parts * (laterals - 1 + coarse + maps * depth):
         raise BadWeightsError(f"{graph.file}: its pyramid is of no known kind ({len(rest)} layers for {maps} maps)")
-    ssd = build(spec)
+    ssd = build_fitting(spec, graph)
     assert ssd.pyramid is not None and isinstance(ssd.heads, SharedHeads)
     fill(layers_of(ssd.backbone), graph.trunk[: backbone.convolutions], graph.file)
     layers = iter(rest)
@@ -106,4 +108,4 @@ def _fill_shared(heads: SharedHeads, k: int, copies: list[list[Convolution]], fi
         scale = np.divide((theirs * ours).sum(axes), power, out=np.ones_like(power), where=power > 0)
         if np.abs(theirs - ours * scale.reshape(-1, *[1] * len(axes))).max() > SAME * np.abs(theirs).max():
             raise BadWeightsError(f"{file}: {copy[-1].name} differs from map to map, so its predictor is not shared")
-        fill_trivial_norm(heads.norms[level][k], copy[-1].bias, scale)  # type: ignore[index]
+        fill_norm(heads.norms[level][k], copy[-1], scale)  # type: ignore[index]

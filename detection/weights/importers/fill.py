@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
@@ -29,19 +31,41 @@ def fill(layers: list[ConvNormAct], convolutions: list[Convolution], file: str) 
 def fill_layer(layer: ConvNormAct, source: Convolution) -> None:
     """One convolution, its batch norm whole or trivial."""
     layer.conv.weight.copy_(torch.from_numpy(np.array(source.weight)))
-    norm = layer.norm
-    if not isinstance(norm, nn.BatchNorm2d):
-        assert layer.conv.bias is not None
-        layer.conv.bias.copy_(torch.from_numpy(np.array(source.bias)))
-    elif source.norm is not None:
-        gamma, beta, mean, variance, norm.eps = source.norm
-        for target, value in zip(
-            (norm.weight, norm.bias, norm.running_mean, norm.running_var), (gamma, beta, mean, variance)
-        ):
-            assert target is not None
-            target.copy_(torch.from_numpy(np.array(value, np.float32)))
+    if isinstance(layer.norm, nn.BatchNorm2d):
+        fill_norm(layer.norm, source)
     else:
-        fill_trivial_norm(norm, source.bias)
+        assert layer.conv.bias is not None
+        layer.conv.bias.copy_(torch.from_numpy(np.array(folded(source).bias)))
+
+
+@torch.no_grad()
+def fill_norm(norm: nn.BatchNorm2d, source: Convolution, scale: np.ndarray | float = 1.0) -> None:
+    """The batch norm behind a convolution: the file's own, or a trivial one with its bias; `scale` [channels] beside it.
+
+    A file's epsilon other than the network's goes into gamma, so that the spec's one holds for all norms.
+    """
+    if source.norm is None:
+        fill_trivial_norm(norm, source.bias, scale)
+        return
+    gamma, beta, mean, variance, eps = source.norm
+    if eps != norm.eps or np.any(scale != 1.0):
+        ratio = np.sqrt((variance.astype(np.float64) + norm.eps) / (variance.astype(np.float64) + eps))
+        gamma = gamma * ratio * scale
+    for target, value in zip(
+        (norm.weight, norm.bias, norm.running_mean, norm.running_var), (gamma, beta, mean, variance)
+    ):
+        assert target is not None
+        target.copy_(torch.from_numpy(np.array(value, np.float32)))
+
+
+def folded(source: Convolution) -> Convolution:
+    """The same convolution with its whole batch norm, if it has one, in weights and bias."""
+    if source.norm is None:
+        return source
+    gamma, beta, mean, variance, eps = source.norm
+    factor = gamma / np.sqrt(variance.astype(np.float64) + eps)
+    weight = (source.weight * factor.reshape(-1, *[1] * (source.weight.ndim - 1))).astype(np.float32)
+    return replace(source, weight=weight, bias=(beta - mean * factor).astype(np.float32), norm=None)
 
 
 @torch.no_grad()
@@ -59,6 +83,7 @@ def fill_trivial_norm(norm: nn.BatchNorm2d, bias: np.ndarray, scale: np.ndarray 
 def fill_plain(conv: nn.Conv2d, source: Convolution, file: str, boxes_of_tensorflow: bool = False) -> None:
     """A convolution without a norm; a bias of zeros may be left out. `boxes_of_tensorflow`: its outputs are (ty, tx,
     th, tw) within each anchor and are put into our order (tx, ty, tw, th)."""
+    source = folded(source)
     weight, bias = source.weight, source.bias
     if boxes_of_tensorflow:
         order = np.arange(len(bias)).reshape(-1, 4)[:, [1, 0, 3, 2]].ravel()

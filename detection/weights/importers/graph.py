@@ -1,8 +1,8 @@
 """A frozen detector as a graph, whatever file it came from: which convolutions are its trunk (backbone
 and extras), which its heads, in what order.
 
-The importers of TensorFlow Lite and TensorFlow.js translate their files into `Node`s; `trace` finds the parts by
-walking back from the two outputs.
+The importers of TensorFlow Lite and of TensorFlow's graphs translate their files into `Node`s; `trace` finds the parts
+by walking back from the two outputs.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Head:
 
 @dataclass
 class DetectorGraph:
-    """A single-shot detector taken apart. trunk: backbone and extras in execution order. anchors `cxcywh` fractions."""
+    """A single-shot detector taken apart. trunk: backbone and extras in execution order. anchors `cxcywh` fractions.
+    variances, scores, padding, activation: as in `SSDSpec`."""
 
     file: str
     trunk: list[Convolution]
@@ -79,7 +80,16 @@ class DetectorGraph:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     columns: int
+    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    scores: str = "sigmoid"
+    padding: str = "same"
+    activation: str = "relu6"
     details: dict = field(default_factory=dict)
+
+    @property
+    def convolutions(self) -> list[Convolution]:
+        """All of them: the trunk's, then the heads'."""
+        return [*self.trunk, *[layer for head in (*self.box_heads, *self.class_heads) for layer in head.layers]]
 
 
 def trace(
@@ -142,3 +152,15 @@ def _collect(made_by: dict[str, Node], tensor: str, seen: set[str], found: list[
             seen.add(name)
             stack.append((name, True))
             stack += [(source, False) for source in reversed(node.inputs)]
+
+
+def ancestors(made_by: dict[str, Node], *tensors: str) -> list[str]:
+    """All that is needed for `tensors`, themselves included, the nearest first."""
+    found = dict.fromkeys(tensors)
+    queue = list(tensors)
+    for name in queue:
+        for source in made_by[name].inputs if name in made_by else ():
+            if source in made_by and source not in found:
+                found[source] = None
+                queue.append(source)
+    return queue

@@ -32,7 +32,8 @@ class Importer:
     """What reads one format of others.
 
     detector, classifier, backbone: `module:function` in this package. path -> (network, card); path -> an ImageNet
-    classifier or its backbone, None where the file holds none. package: what has to be installed beside torch.
+    classifier or its backbone, None where the file holds none. package: what has to be installed beside torch, as pip
+    names it.
     """
 
     format: Format
@@ -55,12 +56,24 @@ def _is_tfjs(head: bytes) -> bool:
     return head.lstrip().startswith(b"{") and (b'"modelTopology"' in head or b'"weightsManifest"' in head)
 
 
+def _is_graph_def(head: bytes) -> bool:
+    """A protobuf message of nodes (field 1), each of which begins with its name."""
+    at = 1
+    while at < min(len(head), 11) and head[at] & 128:
+        at += 1
+    return head[:1] == b"\x0a" and head[at + 1 : at + 2] == b"\x0a"
+
+
 TFJS = Format("tfjs", "TensorFlow.js", (".json",), _is_tfjs, inside="model.json")
+FROZEN_GRAPH = Format(
+    "frozen-graph", "TensorFlow frozen graph", (".pb",), _is_graph_def, inside="frozen_inference_graph.pb"
+)
 PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt"), is_pickle)
 
 IMPORTERS = (
     Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
     Importer(TFJS, "tfjs:import_tfjs"),
+    Importer(FROZEN_GRAPH, "frozen_graph:import_frozen_graph", package="protobuf"),
     Importer(PYTORCH, "layouts:import_state_dict", backbone="layouts:import_backbone"),
     Importer(SAFETENSORS, "layouts:import_state_dict", backbone="layouts:import_backbone"),
 )
@@ -119,6 +132,13 @@ def guarded(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec({"protobuf": "google.protobuf"}.get(package, package)) is not None
+    except ModuleNotFoundError:  # not even the package around it is there
+        return False
+
+
 def _read(path: Path, kind: str) -> Any:
     """What the importer of this file makes of it; None where it has no function for this kind."""
     importer = importer_of(path)
@@ -126,7 +146,7 @@ def _read(path: Path, kind: str) -> Any:
     if function is None:
         return None
     need_torch(path)
-    if importer.package and importlib.util.find_spec(importer.package) is None:
+    if importer.package and not _installed(importer.package):
         raise MissingPackageError(f"{path}: {importer.format.title} needs a package: pip install {importer.package}")
     module, _, name = function.partition(":")
     read: Callable[[Path], Any] = getattr(importlib.import_module(f"{__package__}.{module}"), name)

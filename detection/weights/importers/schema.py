@@ -1,0 +1,99 @@
+"""Protobuf messages of others, described field by field, and read with the `protobuf` package: neither TensorFlow nor Caffe
+has to be installed. Fields that nobody here asks for are passed over by protobuf itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from detection.errors import BadWeightsError
+
+LARGEST = (1 << 31) - 1  # bytes: protobuf's own limit
+SCALARS = {
+    name: getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{name.upper()}")
+    for name in ("bool", "bytes", "double", "float", "int32", "int64", "string", "uint32", "uint64", "fixed32")
+}
+
+# message -> field -> (number, type); "*type": repeated. A map is a repeated message of key and value.
+# TensorFlow: graph.proto, node_def.proto, attr_value.proto, tensor.proto, tensor_shape.proto, function.proto,
+# saved_model.proto, meta_graph.proto, saved_object_graph.proto, trackable_object_graph.proto, tensor_bundle.proto.
+TENSORFLOW: dict[str, dict[str, tuple[int, str]]] = {
+    "Dim": {"size": (1, "int64")},
+    "TensorShape": {"dim": (2, "*Dim"), "unknown_rank": (3, "bool")},
+    "Tensor": {
+        "dtype": (1, "int32"),
+        "tensor_shape": (2, "TensorShape"),
+        "tensor_content": (4, "bytes"),
+        "half_val": (13, "*int32"),
+        "float_val": (5, "*float"),
+        "double_val": (6, "*double"),
+        "int_val": (7, "*int32"),
+        "int64_val": (10, "*int64"),
+        "bool_val": (11, "*bool"),
+    },
+    "ListValue": {"i": (3, "*int64")},
+    "AttrValue": {
+        "list": (1, "ListValue"),
+        "s": (2, "bytes"),
+        "i": (3, "int64"),
+        "f": (4, "float"),
+        "b": (5, "bool"),
+        "type": (6, "int32"),
+        "tensor": (8, "Tensor"),
+    },
+    "Attr": {"key": (1, "string"), "value": (2, "AttrValue")},
+    "Node": {"name": (1, "string"), "op": (2, "string"), "input": (3, "*string"), "attr": (5, "*Attr")},
+    "GraphDef": {"node": (1, "*Node")},
+}
+CAFFE: dict[str, dict[str, tuple[int, str]]] = {}
+
+
+def read_message(path: Path, name: str, what: str) -> Any:
+    """A whole file as the message `name`. Raises BadWeightsError, one line, where it is none."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise BadWeightsError(f"{path}: {size:,} bytes are more than {what} can have")
+        return parse(path.read_bytes(), name, path, what)
+    except OSError as error:
+        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def parse(data: bytes, name: str, path: Path, what: str) -> Any:
+    """Bytes of `path` as the message `name`. Raises BadWeightsError, one line, where they are none."""
+    try:
+        return _classes()[name].FromString(data)
+    except DecodeError:
+        raise BadWeightsError(f"{path}: no {what}, or cut short or damaged; fetch it again") from None
+
+
+def message(name: str) -> Any:
+    """A new, empty message."""
+    return _classes()[name]()
+
+
+@cache
+def _classes() -> Mapping[str, Any]:
+    pool, found = descriptor_pool.DescriptorPool(), {}
+    for package, messages in (("tensorflow", TENSORFLOW), ("caffe", CAFFE)):
+        file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
+        for name, fields in messages.items():
+            message = file.message_type.add(name=name)
+            for field, (number, kind) in fields.items():
+                made = message.field.add(name=field, number=number)
+                made.label = made.LABEL_REPEATED if kind.startswith("*") else made.LABEL_OPTIONAL
+                kind = kind.removeprefix("*")
+                if kind in SCALARS:
+                    made.type = SCALARS[kind]
+                else:
+                    made.type, made.type_name = made.TYPE_MESSAGE, f".{package}.{kind}"
+        pool.Add(file)
+        for name in messages:
+            found[name] = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
+    return found

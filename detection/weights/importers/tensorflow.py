@@ -1,0 +1,316 @@
+"""A graph of the TF Object Detection API -> a detector taken apart, whatever file it stood in.
+
+Nothing goes by names where structure says it: what stands behind a convolution (batch norms whole, unfused or folded,
+biases, factors) is collected from the graph, and so are normalisation, anchors, box coder and score converter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from detection.boxes.geometry import to_cxcywh
+from detection.errors import BadWeightsError
+from detection.weights.importers.folding import Constants, Operation
+from detection.weights.importers.graph import Convolution, DetectorGraph, Node, ancestors, trace
+
+CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
+NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+SUMS = ("Add", "AddV2", "AddN", "BiasAdd")
+PASSES_ON = (
+    *("Identity", "Reshape", "Squeeze", "ExpandDims", "ConcatV2", "Transpose", "Pad", "ResizeNearestNeighbor"),
+    *("Shape", "StridedSlice", "Pack", "Prod", "FakeQuantWithMinMaxVars"),
+)
+
+
+def read_detector(operations: Iterable[Operation], file: str) -> DetectorGraph:
+    """The operations of a graph, in any order -> the detector in it. Raises BadWeightsError, one line, for a graph that is
+    no SSD of TensorFlow's, or follows rules that a network of ours cannot."""
+    graph = _Graph({operation.name: operation for operation in operations}, file)
+    encodings, scores = graph.outputs()
+    nodes = [graph.node(operation) for operation in graph.operations.values() if operation.op != "Const"]
+    trunk, box_heads, class_heads = trace(nodes, encodings, scores, file)
+    mean, std = graph.normalisation(nodes, trunk[0].name)
+    per_cell = box_heads[0].layers[-1].shape[0] // 4
+    return DetectorGraph(
+        file=file,
+        trunk=trunk,
+        box_heads=box_heads,
+        class_heads=class_heads,
+        anchors=graph.anchors(),
+        input_size=graph.input_size(),
+        mean=mean,
+        std=std,
+        columns=class_heads[0].layers[-1].shape[0] // per_cell,
+        variances=graph.variances(),
+        scores=graph.converter(scores),
+        padding=graph.padding(trunk),
+        activation=graph.activation(nodes, trunk[0].name, encodings, scores),
+    )
+
+
+@dataclass
+class _Affine:
+    """What stands behind a convolution: y = scale * x + shift a channel; norm: where all of it is one whole batch norm."""
+
+    scale: np.ndarray | None = None
+    shift: np.ndarray | None = None
+    norm: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float] | None = None
+
+    @property
+    def empty(self) -> bool:
+        return self.scale is None and self.shift is None and self.norm is None
+
+    def times(self, factor: np.ndarray) -> None:
+        self._unfold()
+        self.scale = factor if self.scale is None else self.scale * factor
+        self.shift = None if self.shift is None else self.shift * factor
+
+    def plus(self, term: np.ndarray) -> None:
+        self._unfold()
+        self.shift = term if self.shift is None else self.shift + term
+
+    def normalised(self, norm: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]) -> None:
+        if self.empty:
+            self.norm = norm
+            return
+        gamma, beta, mean, variance, eps = norm
+        factor = (gamma / np.sqrt(variance.astype(np.float64) + eps)).astype(np.float32)
+        self.times(factor)
+        self.plus(beta - mean * factor)
+
+    def _unfold(self) -> None:
+        if self.norm is not None:
+            norm, self.norm = self.norm, None
+            gamma, beta, mean, variance, eps = norm
+            self.scale = (gamma / np.sqrt(variance.astype(np.float64) + eps)).astype(np.float32)
+            self.shift = beta - mean * self.scale
+
+
+class _Graph:
+    def __init__(self, operations: dict[str, Operation], file: str) -> None:
+        self.operations, self.file = operations, file
+        self.constants = Constants(operations, file)
+        self.readers: dict[str, list[Operation]] = defaultdict(list)
+        self.known: set[str] = set()  # what has gone into a convolution
+        for operation in operations.values():
+            for tensor in operation.inputs:
+                self.readers[tensor.partition(":")[0]].append(operation)
+
+    def node(self, operation: Operation) -> Node:
+        inputs = [t.partition(":")[0] for t in operation.inputs if not self.constants.has(t)]
+        convolution = self._convolution(operation) if operation.op in CONVOLUTIONS else None
+        return Node(operation.op.lower(), operation.name, inputs, convolution)
+
+    def outputs(self) -> tuple[str, str]:
+        """The names of encodings and scores: both concatenated from the maps, the encodings first."""
+        names = {o.name for o in self.operations.values() if o.op == "ConcatV2"}
+        if {"concat", "concat_1"} <= names:
+            return "concat", "concat_1"
+        raise BadWeightsError(
+            f"{self.file}: has no box and class outputs (concat, concat_1), so it is no SSD of the TF zoo"
+        )
+
+    def _convolution(self, operation: Operation) -> Convolution:
+        """The convolution and all that follows it up to its activation, in PyTorch's layout."""
+        weight = self.constants.value(operation.inputs[1])
+        depthwise = operation.op == "DepthwiseConv2dNative"
+        if weight.ndim != 4 or depthwise and weight.shape[3] != 1:
+            raise BadWeightsError(f"{self.file}: {operation.name} has weights of shape {list(weight.shape)}")
+        # HWIO -> OIHW; depthwise HWC1 -> C1HW
+        weight = weight.transpose(2, 3, 0, 1) if depthwise else weight.transpose(3, 2, 0, 1)
+        if any(int(d) != 1 for d in operation.attributes.get("dilations", ())):
+            raise BadWeightsError(f"{self.file}: {operation.name} is dilated, which no network here is")
+        behind = self._behind(operation, len(weight))
+        if behind.scale is not None:
+            weight = weight * behind.scale.reshape(-1, 1, 1, 1)
+        strides = operation.attributes.get("strides") or [1, 1, 1, 1]
+        return Convolution(
+            operation.name,
+            np.ascontiguousarray(weight, np.float32),
+            np.zeros(len(weight), np.float32) if behind.shift is None else behind.shift.astype(np.float32),
+            depthwise,
+            int(strides[2]),
+            behind.norm,
+        )
+
+    def _behind(self, operation: Operation, channels: int) -> _Affine:
+        found, at, summed = _Affine(), operation, False
+        while len(readers := self.readers[at.name]) == 1:
+            reader = readers[0]
+            fixed = [t for t in reader.inputs if self.constants.has(t)]
+            values = [self.constants.value(t) for t in fixed] if reader.op in (*SUMS, "Mul") else []
+            if any(value.size not in (1, channels) for value in values):
+                break
+            vectors = [np.broadcast_to(value.ravel(), (channels,)) for value in values]
+            if reader.op in SUMS:
+                # A residual connection may come before the bias, which the convolution can still be given.
+                summed = summed or len(fixed) < len(reader.inputs) - 1
+                if summed and self._owner(reader) not in (at.name, None):
+                    break
+                for vector in vectors:
+                    found.plus(vector)
+            elif summed:
+                break
+            elif reader.op in NORMS:
+                found.normalised(self._fused_norm(reader, channels))
+            elif reader.op != "Mul" or len(vectors) != 1:
+                break
+            elif found.empty and (norm := self._unfused_norm(reader, fixed[0], channels)):
+                self.known.add(reader.name)
+                found.norm, reader = norm
+            else:
+                found.times(vectors[0])
+            at = reader
+            self.known.add(at.name)
+        return found
+
+    def _owner(self, total: Operation) -> str | None:
+        """Which of the tensors in a sum takes the constants in and behind it: the first that goes nowhere else, and comes
+        from a convolution."""
+        names = [t.partition(":")[0] for t in total.inputs if not self.constants.has(t)]
+        ends = (*CONVOLUTIONS, *NORMS, *SUMS, "Mul")
+        return next((n for n in names if len(self.readers[n]) == 1 and self.operations[n].op in ends), None)
+
+    def _fused_norm(
+        self, operation: Operation, channels: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+        gamma, beta, mean, variance = (self.constants.value(t) for t in operation.inputs[1:5])
+        if operation.attributes.get("is_training") or any(v.size != channels for v in (gamma, beta, mean, variance)):
+            raise BadWeightsError(
+                f"{self.file}: {operation.name} is of a graph for training; export it for inference "
+                "(export_inference_graph.py)"
+            )
+        return gamma, beta, mean, variance, round(float(operation.attributes.get("epsilon", 1e-4)), 7)
+
+    def _unfused_norm(
+        self, operation: Operation, factor: str, channels: int
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float], Operation] | None:
+        """x * (rsqrt(variance + eps) * gamma) + (beta - mean * (the same)), as tf.nn.batch_normalization writes it: the
+        whole norm, and its last operation."""
+        last = self.readers[operation.name]
+        product, root = self._made_by(factor, "Mul"), None
+        if product is not None:
+            root = self._made_by(product.inputs[0], "Rsqrt")
+        if product is None or root is None or len(last) != 1 or last[0].op not in SUMS:
+            return None
+        total = self._made_by(root.inputs[0], *SUMS)
+        offset = next((self._made_by(t, "Sub") for t in last[0].inputs if self.constants.has(t)), None)
+        scaled_mean = self._made_by(offset.inputs[1], "Mul") if offset is not None else None
+        if total is None or offset is None or scaled_mean is None:
+            return None
+        value = self.constants.value
+        parts = value(product.inputs[1]), value(offset.inputs[0]), value(scaled_mean.inputs[0]), value(total.inputs[0])
+        eps = value(total.inputs[1])
+        if eps.size != 1 or any(part.size != channels for part in parts):
+            return None
+        return (*parts, round(float(eps), 7)), last[0]
+
+    def _made_by(self, tensor: str, *ops: str) -> Operation | None:
+        operation = self.operations.get(tensor.partition(":")[0])
+        return operation if operation is not None and operation.op in ops else None
+
+    def activation(self, nodes: list[Node], first: str, *outputs: str) -> str:
+        """relu6, or relu. Raises BadWeightsError for any operation between the first layer and the outputs that is not
+        known: of another activation, say, nothing would be seen in the weights' shapes."""
+        made_by = {node.output: node for node in nodes}
+        found, image = set(), set(ancestors(made_by, *made_by[first].inputs))
+        for name in ancestors(made_by, *outputs):
+            operation = self.operations[name]
+            if operation.op in ("Relu6", "Relu"):
+                found.add(operation.op.lower())
+            elif name not in image | self.known and not self._passes_on(operation):
+                raise BadWeightsError(f"{self.file}: has {name} ({operation.op}), which no network here has")
+        if len(found) != 1:
+            raise BadWeightsError(f"{self.file}: has {' and '.join(sorted(found)) or 'no'} activations")
+        return found.pop()
+
+    def _passes_on(self, operation: Operation) -> bool:
+        """Whether it only passes numbers on: nothing is added to them, nor are they multiplied."""
+        if operation.op in ("Mul", *SUMS):
+            fixed = [self.constants.value(t) for t in operation.inputs if self.constants.has(t)]
+            neutral = 1 if operation.op == "Mul" else 0
+            return all((value == neutral).all() for value in fixed) and (bool(fixed) or operation.op != "Mul")
+        return operation.op in (*CONVOLUTIONS, *PASSES_ON)
+
+    def normalisation(
+        self, nodes: list[Node], first: str
+    ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and std of pixels 0..255, from what is added and multiplied between the image and the first layer."""
+        made_by = {node.output: node for node in nodes}
+        factor, term, seen = np.ones(3), np.zeros(3), 0
+        for name in ancestors(made_by, first):  # the nearest first
+            operation = self.operations[name]
+            fixed = [t for t in operation.inputs if self.constants.has(t)]
+            if operation.op not in ("Add", "AddV2", "Sub", "Mul", "RealDiv") or len(fixed) != 1:
+                continue
+            value = self.constants.value(fixed[0])
+            if not np.issubdtype(value.dtype, np.floating) or value.size not in (1, 3):
+                continue
+            number, seen = value.astype(np.float64).ravel(), seen + 1
+            if operation.op in ("Mul", "RealDiv"):
+                factor = factor * (number if operation.op == "Mul" else 1 / number)
+            else:
+                term = term + factor * (-number if operation.op == "Sub" else number)
+        if not seen or not np.isfinite(factor).all() or (factor <= 0).any():
+            raise BadWeightsError(f"{self.file}: its normalisation (Preprocessor) is not where the TF zoo keeps it")
+        # float32 holds 2/255 as 1/127.4999925
+        mean, std = [[round(float(v), 4) for v in row] for row in (-term / factor, 1 / factor)]
+        return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+    def anchors(self) -> np.ndarray:
+        """`cxcywh` fractions [A, 4], from the corners that the post-processing decodes with."""
+        wanted = self._in_postprocessor("ExpandDims", "ExpandDims", "Const")
+        corners = self.constants.value(wanted.name) if wanted and self.constants.has(wanted.name) else None
+        if corners is None or corners.ndim != 3 or corners.shape[-1] != 4:
+            raise BadWeightsError(
+                f"{self.file}: carries no anchors (Postprocessor/ExpandDims), so it is no SSD of the TF zoo"
+            )
+        return to_cxcywh(corners[0][:, [1, 0, 3, 2]].astype(np.float64)).astype(np.float32)
+
+    def input_size(self) -> tuple[int, int]:
+        for operation in self.operations.values():
+            if operation.op == "ResizeBilinear" and self.constants.has(operation.inputs[1]):
+                height, width = (int(side) for side in self.constants.value(operation.inputs[1]))
+                return height, width
+        raise BadWeightsError(f"{self.file}: says nowhere what size it resizes images to (fixed_shape_resizer)")
+
+    def variances(self) -> tuple[float, float, float, float]:
+        """tx, ty, tw, th over the box coder's scales; of a graph without decoder those of all of TensorFlow's SSDs."""
+        found = [self._in_postprocessor(f"Decode/{name}", "RealDiv") for name in ("div_1", "div", "div_3", "div_2")]
+        fixed = [next((t for t in o.inputs if self.constants.has(t)), None) if o else None for o in found]
+        scales = [float(self.constants.value(t)) for t in fixed if t is not None]
+        if len(scales) != 4:
+            return 0.1, 0.1, 0.2, 0.2
+        return 1 / scales[0], 1 / scales[1], 1 / scales[2], 1 / scales[3]
+
+    def converter(self, scores: str) -> str:
+        """What turns logits into scores: "sigmoid", or "softmax"."""
+        made_by = {o.name: [t.partition(":")[0] for t in o.inputs] for o in self.operations.values()}
+        for operation in self.operations.values():
+            if operation.op == "Softmax":
+                name = made_by[operation.name][0]
+                while name != scores and self.operations[name].op in ("Reshape", "Identity") and made_by[name]:
+                    name = made_by[name][0]
+                if name == scores:
+                    return "softmax"
+        return "sigmoid"
+
+    def padding(self, trunk: list[Convolution]) -> str:
+        kinds = set()
+        for layer in trunk:
+            if layer.shape[2] > 1:
+                kind = self.operations[layer.name].attributes.get("padding", b"SAME")
+                kinds.add(kind.decode() if isinstance(kind, bytes) else kind)
+        if len(kinds) > 1 or kinds - {"SAME", "VALID"}:
+            raise BadWeightsError(f"{self.file}: pads in ways that no network here does ({', '.join(sorted(kinds))})")
+        return "symmetric" if kinds == {"VALID"} else "same"  # VALID behind a Pad: use_explicit_padding
+
+    def _in_postprocessor(self, name: str, *ops: str) -> Operation | None:
+        end = f"Postprocessor/{name}"
+        return next(
+            (o for o in self.operations.values() if o.op in ops and (o.name == end or o.name.endswith(f"/{end}"))), None
+        )
