@@ -91,9 +91,10 @@ class BuildWithRecipes(build_py):
         super().run()
         if not self.editable_mode:
             folder = Path(self.build_lib) / "detection" / "train" / "configs"
-            self.mkpath(str(folder))
-            for recipe in sorted((HERE / "configs").glob("*.yaml")):
-                self.copy_file(str(recipe), str(folder))
+            for recipe in sorted((HERE / "configs").rglob("*.yaml")):
+                target = folder / recipe.parent.relative_to(HERE / "configs")
+                self.mkpath(str(target))
+                self.copy_file(str(recipe), str(target))
 
 
 setup(

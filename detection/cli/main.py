@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "live": ("detection.cli.live", "find objects in a webcam, a stream or a video, as it plays"),
     "eval": ("detection.cli.eval", "measure the COCO mAP of weights or of a results file"),
     "train": ("detection.cli.train", "train on your own images, or go on with a run"),
+    "classify": ("detection.cli.classify", "name what an image shows; measure and train classifiers"),
     "info": ("detection.cli.info", "show a model's parameters, multiply-adds, anchors and layers"),
     "tables": ("detection.cli.tables", "print every figure of the papers beside ours, as docs/tables.md"),
     "export": ("detection.cli.export", "write ONNX, OpenVINO, TFLite and other deployable files"),

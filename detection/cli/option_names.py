@@ -49,7 +49,7 @@ OPTIONS = {
     "--pseudo-labels": "boxes that a stronger detector wrote",
     "--keep-pseudo-labels": "score from which on pseudo-labels are targets",
     "--ignore-pseudo-labels": "score from which on pseudo-labels are ignore regions",
-    "--teacher": "the stronger detector",
+    "--teacher": "the stronger network that is learned from",
     "--views": "how the stronger detector sees an image",
     "--anchors": "compare anchors with a data set",
     "--decode": "decode every image",
@@ -68,7 +68,9 @@ OPTIONS = {
     "--resume": "go on with a run",
     "--keep-every": "how often weights are kept",
     "--workers": "processes that work at once",
+    "--train": "an image folder to train a classifier on",
     # results
+    "--top": "best classes of an image",
     "--output": "where the result goes",
     "--json": "results or figures as JSON",
     "--csv": "results or figures as a table",
@@ -82,6 +84,7 @@ OPTIONS = {
     "--shard-size": "images in one file of these results",
     "--engine": "what does the work",
     # evaluation
+    "--eval": "an image folder to measure a classifier on",
     "--results": "detections that were saved",
     "--versus": "results to compare with",
     "--self-test": "the ground truth against itself",

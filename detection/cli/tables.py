@@ -18,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One option."""
     parser.add_argument(
         "--plot",
-        type=Path,
         metavar="FILE",
         help="draw accuracy against multiply-adds and parameters (the V1 paper's figures 4 and 5, and the detectors)"
         " into FILE (.png, .svg or .pdf) in the place of the page",
@@ -35,11 +34,12 @@ def run(args: argparse.Namespace) -> int:
 
         print(page())
         return 0
-    if args.plot.suffix.lower() not in KINDS:
+    path = Path(args.plot)
+    if path.suffix.lower() not in KINDS:
         raise MobileSSDError(f"{args.plot}: a plot is a .png, .svg or .pdf file")
     from detection.cli.tables_plot import draw
 
-    for line in draw(args.plot):
+    for line in draw(path):
         print(line)
     print(f"wrote {args.plot}")
     return 0

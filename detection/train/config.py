@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import yaml
 from msgspec import Meta
@@ -147,6 +147,29 @@ class EMAConfig:
 
     decay: Share = 0.998
     ramp: bool = True
+
+
+class RunConfig(Protocol):
+    """What optimiser, schedule and frozen parts ask of the config of a run, of a detector or of a classifier."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def recipe_batch(self) -> int | None: ...
+    @property
+    def rescale_lr(self) -> bool: ...
+    @property
+    def unit(self) -> Unit: ...
+    @property
+    def length(self) -> float: ...
+    @property
+    def optimizer(self) -> OptimizerConfig: ...
+    @property
+    def schedule(self) -> ScheduleConfig: ...
+    @property
+    def freeze(self) -> int | tuple[str, ...]: ...
+    @property
+    def norms(self) -> Literal["train", "frozen"]: ...
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from detection.errors import BadWeightsError
 from detection.ssd.network import SSD
 from detection.weights.checkpoint import LoadReport, load_into
+from detection.weights.classifier import classifier_backbone
 from detection.weights.formats import card_of
 from detection.weights.importers.backbone_weights import BackboneWeights, change_eps, renormalise
 from detection.weights.importers.table import READABLE, import_backbone
@@ -27,9 +28,11 @@ class BackboneReport(LoadReport):
 
 
 def read_backbone(name_or_path: str | os.PathLike) -> BackboneWeights:
-    """The backbone of any weights known, by name or path: an ImageNet classifier (.tflite; state dict of torchvision or
-    qfgaohao in .safetensors or .pth), or any detector that `mobilessd` reads. Raises MobileSSDError otherwise."""
+    """The backbone of any weights known, by name or path: a classifier (of `mobilessd classify`, .tflite, state dict of
+    torchvision or qfgaohao), or any detector that `mobilessd` reads. Raises MobileSSDError otherwise."""
     path = resolve(name_or_path)
+    if (own := classifier_backbone(path)) is not None:
+        return own
     if card_of(path, READABLE) is None and (found := import_backbone(path)) is not None:
         return found
     ssd, card = load(path)

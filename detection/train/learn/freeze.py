@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detection.errors import MobileSSDError
-from detection.train.config import TrainConfig
+from detection.train.config import RunConfig
 
 
 def stages(backbone: nn.Module) -> list[list[str]]:
@@ -46,7 +46,7 @@ def freeze(network: nn.Module, what: int | tuple[str, ...]) -> list[str]:
     return frozen
 
 
-def train_mode(network: nn.Module, config: TrainConfig) -> None:
+def train_mode(network: nn.Module, config: RunConfig) -> None:
     """`network.train()`, but batch norms of frozen parts, or all with `norms: frozen`, keep and use their statistics.
 
     Call it again behind every evaluation. Frozen norms still learn their scale and shift, unless they are in a frozen

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detection.train.config import OptimizerConfig, TrainConfig
+from detection.train.config import OptimizerConfig, RunConfig
 from detection.train.learn.freeze import freeze
 
 
@@ -72,7 +72,7 @@ class RMSpropTF(Optimizer):
         torch._foreach_sub_(parameters, buffers)
 
 
-def build_optimizer(config: TrainConfig, network: nn.Module) -> Optimizer:
+def build_optimizer(config: RunConfig, network: nn.Module) -> Optimizer:
     """The optimiser of a run. Freezes what `config.freeze` says, and leaves out whatever needs no gradient.
 
     The learning rate of its groups is that of the config, until `set_learning_rate` writes the schedule's.

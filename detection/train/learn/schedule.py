@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from detection.train.config import TrainConfig
+from detection.train.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Schedule:
     hold: float = 0.0
 
 
-def resolve(config: TrainConfig, images: int, total: int | None = None) -> Schedule:
+def resolve(config: RunConfig, images: int, total: int | None = None) -> Schedule:
     """The schedule of a run on a data set of `images` images.
 
     With `rescale_lr`, a batch other than the recipe's scales the rates in proportion (Goyal et al. 2017) and the
