@@ -91,7 +91,8 @@ def train(args: argparse.Namespace) -> int:
         raise MobileSSDError(f"{output}: no run of a classifier to go on with (no config.yaml)")
     given = {
         "weights": args.weights, "model": args.model, "epochs": args.epochs, "steps": args.steps, "batch": args.batch,
-        "lr": args.lr, "seed": args.seed, "precision": args.precision, "distillation.teacher": args.teacher[0] if args.teacher else None,
+        "lr": args.lr, "seed": args.seed, "precision": args.precision,
+        "distillation.teacher": args.teacher[0] if args.teacher else None,
     }  # fmt: skip
     overrides = {key: value for key, value in given.items() if value is not None} | settings(args.set)
     folder = run.train(

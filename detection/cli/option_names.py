@@ -119,6 +119,7 @@ OPTIONS = {
     "--track": "numbers that stay with objects",
     "--line": "a line that is counted at",
     "--zone": "a zone that is counted in",
+    "--watch": "file of lines and zones",
     "--on": "classes, lines and zones that are acted on",
     "--run": "a command to run then",
     "--clips": "folder of clips",
