@@ -1,7 +1,9 @@
 """`mobilessd train` as a person meets it: whatever can be put right is one line with the way out, and exit code 2."""
 
 import json
+import os
 import shutil
+import stat
 
 import pytest
 import train_runs as runs
@@ -11,8 +13,11 @@ from data_sets import coco
 from detection.cli.main import main
 from detection.data.faults import KINDS
 from detection.train.config import TrainConfig
+from detection.train.learn.schedule import resolve
 from detection.train.state import read_state
+from detection.weights.records import DEFAULT
 
+posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX file modes")
 TINY = runs.config(steps=4, evaluate_every=2).to_dict()
 
 
@@ -33,6 +38,19 @@ def recipe(tmp_path):
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
     runs.without_report(monkeypatch)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Runs the command as far as its request, and returns that."""
+
+    def of(*arguments):
+        found = []
+        monkeypatch.setattr("detection.train.run.train", found.append)
+        assert main(["train", *map(str, arguments)]) == 0
+        return found[0]
+
+    return of
 
 
 @pytest.fixture
@@ -118,10 +136,6 @@ class TestBadRecipe:
     def test_unknown_config(self, refused, data):
         assert "there are finetune" in refused("--data", data, "--config", "fine_tune").replace("\n", "")
 
-    def test_nothing_to_start_from(self, refused, data, tmp_path):
-        said = refused("--data", data, "--steps", 1, "--output", tmp_path / "out")
-        assert "give --weights NAME_OR_FILE" in said
-
     def test_weights_of_an_unknown_kind(self, refused, data, tmp_path):
         weights = tmp_path / "network.h5"
         weights.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
@@ -195,6 +209,43 @@ class TestRuns:
         config = TrainConfig.from_dict(yaml.safe_load((output / "config.yaml").read_text()))
         assert (config.steps, config.batch, config.seed, config.ema.decay, config.recipe_batch) == (1, 2, 5, 0.5, 4)
         assert (output / "step-0000001.safetensors").exists()
+
+    def test_without_weights_it_starts_from_those_that_ship(self, data, recipe, asked):
+        assert asked("--data", data).config.weights == DEFAULT
+        assert asked("--data", data, "--model", "ssd_mobilenet_v1").config.weights is None
+        assert asked("--data", data, "--config", recipe).config.weights is None, "it has a model"
+
+    def test_lr_is_the_rate_whatever_the_batch(self, data, asked):
+        for batch in (8, 16, 24):
+            config = asked("--data", data, "--lr", 0.003, "--batch", batch).config
+            assert resolve(config, 1000).lr == pytest.approx(0.003), batch
+
+    def test_input_sizes_that_are_not_square(self, data, asked):
+        assert asked("--data", data, "--input-size", "96").config.input_size == 96
+        assert asked("--data", data, "--input-size", "96x160").config.input_size == (96, 160)
+
+    def test_a_failed_start_leaves_no_folder(self, data, recipe, tmp_path, capsys):
+        output = tmp_path / "new" / "run"
+        command = ["train", "--data", str(data), "--config", recipe, "--output", str(output)]
+        assert main([*command, "--classes", "cat"]) == 2
+        assert main([*command, "--batch", "1"]) == 2 and "too few for batch norms" in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
+        output.mkdir(parents=True)
+        assert main([*command, "--batch", "1"]) == 2 and output.exists(), "a folder that was there stays"
+
+    @posix
+    def test_the_files_of_a_run_have_the_umask_s_mode(self, data, recipe, tmp_path):
+        before = os.umask(0o027)
+        try:
+            assert (
+                main([*f"train --threads 1 --data {data} --config {recipe} --output {tmp_path / 'run'}".split()]) == 0
+            )
+        finally:
+            os.umask(before)
+        modes = {
+            path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run").rglob("*") if path.is_file()
+        }
+        assert set(modes.values()) == {0o640} and "best.safetensors" in modes, modes
 
     def test_runs_without_an_output_are_numbered(self, data, recipe, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)

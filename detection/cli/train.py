@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ examples:
   torchrun --nproc-per-node 8 tools/train_det.py --data coco/ --config ssdlite_mobilenet_v2_coco
 """
 FINETUNE = "finetune"
+LEAST_BUDGET = 20  # seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,17 +102,19 @@ def explain_option(name: str) -> str | None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Trains; see the parser for `args`."""
+    began = time.monotonic()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     own = logging.getLogger("mobilessd")  # ours alone: other libraries' news are not the run's
     own.handlers, own.propagate = [handler], False
     own.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)  # one process tells the news
-    if not args.data and not args.resume:
-        raise MobileSSDError("nothing to train on: give --data PATH, or --resume with the --output of a run")
     if args.resume and not args.output:
         raise MobileSSDError("--resume needs the folder of the run: --output DIR")
     from detection.train import origin, recipes, request, run  # torch and OpenCV with them
 
+    if not args.data and not args.resume and not (args.config and recipes.data_section(args.config)):
+        raise MobileSSDError("nothing to train on: give --data PATH, or --resume with the --output of a run")
     output = Path(args.output) if args.output else next_folder(Path("runs") / "train")
     overrides = overrides_of(args)
     asked = request.Request(
@@ -137,8 +141,9 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         time_budget=args.time_budget,
         resume=args.resume,
+        began=began,
     )
-    run.train(asked)
+    run.train(asked if args.resume else origin.repeated(asked, args.config))
     return 0
 
 
@@ -194,7 +199,12 @@ def seconds(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 20m or 2h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    budget = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    if budget < LEAST_BUDGET:
+        raise argparse.ArgumentTypeError(
+            f"{text} is too short: start and report take that long; give {LEAST_BUDGET}s or more"
+        )
+    return budget
 
 
 def next_folder(folder: Path) -> Path:

@@ -183,6 +183,8 @@ class TrainConfig:
     share. steps | epochs | samples (images seen): the length of the run, exactly one of them. recipe_batch: the batch
     that lr and warm-up are meant for (None: `batch`); with rescale_lr another batch scales lr with it and the warm-up
     against it.
+    replanned: [step, steps] pairs: from this step on the schedule was that of a run of so many steps in all, because the
+    clock said so (`--time-budget`); a run of this config does the same.
     norm_momentum: of the batch norms, PyTorch's sense (TF's decay is 1 minus it); None: the model's. norms: "train" or
     "frozen". freeze: that many stages of the backbone (`freeze.stages`), or prefixes of module names.
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
@@ -203,6 +205,7 @@ class TrainConfig:
     steps: Positive | None = None
     epochs: Annotated[float, Meta(ge=1e-9)] | None = None
     samples: Positive | None = None
+    replanned: tuple[tuple[int, int], ...] = ()
     recipe_batch: Positive | None = None
     rescale_lr: bool = True
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -246,6 +249,10 @@ class TrainConfig:
             raise MobileSSDError(f"accumulate: a batch of {self.batch} has no {self.accumulate} equal parts")
         if 0 < self.loss.gamma < 1:
             raise MobileSSDError("loss.gamma: between 0 and 1 its gradient is infinite; 0, or at least 1")
+
+    def steps_from(self, step: int, planned: int) -> int:
+        """The length of the run in steps as it was known at `step`, where `planned` was the first plan."""
+        return next((steps for begin, steps in reversed(self.replanned) if begin <= step), planned)
 
     @property
     def unit(self) -> Unit:

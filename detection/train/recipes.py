@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, quoted
 from detection.train.config import TrainConfig
+from detection.weights.records import DEFAULT
 from detection.yaml_reader import read_yaml
 
 _HERE = Path(__file__).resolve().parent
 # The recipes: beside the packages in a checkout, within this one when installed (setup.py puts them there).
 CONFIGS = next((folder for folder in (_HERE / "configs", _HERE.parents[1] / "configs") if folder.is_dir()), _HERE)
+DATA = "data"  # the section of a run's config.yaml that says what it was trained on; not of TrainConfig
 FINETUNE = "finetune"  # the recipe that needs no file: it is TrainConfig's own defaults
 
 
@@ -23,12 +26,12 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     overrides: values by dotted key ("optimizer.lr"), which win. Another batch keeps the file's as `recipe_batch`, so
     that lr scales with it (`rescale_lr`), and a length in steps against it. Another length ("epochs") takes the place
     of the file's as it is, and stretches what the file gives in that unit (milestones ...) along. "lr" is the rate for
-    the batch of the run, "optimizer.lr" that for the recipe's.
-    Raises MobileSSDError, one line.
+    the batch of the run, "optimizer.lr" that for the recipe's. Where neither weights nor a model are named, it begins
+    with the bundled weights. Raises MobileSSDError, one line.
     """
     path = config_path(path)
-    data = {} if str(path) == FINETUNE and not path.is_file() else read_yaml(path)
-    overrides = overrides or {}
+    data = {key: value for key, value in _read(path).items() if key != DATA}
+    overrides = dict(overrides or {})
     own = TrainConfig.from_dict(data, str(path))
     if data.get("recipe_batch") is None:
         data["recipe_batch"] = own.batch
@@ -36,7 +39,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     ratio = _positive(overrides.get("batch"), own.batch) / own.batch
     if lengths:
         unit, length = next(iter(lengths.items()))
-        data = {key: value for key, value in data.items() if key not in ("steps", "epochs", "samples")}
+        data = {key: value for key, value in data.items() if key not in ("steps", "epochs", "samples", "replanned")}
         length = _positive(length, own.length)
         _stretch(data, own, length / own.length)
         seen = {"steps": own.batch * ratio, "samples": 1.0, "epochs": 1.0}  # images in one; of epochs nobody knows
@@ -47,15 +50,28 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     elif own.unit == "steps" and ratio != 1 and overrides.get("rescale_lr", own.rescale_lr):
         data["steps"] = math.ceil(own.length / ratio - 1e-6)
         _stretch(data, own, 1 / ratio)
+    rate = overrides.pop("lr", None)
     for key, value in overrides.items():
-        if key != "lr":
-            _put(data, key, value)
+        _put(data, key, value)
     config = TrainConfig.from_dict(data, str(path))
-    if "lr" not in overrides:
-        return config
-    scale = config.batch / (config.recipe_batch or config.batch) if config.rescale_lr else 1.0
-    _put(data, "optimizer.lr", overrides["lr"] / scale)
-    return TrainConfig.from_dict(data, str(path))
+    if config.weights is None and config.model is None:
+        config = replace(config, weights=DEFAULT)
+    if rate is not None:
+        scale = config.batch / (config.recipe_batch or config.batch) if config.rescale_lr else 1.0
+        config = replace(config, optimizer=replace(config.optimizer, lr=rate / scale))
+    return config
+
+
+def data_section(path: str | Path) -> dict[str, Any] | None:
+    """What a run's config.yaml says of its data, unchecked; None where the file is a recipe for any data."""
+    section = _read(config_path(path)).get(DATA)
+    if section is not None and not isinstance(section, dict):
+        raise MobileSSDError(f"{path}: {DATA}: expected keys and values, found {quoted(section)}")
+    return section
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return {} if str(path) == FINETUNE and not path.is_file() else read_yaml(path)
 
 
 def _stretch(data: dict[str, Any], own: TrainConfig, factor: float) -> None:

@@ -31,7 +31,8 @@ class Request:
     targets where nothing is annotated, down to `ignore_pseudo_labels` (None: 0.25) regions of which nothing is known.
     select: the share of the training images that chooses the best weights; None: the validation data do where there
     are any, else 0.15. select_ids: a file with the ids of the images that choose, in the place of a share.
-    time_budget: seconds. class_map: data's class -> weights' class. unknown: classes that the data do not annotate."""
+    time_budget: seconds, from `began` (time.monotonic(); None: when the training is called) to its end. class_map: data's
+    class -> weights' class. unknown: classes that the data do not annotate."""
 
     data: str
     config: TrainConfig
@@ -55,6 +56,7 @@ class Request:
     time_budget: float | None = None
     resume: bool = False
     quiet: bool = False
+    began: float | None = None
 
 
 @dataclass

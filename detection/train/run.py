@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,9 +34,9 @@ from detection.train.learn.job import Job, RunProgress
 from detection.train.learn.loop import fit, load, save
 from detection.train.learn.losses import CLASSIFICATION
 from detection.train.learn.optimizer import build_optimizer
-from detection.train.learn.plan import changed_plan, make_plan
+from detection.train.learn.plan import changed_plan, make_plan, plan_in_time
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
-from detection.train.origin import check_unchanged, fingerprint_of, network_of_state, origin_of, resumed
+from detection.train.origin import check_unchanged, config_text, fingerprint_of, network_of_state, origin_of, resumed
 from detection.train.request import Data, Request, open_parts
 from detection.train.speed import choose_precision
 from detection.train.state import has_state, read_state, sweep
@@ -44,77 +48,85 @@ log = logging.getLogger("mobilessd.train")
 
 def train(request: Request) -> Path:
     """Trains, and returns the folder whose `best.safetensors` is the result. Raises MobileSSDError, one line."""
+    began = time.monotonic() if request.began is None else request.began
     device = choose_device(request.device)
     if device == "cpu":
         torch.set_num_threads(
             request.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         )
-    with world(device) as here:
-        config = request.config
-        folder = _folder(request, here)
-        torch.manual_seed(config.seed)
-        state = read_state(folder) if request.resume else None
-        if state is not None:
-            request = resumed(request, state)
-            began = check_unchanged(config, state, folder)
-        data = open_parts(request)
-        fingerprint = fingerprint_of(data.train, data.select)
-        if state is not None and fingerprint != state.meta["origin"]["data"]:
-            raise BadDataError(
-                f"{folder}: this run began with other images or boxes than {request.data} gives now, so it cannot go "
-                "on as it was; give it the same data and options, or begin another one from its weights with --weights"
-            )
-        prepared = (
-            network_for(config, data.train, request.class_map) if state is None else network_of_state(config, state)
+    with world(device) as here, _run_folder(request, here) as folder:
+        _train(request, folder, device, here, began)
+        return folder
+
+
+def _train(request: Request, folder: Path, device: str, here: World, began: float) -> None:
+    config = request.config
+    torch.manual_seed(config.seed)
+    state = read_state(folder) if request.resume else None
+    if state is not None:
+        request = resumed(request, state)
+        earlier = check_unchanged(config, state, folder)
+    data = open_parts(request)
+    fingerprint = fingerprint_of(data.train, data.select)
+    if state is not None and fingerprint != state.meta["origin"]["data"]:
+        raise BadDataError(
+            f"{folder}: this run began with other images or boxes than {request.data} gives now, so it cannot go "
+            "on as it was; give it the same data and options, or begin another one from its weights with --weights"
         )
-        ssd = prepared.ssd.to(device)
-        anchors = torch.from_numpy(anchors_of(ssd)).to(device)
-        _check_norms(config, ssd, here)
-        if here.first:
-            _say(request, data, prepared, device, here)
-        loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
-        if prepared.folded is not None:
-            _rebuild_norms(prepared.folded, ssd, loader, device)
-        same_weights(ssd)
-        job = Job(
-            config=config,
-            loss=config.loss.for_scores(ssd.spec.scores),
-            ssd=ssd.to(memory_format=torch.channels_last),
-            card=prepared.card,
-            loader=loader,
-            anchors=anchors,
-            optimizer=build_optimizer(config, ssd),
-            ema=EMA(ssd, config.ema),
-            world=here,
-            device=device,
-            precision=choose_precision(config.precision, device),
-            folder=folder,
-            origin=origin_of(request, fingerprint, prepared.card),
-        )
-        if config.distillation.teacher is not None:
-            focal = not CLASSIFICATION[job.loss.classification].background
-            job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device)
-        keeper = Keeper(ground_truth(data.select) if data.select is not None else None)
+    prepared = network_for(config, data.train, request.class_map) if state is None else network_of_state(config, state)
+    ssd = prepared.ssd.to(device)
+    anchors = torch.from_numpy(anchors_of(ssd)).to(device)
+    _check_norms(config, ssd, here)
+    if here.first:
+        _say(request, data, prepared, device, here)
+    loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
+    if prepared.folded is not None:
+        _rebuild_norms(prepared.folded, ssd, loader, device)
+    same_weights(ssd)
+    job = Job(
+        config=config,
+        loss=config.loss.for_scores(ssd.spec.scores),
+        ssd=ssd.to(memory_format=torch.channels_last),
+        card=prepared.card,
+        loader=loader,
+        anchors=anchors,
+        optimizer=build_optimizer(config, ssd),
+        ema=EMA(ssd, config.ema),
+        world=here,
+        device=device,
+        precision=choose_precision(config.precision, device),
+        folder=folder,
+        origin=origin_of(request, fingerprint, prepared.card, state),
+    )
+    if config.distillation.teacher is not None:
+        focal = not CLASSIFICATION[job.loss.classification].background
+        job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device)
+    keeper = Keeper(ground_truth(data.select) if data.select is not None else None)
+    clock, progress, budget = None, RunProgress(), request.time_budget
+    try:
         if state is not None:
-            plan, progress = load(job, state)
-            plan = changed_plan(config, began, plan, progress.step, len(data.train))
+            stored, progress = load(job, state)
+            plan = changed_plan(config, earlier, stored, progress.step, len(data.train))
+            job.config = replace(config, replanned=earlier.replanned if plan.steps == stored.steps else ())
             log.info("resuming at step %d of %d", progress.step, plan.steps)
-            if request.time_budget is not None:
+            if budget is not None:
                 log.info("--time-budget changes nothing now: it became these %d steps when the run began", plan.steps)
+        elif budget is not None:
+            plan, clock = plan_in_time(job, budget, began + budget, *map(len, (data.select or (), data.final or ())))
         else:
-            plan, progress = make_plan(job, request.time_budget, len(data.select) if data.select else 0), RunProgress()
+            plan = make_plan(job)
+        job.config = replace(job.config, compile=plan.compiled)
         job.history = History(folder, progress.step if state is not None else None, write=here.first)
         if here.first and state is None:
-            write_text(folder / "config.yaml", config.to_yaml())
+            write_text(folder / "config.yaml", config_text(job.config, job.origin))
             save(job, plan, progress)
-        try:
-            fit(job, plan, progress, keeper)
-        finally:
-            job.loader.close()
+        fit(job, plan, progress, keeper, clock)
+    finally:
+        job.loader.close()
+        if job.history is not None:
             job.history.close()
-        if here.first:
-            finish(job, progress, keeper, data)
-        return folder
+    if here.first:
+        finish(job, progress, keeper, data)
 
 
 def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, str]) -> Prepared:
@@ -190,16 +202,27 @@ def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, 
     rebuild_batch_norms(part, (deployable.normalise(batch.images.to(device)) for batch in batches))
 
 
-def _folder(request: Request, here: World) -> Path:
-    folder = Path(request.output)
+@contextlib.contextmanager
+def _run_folder(request: Request, here: World) -> Iterator[Path]:
+    """The folder of the run, made if need be. A start that fails leaves none: what it made goes before its error does."""
+    folder, made = Path(request.output), []
     if here.first:
         if not request.resume and has_state(folder):
             raise MobileSSDError(
                 f"{folder}: holds a run already; go on with --resume, or name another folder with --output"
             )
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-    return Path(same_on_all(str(folder)))
+    try:
+        yield Path(same_on_all(str(folder)))
+    except BaseException:
+        if made and not has_state(folder):
+            shutil.rmtree(folder)
+            for parent in made[1:]:
+                with contextlib.suppress(OSError):  # another run's folder is in it by now
+                    parent.rmdir()
+        raise
 
 
 def _say(request: Request, data: Data, prepared: Prepared, device: str, here: World) -> None:

@@ -64,10 +64,15 @@ def try_compile(
         return network
     kept = {name: value.clone() for name, value in network.state_dict().items()}
     try:
-        plain = math.inf if wanted is True else parts * _seconds_a_step(network, part)
+        plain = (
+            math.inf if wanted is True else parts * _seconds(network, part)
+        )  # the first one is slower than the others
+        if plain * steps_left >= WORTH_SECONDS and wanted is not True:
+            plain = parts * _seconds_a_step(network, part)
         if plain * steps_left < WORTH_SECONDS:
             log.info("compiling would not pay: about %.0f s to go without it", plain * steps_left)
             return network
+        log.info("compiling, about a minute (on a busy machine three)")
         begun = time.perf_counter()
         other = compile_network(network)
         try:
@@ -88,12 +93,14 @@ def try_compile(
 
 
 def _seconds_a_step(network: nn.Module, step: Step) -> float:
+    """The best of a few, behind a first one."""
     step(network)
-    spans = []
-    for _ in range(TRIAL_STEPS):
-        begun = time.perf_counter()
-        step(network)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        spans.append(time.perf_counter() - begun)
-    return min(spans)
+    return min(_seconds(network, step) for _ in range(TRIAL_STEPS))
+
+
+def _seconds(network: nn.Module, step: Step) -> float:
+    begun = time.perf_counter()
+    step(network)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun

@@ -132,6 +132,19 @@ def read_state(folder: Path) -> RunState:
     raise BadWeightsError(f"{folder}: {reason}, so there is nothing to resume; start without --resume")
 
 
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The plain data of the newest state that can be read, without its tensors; empty where there is none."""
+    from safetensors import safe_open
+
+    for name in (LAST, PREVIOUS):
+        try:
+            with safe_open(folder / name, framework="pt") as file:
+                return json.loads(file.metadata()["mobilessd"])
+        except Exception:  # whatever a damaged file raises; `read_state` says what is wrong with it
+            continue
+    return {}
+
+
 def _read(path: Path) -> RunState:
     from safetensors import safe_open
 

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from detection.errors import MobileSSDError
+from detection.files import write_text
 from detection.ssd.network import Deployable
 from detection.train.config import TrainConfig
-from detection.train.distributed import any_of, global_positives, total
+from detection.train.distributed import any_of, global_positives, same_on_all, total
 from detection.train.input.batch import Batch
+from detection.train.learn.clock import Clock, now
 from detection.train.learn.freeze import train_mode
 from detection.train.learn.history import FORMER_NAMES
 from detection.train.learn.job import Job, RunPlan, RunProgress
@@ -31,8 +33,9 @@ from detection.train.learn.losses import detection_losses
 from detection.train.learn.meter import Meter
 from detection.train.learn.optimizer import set_learning_rate
 from detection.train.learn.rounding import Rounded
-from detection.train.learn.schedule import learning_rate, resolve
+from detection.train.learn.schedule import Schedule, learning_rate, resolve
 from detection.train.learn.targets import build_targets
+from detection.train.origin import config_text
 from detection.train.speed import autocast, compile_network
 from detection.train.state import pack, restore_rng, unpack_optimizer, write_state
 from detection.weights.checkpoint import save_checkpoint
@@ -44,9 +47,16 @@ class NonFiniteLoss(MobileSSDError):
     """The loss is no number any more; the message names the images and the checkpoint from before."""
 
 
-def fit(job: Job, plan: RunPlan, progress: RunProgress, evaluate: Callable[[Job, RunProgress], None]) -> None:
+def fit(
+    job: Job,
+    plan: RunPlan,
+    progress: RunProgress,
+    evaluate: Callable[[Job, RunProgress], None],
+    clock: Clock | None = None,
+) -> None:
     """Runs from `progress.step` to `plan.steps`. evaluate(job, progress) is called every `plan.evaluate_every` steps
-    and at the end; it keeps the best weights and counts in `progress` how long there were none better.
+    and at the end; it keeps the best weights and counts in `progress` how long there were none better. clock: may change
+    `plan.steps` on the way.
 
     Raises NonFiniteLoss; ends early on Ctrl-C or SIGTERM (KeyboardInterrupt, after the state was written) and when the
     AP has not risen for `config.patience` evaluations.
@@ -55,16 +65,15 @@ def fit(job: Job, plan: RunPlan, progress: RunProgress, evaluate: Callable[[Job,
     network = network_of(job, plan.compiled)
     if job.teacher is not None and plan.compiled:
         job.teacher = job.teacher.compiled()
-    schedule = resolve(config, len(job.loader.data), plan.steps)
     scaler = torch.amp.GradScaler(job.device.split(":")[0], enabled=job.precision == "float16")
     if progress.scaler:
         scaler.load_state_dict(progress.scaler)
     started = time.perf_counter() - progress.seconds
-    batches = job.loader.batches(progress.step * accumulate, plan.steps * accumulate)
+    batches = job.loader.batches(progress.step * accumulate, None if clock else plan.steps * accumulate)
     train_mode(job.ssd, config)
     with stop_signals(job.world.first) as stopped, closing(Meter(job, plan.steps, plan.batch)) as meter:
         while progress.step < plan.steps and not waited_enough(config, progress):
-            rate = learning_rate(schedule, progress.step)
+            rate = learning_rate(schedule_at(job, plan, progress.step), progress.step)
             set_learning_rate(job.optimizer, rate)
             parts = [meter.waited_for(batches) for _ in range(accumulate)]
             losses = step_gradients(job, network, parts, scaler)
@@ -82,8 +91,14 @@ def fit(job: Job, plan: RunPlan, progress: RunProgress, evaluate: Callable[[Job,
             meter.step(progress, losses, rate)
             last = progress.step == plan.steps
             if progress.step % plan.evaluate_every == 0 or last:
+                begun = now()
                 evaluate(job, progress)
                 train_mode(job.ssd, config)
+                if clock is not None:
+                    clock.evaluated(now() - begun)
+            if clock is not None and (steps := same_on_all(clock.step(progress.step, plan.steps, plan.evaluate_every))):
+                replan(job, plan, progress, steps)
+                meter.total = steps
             if plan.keep_every and progress.step % plan.keep_every == 0 and job.world.first:
                 keep(job, f"step-{progress.step:07d}.safetensors")
             stop = any_of(stopped(), job.device)
@@ -97,6 +112,24 @@ def fit(job: Job, plan: RunPlan, progress: RunProgress, evaluate: Callable[[Job,
                 raise KeyboardInterrupt
             if enough and not last:
                 log.info("no better AP for %d evaluations: stopping at step %d", progress.waited, progress.step)
+
+
+def schedule_at(job: Job, plan: RunPlan, step: int) -> Schedule:
+    """The schedule as it was known at this step."""
+    images = len(job.loader.data)
+    planned = resolve(job.config, images).total if job.config.replanned else plan.steps
+    return resolve(job.config, images, job.config.steps_from(step, planned))
+
+
+def replan(job: Job, plan: RunPlan, progress: RunProgress, steps: int) -> None:
+    """From this step on the run has so many steps in all: said, and kept, so that a resumed run goes on like this one."""
+    change = "shortened" if steps < plan.steps else "lengthened"
+    log.info("step %d: %s from %d steps to %d, to end in time", progress.step, change, plan.steps, steps)
+    plan.steps = steps
+    job.config = replace(job.config, replanned=(*job.config.replanned, (progress.step, steps)))
+    if job.world.first:
+        save(job, plan, progress)
+        write_text(job.folder / "config.yaml", config_text(job.config, job.origin))
 
 
 def waited_enough(config: TrainConfig, progress: RunProgress) -> bool:

@@ -1,9 +1,11 @@
-"""The course of a run, fixed before its first step: how many steps, how often evaluated, compiled or not."""
+"""The course of a run, fixed before its first step: how many steps, how often evaluated, compiled or not.
+
+Where a person has so much time, `clock.Clock` may change the number of steps on the way.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 
 import torch
@@ -11,6 +13,7 @@ import torch
 from detection.errors import MobileSSDError
 from detection.train.config import TrainConfig
 from detection.train.distributed import same_on_all
+from detection.train.learn import clock as clocks
 from detection.train.learn.freeze import train_mode
 from detection.train.learn.job import Job, RunPlan
 from detection.train.learn.loop import network_of, step_gradients
@@ -18,35 +21,77 @@ from detection.train.learn.schedule import resolve
 from detection.train.speed import try_compile
 
 log = logging.getLogger("mobilessd.train")
-EVALUATE_SECONDS = 0.08  # of an image in an evaluation on a CPU, taken off a time budget
+EVALUATIONS, THEIR_SHARE = 5, 0.25  # of a run with a time budget: so many, in at most this share of what is left
+TRIED, TRIED_SECONDS = 4, 3.0  # steps by which its speed is measured, or fewer in so much time
+LONG = 1200  # seconds; compiling pays from such a budget on
 MOST_EVALUATIONS = 20
 SAVE_EVERY = 300  # steps; also at every evaluation
 
 
-def make_plan(job: Job, time_budget: float | None, select_images: int) -> RunPlan:
-    """Steps from the config, or from the time that a person has: throughput is measured once, on real batches, turned
-    into a fixed number of steps, and kept in the checkpoint, so that seed and resume hold."""
-    config, begun = job.config, time.perf_counter()
-    batch = config.batch
+def make_plan(job: Job) -> RunPlan:
+    """The steps that the config says."""
+    config = job.config
     guess = resolve(config, len(job.loader.data)).total
-    compiled, seconds = False, 0.0
-    if config.compile is not False or time_budget is not None:
-        compiled, seconds = _trial(job, guess, time_budget)
-        seconds = same_on_all(seconds)
-    steps = guess
-    if time_budget is not None:
-        left = time_budget - (time.perf_counter() - begun)
-        evaluations = 5
-        left -= evaluations * select_images * EVALUATE_SECONDS
-        steps = int(left / seconds)
-        if steps < 1:
-            raise MobileSSDError(
-                f"a time budget of {time_budget / 60:.1f} minutes is too short: one step takes {seconds:.1f} s"
-            )
-        log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * batch)
-    every = max(1, steps // 5) if time_budget is not None else evaluations_apart(config, steps, guess)
+    compiled = _trial(job, guess) if config.compile is not False else False
+    every = evaluations_apart(config, guess, guess)
+    return _plan(config, config.steps_from(guess, guess), every, guess, compiled)
+
+
+def plan_in_time(
+    job: Job, budget: float, deadline: float, images: int, final_images: int
+) -> tuple[RunPlan, clocks.Clock]:
+    """As many steps as fit between now and the deadline, by the speed of a few real ones; and the clock that watches
+    over them. images, final_images: of the evaluations on the way, and of the one behind the last step.
+
+    `job.config` gets the length as it is now, in steps. Raises MobileSSDError where not even one step fits.
+    """
+    config, images_seen = job.config, len(job.loader.data)
+    guess = resolve(config, images_seen).total
+    compiled = _trial(job, 10**9 if budget > LONG else 0)
+    seconds = same_on_all(_seconds_a_step(job))
+    clock = clocks.Clock(deadline, budget, images, final_images, seconds)
+    one, left = clock.evaluation * seconds, clock.steps_that_fit(0) * seconds
+    evaluations = same_on_all(max(1, min(EVALUATIONS, int(THEIR_SHARE * left / one) if one else EVALUATIONS)))
+    steps = same_on_all(clock.steps_that_fit(evaluations - 1))
+    if steps < 1:
+        raise MobileSSDError(
+            f"a time budget of {budget:.0f} s is too short: setting up took {budget - deadline + clocks.now():.0f} s, one step "
+            f"takes {seconds:.1f} s, the end of the run about {clock.reserve():.0f} s"
+        )
+    log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * config.batch)
+    plan = _plan(config, steps, -(-steps // evaluations), guess, compiled)
+    job.config = in_steps_alone(config, plan, images_seen)
+    return plan, clock
+
+
+def in_steps_alone(config: TrainConfig, plan: RunPlan, images: int) -> TrainConfig:
+    """The config of a run whose steps were planned otherwise than it says, with every length as it is in this run: another
+    run of it follows the same course."""
+    own = resolve(config, images, plan.steps)
+    schedule = replace(
+        config.schedule,
+        warmup=own.warmup,
+        warmup_lr=own.warmup_lr,
+        milestones=own.milestones,
+        decay_every=own.decay_every,
+        hold=own.hold * config.batch / images,
+    )
+    return replace(
+        config,
+        steps=plan.steps,
+        epochs=None,
+        samples=None,
+        recipe_batch=None,
+        optimizer=replace(config.optimizer, lr=own.lr),
+        schedule=schedule,
+        evaluate_every=plan.evaluate_every,
+        keep_every=plan.keep_every,
+    )
+
+
+def _plan(config: TrainConfig, steps: int, every: int, guess: int, compiled: bool) -> RunPlan:
     keep = max(1, in_steps(config, config.keep_every, guess)) if config.keep_every else 0
-    return RunPlan(steps, every, min(SAVE_EVERY, every), batch, compiled, keep)
+    return RunPlan(steps, every, min(SAVE_EVERY, every), config.batch, compiled, keep)
 
 
 def changed_plan(config: TrainConfig, began: TrainConfig, plan: RunPlan, step: int, images: int) -> RunPlan:
@@ -65,9 +110,7 @@ def changed_plan(config: TrainConfig, began: TrainConfig, plan: RunPlan, step: i
         raise MobileSSDError(
             f"{config.unit}: {config.length:g} are {steps} steps, but this run has made {step} already"
         )
-    every = evaluations_apart(config, steps, guess)
-    keep = max(1, in_steps(config, config.keep_every, guess)) if config.keep_every else 0
-    return replace(plan, steps=steps, evaluate_every=every, save_every=min(SAVE_EVERY, every), keep_every=keep)
+    return _plan(config, steps, evaluations_apart(config, steps, guess), guess, plan.compiled)
 
 
 def evaluations_apart(config: TrainConfig, steps: int, length_in_steps: int) -> int:
@@ -82,15 +125,13 @@ def in_steps(config: TrainConfig, length: float, length_in_steps: int) -> int:
     return round(length / config.length * length_in_steps)
 
 
-def _trial(job: Job, steps: int, time_budget: float | None) -> tuple[bool, float]:
-    """Whether to compile, and the seconds of a step as the loop will make it, data included. Nothing is learned."""
+def _trial(job: Job, steps: int) -> bool:
+    """Whether the network of a run of so many steps is compiled; `job.network` is it. Nothing is learned."""
     batches = job.loader.batches(0)
     first = [next(batches) for _ in range(job.config.accumulate)]
     scaler = torch.amp.GradScaler(enabled=False)
     network = network_of(job)
     rng = torch.get_rng_state()
-    if time_budget is not None:
-        steps = 10**9 if time_budget > 1200 else 1  # compiling pays from some twenty minutes on
 
     # without the compiler half a batch says as much, in half the memory (a few images are too few for batch norms)
     parts = 2 if min(map(len, first)) >= 8 else 1
@@ -105,16 +146,26 @@ def _trial(job: Job, steps: int, time_budget: float | None) -> tuple[bool, float
     train_mode(job.ssd, job.config)
     # Several processes must make the same steps, so none of them tries things out by the clock.
     wanted = job.config.compile if job.world.size == 1 else job.config.compile is True
-    job.network = chosen = try_compile(network, whole, part, parts, steps, wanted)
-    seconds = 0.0
-    if time_budget is not None:
-        kept = {name: value.clone() for name, value in job.ssd.state_dict().items()}
-        step_gradients(job, chosen, first, scaler)
-        begun, tried = time.perf_counter(), 4
-        for _ in range(tried):
-            step_gradients(job, chosen, [next(batches) for _ in range(job.config.accumulate)], scaler)
-        seconds = (time.perf_counter() - begun) / tried * 1.05  # optimiser and EMA
-        job.ssd.load_state_dict(kept)
+    if steps or wanted is True:
+        job.network = try_compile(network, whole, part, parts, steps, wanted)
     job.optimizer.zero_grad(set_to_none=True)
     torch.set_rng_state(rng)
-    return chosen is not network, seconds
+    return job.network is not network
+
+
+def _seconds_a_step(job: Job) -> float:
+    """As the loop will make it, data, optimiser and average included. Nothing is learned."""
+    batches, network = job.loader.batches(0), network_of(job)
+    scaler = torch.amp.GradScaler(enabled=False)
+    rng = torch.get_rng_state()
+    train_mode(job.ssd, job.config)
+    kept = {name: value.clone() for name, value in job.ssd.state_dict().items()}
+    spans: list[float] = []
+    while len(spans) <= TRIED and sum(spans[1:]) < TRIED_SECONDS:  # the first one gets ready
+        begun = clocks.now()
+        step_gradients(job, network, [next(batches) for _ in range(job.config.accumulate)], scaler)
+        spans.append(clocks.now() - begun)
+    job.ssd.load_state_dict(kept)
+    job.optimizer.zero_grad(set_to_none=True)
+    torch.set_rng_state(rng)
+    return max(sum(spans[1:]) / len(spans[1:]) * 1.05, 1e-6)  # optimiser and EMA
