@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from detection.boxes.detections import Detections
 from detection.boxes.postprocess import PostSettings
-from detection.errors import BadImageError, MobileSSDError
+from detection.errors import MobileSSDError, nearest
 from detection.postprocessor import PostProcessor
 from detection.runtimes.base import Runtime
-from detection.runtimes.open import open_runtime
+from detection.runtimes.reopened import Opening, Reopened
 from detection.weights.card import Card
 from detection.weights.resolve import open_weights
 
-Image = Any  # a path, or an array [H, W, 3]
+if TYPE_CHECKING:
+    from detection.images.inputs import ImageInput
+
+BATCH = 16  # images that the network sees at once, where there are many
+
+Image = Any  # what `detection.images.inputs.pixels_of` takes
+Classes = str | Sequence[str | int]
+
+# Words for our options that other programs and older versions have: the same thing, or what to say.
+SAME = {"name_or_path": "weights", "max_det": "max_detections"}
+ELSEWHERE = {"model": "weights", "conf": "score", "confidence": "score", "threshold": "score", "nms": "iou"}
 
 
 class Detector:
     """A detector at work.
 
-    name_or_path: a zoo name, or a file of any kind known (.safetensors, .tflite, TF.js model.json or its folder, .xml,
-    .onnx); None for the default weights. device: auto, cpu, cuda, mps. runtime: auto, torch, openvino, onnxruntime,
+    weights: a zoo name, or a file of any kind known (.safetensors, .tflite, TF.js model.json or its folder, .xml,
+    .onnx); None for the bundled weights. device: auto, cpu, cuda, mps. runtime: auto, torch, openvino, onnxruntime,
     litert. precision: auto, float32, bfloat16, float16, int8. threads: None for as many as there are cores.
-    score, iou, max_detections, classes (names): the rules of post-processing; score None: the threshold of best F1 that
-    stands in the weights' card, else 0.3; "auto": that of each class where it stands there, else as None.
+    score, iou, max_detections, classes (names, or their places in `class_names`): the rules of post-processing; score
+    None: the threshold of best F1 that stands in the weights' card, else 0.3; "auto": that of each class where it stands
+    there, else as None. The options are those of the command `mobilessd detect`, by the same names.
 
-    Calling it is safe from several threads. Raises MobileSSDError, one line, where weights or runtime cannot be had.
+    Calling it is safe from several threads. It can be pickled; a process that it is sent to, or that is forked, opens its
+    own network when it first needs it. Raises MobileSSDError, one line, where weights or runtime cannot be had, or an
+    option is unknown or out of range.
     """
 
     def __init__(
         self,
-        name_or_path: str | os.PathLike | None = None,
+        weights: str | os.PathLike | None = None,
         device: str = "auto",
         runtime: str = "auto",
         precision: str = "auto",
@@ -44,29 +58,54 @@ class Detector:
         score: float | Literal["auto"] | None = None,
         iou: float = 0.6,
         max_detections: int = 100,
-        classes: Sequence[str] | None = None,
+        classes: Classes | None = None,
+        **others: Any,
     ) -> None:
-        weights = open_weights(name_or_path)
+        for name, value in others.items():
+            if name == "name_or_path":
+                weights = value
+            elif name == "max_det":
+                max_detections = value
+            else:
+                raise MobileSSDError(_no_option(name))
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise MobileSSDError(f"threads is a whole number from 1, not {threads!r}")
+        opened = open_weights(weights)
         rules: dict[str, Any] = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
-        self._set_up(weights.card, open_runtime(weights, runtime, device, precision, threads), weights.source, rules)
+        opening = Opening(opened, runtime, device, precision, threads)
+        self._set_up(opened.card, opening(), opened.source, rules, opening)
 
     @classmethod
     def of(cls, card: Card, runtime: Runtime, source: str = "", **rules: Any) -> Detector:
-        """A detector of a card and a runtime at hand (a network in training), with the rules of post-processing."""
+        """A detector of a card and a runtime at hand (a network in training), with the rules of post-processing. It
+        cannot be pickled, or used in a forked process."""
         detector = cls.__new__(cls)
         detector._set_up(card, runtime, source or card.name, rules)
         return detector
 
-    def _set_up(self, card: Card, runtime: Runtime, source: str, rules: dict[str, Any]) -> None:
-        self.card, self.runtime, self.source = card, runtime, source
+    def _set_up(
+        self, card: Card, runtime: Runtime, source: str, rules: dict[str, Any], opening: Opening | None = None
+    ) -> None:
+        self.card, self.source = card, source
+        self._runtime = Reopened(runtime, opening)
         self.input_size = card.input_size
         self.postprocessor = PostProcessor.of(card, source=source, anchors=runtime.anchors, **rules)
 
+    @property
+    def runtime(self) -> Runtime:
+        """What computes the network in this process: float32 encodings and logits of uint8 images; see `Runtime`."""
+        return self._runtime.get()
+
+    def with_rules(self, **rules: Any) -> Detector:
+        """The same detector, runtime shared, with other rules of post-processing: `score`, `iou`, `max_detections`,
+        `classes`; those that are None, or not given, stay. This one stays as it is."""
+        other = copy.copy(self)
+        other.postprocessor = self.postprocessor.with_rules(owner=self.source, **rules)
+        return other
+
     def with_score(self, score: float) -> Detector:
         """The same detector, runtime shared, with another score threshold for all classes; this one stays as it is."""
-        other = copy.copy(self)
-        other.postprocessor = self.postprocessor.with_score(score)
-        return other
+        return self.with_rules(score=score)
 
     @property
     def settings(self) -> PostSettings:
@@ -89,19 +128,107 @@ class Detector:
     def __str__(self) -> str:
         return f"{self.source} with {self.runtime}"
 
-    @overload
-    def __call__(self, images: str | os.PathLike | np.ndarray, color: str = "rgb") -> Detections: ...
-    @overload
-    def __call__(self, images: Sequence[Image], color: str = "rgb") -> list[Detections]: ...
+    def __repr__(self) -> str:
+        height, width = self.input_size
+        return f"<Detector {self.source}, {len(self.class_names)} classes, {height} x {width} pixels, {self.runtime}>"
 
-    def __call__(self, images: Image | Sequence[Image], color: str = "rgb") -> Detections | list[Detections]:
-        """One image or a list of them: paths, or uint8 arrays [H, W, 3] in RGB (`color="bgr"` for OpenCV frames)."""
-        if isinstance(images, (str, os.PathLike, np.ndarray)):
-            return self.detect_batch([self._read(images, color)])[0]
-        return self.detect_batch([self._read(image, color) for image in images])
+    @overload  # a name may mean several images: a folder, a pattern, a video give a list
+    def __call__(
+        self, images: str | os.PathLike | bytes | np.ndarray, color: str = "rgb", **rules: Any
+    ) -> Detections: ...
+    @overload
+    def __call__(self, images: Iterable[Image], color: str = "rgb", **rules: Any) -> list[Detections]: ...
+    @overload
+    def __call__(self, images: Any, color: str = "rgb", **rules: Any) -> Any: ...
+
+    def __call__(
+        self,
+        images: Any,
+        color: str = "rgb",
+        *,
+        score: float | None = None,
+        classes: Classes | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
+        **others: Any,
+    ) -> Any:
+        """One image -> its detections; several -> a list of them, in order.
+
+        One image: a path or an address, the bytes of an image file, a Pillow image, an array [H, W, C] (uint8, 16 bits or
+        float 0..1; grey, RGB or RGBA; `color="bgr"` for OpenCV's frames), a torch tensor [C, H, W]. Several: a list, tuple or
+        generator of such; a batch [N, H, W, C] or, in torch, [N, C, H, W]; a folder, a pattern such as `shots/*.jpg`, a
+        video, a .txt with a name a line. The network sees 16 of them at once, however long the list is.
+        score, classes, iou, max_detections: rules of this call alone; None for the detector's own.
+
+        What cannot be read raises BadImageError, one line; where it came out of a folder, pattern or list file it is a
+        warning and left out. A list remembers the images that the caller holds, not those of generators and videos:
+        `stream` is for these.
+        """
+        from detection.images.given import one_of  # OpenCV is imported while the network compiles
+
+        if others:
+            raise MobileSSDError(_no_option(next(iter(others)), call=True))
+        detector = self._ruled(score, classes, iou, max_detections)
+        one = one_of(images, color)
+        if one is not None:
+            return replace(detector.detect_batch([one.pixels()])[0], origin=one)
+        held = isinstance(images, (Sequence, np.ndarray)) or hasattr(images, "shape")
+        found = []
+        for detections in detector.stream(images, color):
+            origin = detections.origin
+            if not held and origin is not None and origin.in_memory:
+                detections = replace(detections, origin=origin.forgotten())
+            found.append(detections)
+        return found
+
+    def stream(
+        self,
+        source: Any,
+        color: str = "rgb",
+        *,
+        score: float | None = None,
+        classes: Classes | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
+        batch: int = BATCH,
+    ) -> Iterator[Detections]:
+        """The detections of each image of `source` as they are found, in order, in memory that does not grow.
+
+        source, color and the rules: as in a call; one image is a stream of one. batch: images that the network sees at
+        once. Images are decoded and finished in threads; a generator is read a few batches ahead. What cannot be read is as
+        in a call: raised where it would have come, or a warning and left out. Whoever needs errors as items takes
+        `detection.stream.detect_stream`. To stop early, close the iterator or drop it.
+        """
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise MobileSSDError(f"batch is a whole number from 1, not {batch!r}")
+        if color not in ("rgb", "bgr"):
+            raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
+        return self._ruled(score, classes, iou, max_detections)._stream(source, color, batch)
+
+    def _stream(self, source: Any, color: str, batch: int) -> Iterator[Detections]:
+        from detection.images.given import each_of, leave_out
+        from detection.images.inputs import address_or_pixels
+        from detection.stream import detect_stream
+
+        images: Iterator[ImageInput] = each_of(source, color)
+        with closing(detect_stream(self, images, address_or_pixels, batch=batch)) as stream:
+            for one in stream:
+                if one.detections is not None:
+                    yield replace(one.detections, origin=one.item)
+                elif one.item.named:
+                    assert one.error is not None
+                    raise one.error
+                else:
+                    assert one.error is not None
+                    leave_out(one.error)
+
+    def _ruled(self, score: Any, classes: Any, iou: Any, max_detections: Any) -> Detector:
+        if score is None and classes is None and iou is None and max_detections is None:
+            return self
+        return self.with_rules(score=score, classes=classes, iou=iou, max_detections=max_detections)
 
     def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """A list of uint8 RGB arrays [H, W, 3] of any sizes -> their detections, in the same order."""
+        """A list of uint8 RGB arrays [H, W, 3] of any sizes -> their detections, in the same order; all at once."""
         if not images:
             return []
         encodings, logits = self.runtime(self.prepare(images))
@@ -117,14 +244,21 @@ class Detector:
         """Raw outputs of one image [A, 4], [A, K] -> detections in its pixels."""
         return self.postprocessor(encodings, logits, image_size)
 
-    def _read(self, image: Image, color: str) -> np.ndarray:
-        from detection.images.decode import read_image
 
-        if color not in ("rgb", "bgr"):
-            raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
-        if isinstance(image, (str, os.PathLike)):
-            return read_image(image)
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise BadImageError(f"an image is a path or a uint8 array [height, width, 3], not {what}")
-        return image[..., ::-1] if color == "bgr" else image
+RULES = ("score", "iou", "max_detections", "classes")
+OPTIONS = ("weights", "device", "runtime", "precision", "threads", *RULES)
+
+
+def _no_option(name: str, call: bool = False) -> str:
+    """What to say of an option that there is not."""
+    known = ("color", *RULES) if call else OPTIONS
+    ours = ELSEWHERE.get(name) or SAME.get(name)
+    near = [ours] if ours in known else nearest(name, known)
+    hint = (
+        f"that is {near[0]} here"
+        if ours in known
+        else f"nearest: {near[0]}"
+        if near
+        else f"there are {', '.join(known)}"
+    )
+    return f"{'a call of a Detector' if call else 'Detector'} has no option {name!r}; {hint}"

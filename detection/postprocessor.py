@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class PostProcessor:
         score: float | Literal["auto"] | None = None,
         iou: float = 0.6,
         max_detections: int = 100,
-        classes: Sequence[str] | None = None,
+        classes: str | Sequence[str | int] | None = None,
         *,
         source: str = "",
         anchors: np.ndarray | None = None,
@@ -48,15 +48,17 @@ class PostProcessor:
         """The post-processing of the network that `card` describes.
 
         score: the score threshold; None: the one of best F1 that stands in the card, else 0.3; "auto": that of each
-        class where it stands there, else as None. iou, max_detections: see `PostSettings`. classes: names of the only
-        classes that are kept. source: how an error names the weights. anchors: those of the file, where it brings its
-        own, rounded as they may be. Raises MobileSSDError, one line, for a class that the card does not have.
+        class where it stands there, else as None. iou, max_detections: see `PostSettings`. classes: names, or indices, of
+        the only classes that are kept. source: how an error names the weights. anchors: those of the file, where it brings
+        its own, rounded as they may be. Raises MobileSSDError, one line, for a class that the card does not have, and for
+        numbers out of range.
         """
         spec = spec_of(card, source)
         if anchors is None:
             anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size, card.anchor_grids)
-        ids = None if classes is None else tuple(ClassNames(card.class_names).choose(classes, source or card.name))
+        ids = None if classes is None else _chosen(card.class_names, classes, source or card.name)
         lowest, by_class = _thresholds(card, score)
+        _check(lowest, iou, max_detections)
         settings = PostSettings(lowest, iou, max_detections, None, ids, spec.scores, by_class)
         return cls(anchors, spec.coder, card.class_names, card.category_ids, settings)
 
@@ -67,9 +69,46 @@ class PostProcessor:
             encodings, logits, self.anchors, size, self.class_names, self.settings, self.coder, self.category_ids
         )
 
+    def with_rules(
+        self,
+        score: float | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
+        classes: str | Sequence[str | int] | None = None,
+        owner: str = "detector",
+    ) -> PostProcessor:
+        """The same with other rules, which are as in `of`; None: stays as it is. score is for all classes alike."""
+        settings = self.settings
+        if score is not None:
+            settings = replace(settings, score=score, class_scores=None)
+        if iou is not None:
+            settings = replace(settings, iou=iou)
+        if max_detections is not None:
+            settings = replace(settings, max_detections=max_detections)
+        if classes is not None:
+            settings = replace(settings, classes=_chosen(self.class_names, classes, owner))
+        _check(settings.score, settings.iou, settings.max_detections)
+        return replace(self, settings=settings)
+
     def with_score(self, score: float) -> PostProcessor:
         """The same with another score threshold, for all classes."""
-        return replace(self, settings=replace(self.settings, score=score, class_scores=None))
+        return self.with_rules(score=score)
+
+
+def _chosen(names: Sequence[str], classes: str | Sequence[str | int], owner: str) -> tuple[int, ...]:
+    """The indices of the classes that are to be kept."""
+    if not (ids := tuple(ClassNames(names).choose(classes, owner))):
+        raise MobileSSDError(f"{owner}: no classes named; leave that out to keep all")
+    return ids
+
+
+def _check(score: Any, iou: Any, max_detections: Any) -> None:
+    """Raises MobileSSDError, one line, for a rule out of its range."""
+    for name, value in (("score", score), ("iou", iou)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
+            raise MobileSSDError(f"{name} is a number from 0 to 1, not {value!r}")
+    if isinstance(max_detections, bool) or not hasattr(max_detections, "__index__") or max_detections < 1:
+        raise MobileSSDError(f"max_detections is a whole number from 1, not {max_detections!r}")
 
 
 def _thresholds(card: Card, score: float | str | None) -> tuple[float, tuple[float, ...] | None]:

@@ -2,7 +2,8 @@
 
 `detect_stream` decodes ahead of the network in threads and post-processes behind it in others. It is made of the
 Detector's own stages (`prepare`, `runtime`, `finish`): what is measured, listed or drawn is what the Detector finds, to
-the last bit. Evaluation, `mobilessd detect`, bulk detection and the benchmark all run on it.
+the last bit. The Detector's own lists and streams, evaluation, `mobilessd detect`, bulk detection and the benchmark all
+run on it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from detection.boxes.detections import Detections
-from detection.detector import Detector
 from detection.errors import BadImageError
 from detection.images.addresses import fetch, is_address
 from detection.images.decode import decode_image, read_image
@@ -29,6 +29,17 @@ FETCHING = 16  # images asked for at once where they come from an address: a sto
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Stages(Protocol):
+    """What a stream needs of a detector; see `detection.detector.Detector`."""
+
+    @property
+    def runtime(self) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]: ...
+
+    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray: ...
+
+    def finish(self, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, ...]) -> Detections: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class _Loaded(Generic[T]):
 
 
 def detect_stream(
-    detector: Detector,
+    detector: Stages,
     items: Iterable[T],
     image_of: Callable[[T], Any] = lambda item: item,
     *,
@@ -162,7 +173,7 @@ def _batches(
         yield batch
 
 
-def _run(detector: Detector, batch: list[_Loaded[T]]) -> Iterator[_Loaded[T]]:
+def _run(detector: Stages, batch: list[_Loaded[T]]) -> Iterator[_Loaded[T]]:
     """The network over those of a batch that could be read; all of the batch come back."""
     pixels = [one.pixels for one in batch if one.pixels is not None]
     start = time.perf_counter()

@@ -8,7 +8,7 @@ import pytest
 from oracle import some_images
 
 from detection import Detector
-from detection.errors import BadImageError, MobileSSDError
+from detection.errors import MobileSSDError
 from detection.postprocessor import PostProcessor
 from detection.weights.card import Card
 from detection.weights.names import spec_for
@@ -77,12 +77,6 @@ def test_classes_can_be_chosen_and_an_unknown_one_offers_the_nearest(trained):
     assert set(found.names) == {trained.other_class}
     with pytest.raises(MobileSSDError, match="no class 'purson'; nearest: person"):
         Detector(weights, "cpu", classes=["purson"])
-
-
-@pytest.mark.parametrize("wrong", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), 7])
-def test_what_is_no_image_is_told_in_one_line(detector, wrong):
-    with pytest.raises(BadImageError, match="an image is a path or a uint8 array"):
-        detector([wrong])
 
 
 def test_an_empty_list_is_no_error(detector):

@@ -88,17 +88,27 @@ class ClassNames:
         """The indices of the classes that a name stands for, by the rule above; none for a name without a class."""
         return self._exact.get(name) or self._spelling.get(spelling(name)) or self._meaning.get(meaning(name)) or []
 
-    def choose(self, names: Iterable[str], owner: str, error: type[MobileSSDError] = MobileSSDError) -> list[int]:
-        """The indices of all classes that the names stand for, in their order, each once.
+    def choose(
+        self, names: Iterable[str | int] | str | int, owner: str, error: type[MobileSSDError] = MobileSSDError
+    ) -> list[int]:
+        """The indices of all classes that the names stand for, in their order, each once. One name may stand by itself; a
+        whole number is an index.
 
-        Raises `error`, which begins with `owner` (a file, an option), for a name that stands for none.
+        Raises `error`, which begins with `owner` (a file, an option), for what stands for none.
         """
         found: dict[int, None] = {}
-        for name in names:
-            if not (indices := self.find(name)):
-                raise error(f"{owner}: no class {name!r}; {self.hint(name)}")
+        for name in names if isinstance(names, Iterable) and not isinstance(names, str) else [names]:
+            indices = self.find(name) if isinstance(name, str) else self._at(name)
+            if not indices:
+                raise error(f"{owner}: no class {name!r}; {self.hint(str(name))}")
             found |= dict.fromkeys(indices)
         return list(found)
+
+    def _at(self, index: Any) -> list[int]:
+        """[index] where there is such a class; numpy's whole numbers, too."""
+        if isinstance(index, bool) or not hasattr(index, "__index__") or not 0 <= int(index) < len(self.names):
+            return []
+        return [int(index)]
 
     def hint(self, name: str) -> str:
         """What to say of a name that stands for no class: the nearest names, else some of those there are."""

@@ -1,18 +1,23 @@
-"""Boxes, names and scores drawn on an image. Pure functions, nothing is kept between calls."""
+"""Boxes, names and scores drawn on an image, and such an image in a file. Nothing is kept between calls."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from detection.errors import MobileSSDError
+from detection.files import atomic_write
+
 FONT = cv2.FONT_HERSHEY_DUPLEX  # OpenCV 5 draws it with a real typeface and all scripts; OpenCV 4 with strokes, ASCII
 _TYPEFACE = int(cv2.__version__.partition(".")[0]) >= 5
 SMALLEST_TEXT = 7  # pixels; below, letters are smudges and only the box is drawn
+LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".png": 10**9, ".webp": 16_383}  # pixels of a side that a format can hold
 
 Color = tuple[int, int, int]
 
@@ -62,6 +67,36 @@ def draw_boxes(
     for spot, text, scale, color in reversed(placed):
         put_text(canvas, text, spot, scale, color)
     return canvas
+
+
+def save_image(image: np.ndarray, path: Path) -> None:
+    """Writes uint8 RGB [H, W, 3] to `path`, atomically; quality 92 where the kind has one. Raises MobileSSDError for an
+    ending that is none of `LONGEST`, and for an image too long for it."""
+    suffix = path.suffix.lower()
+    if suffix not in LONGEST:
+        raise MobileSSDError(
+            f"{path}: an image is written as {', '.join(LONGEST)}, not as {suffix or 'a name without ending'}"
+        )
+    if max(image.shape) > LONGEST[suffix]:
+        raise MobileSSDError(f"{path}: {suffix} holds at most {LONGEST[suffix]:,} pixels a side: name it .png")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(encoded(image, suffix))
+
+
+def encoded(image: np.ndarray, suffix: str) -> bytes:
+    """An image file of uint8 RGB [H, W, 3]; suffix: one of `LONGEST`."""
+    options = {".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY, 92]}.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    _, data = cv2.imencode(suffix, cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), options)
+    return data.tobytes()
+
+
+def reduced(image: np.ndarray, longest: int) -> np.ndarray:
+    """The image, smaller where a side is longer than so many pixels."""
+    factor = longest / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = tuple(max(1, round(side * factor)) for side in image.shape[1::-1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 @lru_cache(maxsize=4096)

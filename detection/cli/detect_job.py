@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from detection.boxes.detections import Detections
+from detection.boxes.drawing import save_image
 from detection.cli.common import open_detector, progress
 from detection.detector import Detector
 from detection.errors import BadImageError, MobileSSDError, shown
@@ -27,7 +28,7 @@ from detection.images.video import Frame, Video
 from detection.outputs import Output, Record
 from detection.outputs.coco_json import CocoJson, ImageIds
 from detection.outputs.csv_table import CsvTable
-from detection.outputs.drawn import OutputNames, image_suffix, save_image
+from detection.outputs.drawn import OutputNames, image_suffix
 from detection.outputs.video import Recorder
 from detection.stream import Found, detect_stream, in_order
 

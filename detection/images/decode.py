@@ -64,7 +64,7 @@ def decode_image(data: bytes, name: str | os.PathLike = "image", max_pixels: int
             )
         if _TO_RGB is None:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return _upright(pixels, header.orientation)
+    return upright(pixels, header.orientation)
 
 
 _KINDS = {"jpeg": "JPEG", "png": "PNG", "webp": "WebP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
@@ -98,8 +98,13 @@ def _decode_alpha(data: bytes) -> np.ndarray | None:
         return None
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)  # what OpenCV does with opaque 16-bit images
-    alpha: np.ndarray = pixels[..., 3:].astype(np.uint16)
-    colour: np.ndarray = pixels[..., 2::-1].astype(np.uint16)
+    return on_white(pixels[..., [2, 1, 0, 3]])
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    """uint8 RGBA [H, W, 4] -> RGB [H, W, 3] as on a white page."""
+    alpha: np.ndarray = rgba[..., 3:].astype(np.uint16)
+    colour: np.ndarray = rgba[..., :3].astype(np.uint16)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
@@ -110,7 +115,7 @@ def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
         return None
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Applies Exif's orientation: 1 upright, 2 mirrored, 3 upside down, 4 both, 5-8 the same with sides exchanged."""
     if orientation in (5, 6, 7, 8):
         pixels = cv2.transpose(pixels)

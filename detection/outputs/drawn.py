@@ -6,14 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from detection.boxes.drawing import LONGEST
 from detection.errors import MobileSSDError
-from detection.files import atomic_write
 from detection.images.sources import Source
-
-LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".png": 10**9, ".webp": 16_383}  # pixels of a side that a format can hold
 
 
 class OutputNames:
@@ -52,11 +49,3 @@ def image_suffix(source: Source, image: np.ndarray) -> str:
     if suffix not in LONGEST:
         suffix = ".jpg"
     return suffix if max(image.shape) <= LONGEST[suffix] else ".png"
-
-
-def save_image(image: np.ndarray, path: Path) -> None:
-    """Writes uint8 RGB [H, W, 3] to `path`, atomically; quality 92 where the kind has one."""
-    options = {".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY, 92]}.get(path.suffix, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data.tobytes())

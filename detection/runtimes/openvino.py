@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,17 @@ def library() -> Any:
     return sys.modules["openvino"]
 
 
-@lru_cache(maxsize=1)
 def core() -> Any:
-    """The one `openvino.Core` of this process, which lives as long as it.
+    """The one `openvino.Core` of this process, which lives as long as it; a forked process has one of its own.
 
     The CPU plugin of each Core gives its thread a signal stack and, when the Core goes, puts back the one it found, which
     is freed memory if Cores go in another order than they came. The next Ctrl-C would then be a segmentation fault.
     """
+    return _core_of(os.getpid())
+
+
+@cache  # the parent's is kept: taking it apart would wait for threads that a fork leaves behind
+def _core_of(process: int) -> Any:
     return library().Core()
 
 
