@@ -203,6 +203,15 @@ def test_what_is_no_image_is_one_line(what, detector):
         assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
+def test_of_a_video_cut_short_the_frames_there_are_come_and_the_rest_is_a_warning(detector, tmp_path):
+    write_video(tmp_path / "film.avi", 40)
+    whole = (tmp_path / "film.avi").read_bytes()
+    (tmp_path / "film.avi").write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match="film.avi: .* of .* frames can be read"):
+        found = detector(tmp_path / "film.avi", score=0.8)
+    assert 5 < len(found) < 40
+
+
 def test_lists_in_lists_are_one_line(detector):
     with pytest.raises(BadImageError, match="not a list in a list: give one list of all images"):
         detector([[RGB, RGB], [RGB]])

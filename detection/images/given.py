@@ -34,7 +34,7 @@ def each_of(given: Any, color: str = "rgb") -> Iterator[ImageInput]:
     frame), of a batch [N, ...] its images, of an iterable whatever each of its items means.
 
     Raises BadImageError, one line, where something means no image. A video that came out of a folder or a list and
-    cannot be read is a warning.
+    cannot be read is a warning, and so is whatever is missing of one that can.
     """
     if isinstance(given, (str, os.PathLike)):
         for source in find_sources([given]):
@@ -58,8 +58,13 @@ def each_of(given: Any, color: str = "rgb") -> Iterator[ImageInput]:
 
 
 def leave_out(error: BadImageError) -> None:
-    """Says what is left out of a folder, pattern or list, and goes on: a warning of Python's."""
-    warnings.warn(f"left out: {error}", UserWarning, stacklevel=2)
+    """Says what is left out of a folder, pattern or list, and goes on."""
+    say(f"left out: {error}")
+
+
+def say(text: str) -> None:
+    """A warning of Python's."""
+    warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def _held(value: Any, color: str) -> ImageInput:
@@ -73,14 +78,16 @@ def _held(value: Any, color: str) -> ImageInput:
 
 
 def _image(source: Source) -> ImageInput:
-    return ImageInput(source.name, name=source.name, named=source.named)
+    return ImageInput(source.name, name=source.shown, named=source.named)
 
 
 def _frames(source: Source) -> Iterator[ImageInput]:
     try:
         with Video(source.name) as video:
             for frame in video:
-                yield ImageInput(frame.image, name=source.name, frame=frame.index, time=frame.time, named=source.named)
+                yield ImageInput(frame.image, "rgb", source.shown, frame.index, frame.time, source.named)
+        if video.problem:
+            say(f"{source.shown}: {video.problem}")
     except BadImageError as error:
         if source.named:
             raise
