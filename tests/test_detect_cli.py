@@ -187,7 +187,72 @@ def test_a_few_images_go_one_by_one_as_a_single_one_does(detect):
     assert detect.detector.batches == [1] * 5
 
 
+def test_frames_of_an_uneven_video_keep_their_time(detect, monkeypatch):
+    """Half a second of fast frames, then one that stands for a second, then a bright one."""
+    from detection.images.video import Frame, Video
+
+    save_video("film.mp4", 6)
+    times = [0.0, 0.1, 0.2, 0.3, 0.4, 1.4]
+    frames = [Frame(i, time, np.full((48, 64, 3), 250 * (time > 1), np.uint8)) for i, time in enumerate(times)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Video, "times", lambda self: times)
+        patch.setattr(Video, "__iter__", lambda self: iter(frames))
+        assert detect("film.mp4")[0] == 0
+    with Video("runs/detect/film.mp4") as video:
+        bright = [frame.time for frame in video if frame.image[:8].mean() > 150]
+    assert bright[0] == pytest.approx(1.4, abs=0.15), "not at its place in an even row, at 0.5 s"
+
+
+def test_a_drawn_video_plays_in_a_browser_or_it_is_said(detect):
+    save_video("film.mp4")
+    _, out, _ = detect("film.mp4")
+    codec = int(cv2.VideoCapture("runs/detect/film.mp4").get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").lower()
+    assert codec in (b"h264", b"avc1", b"vp09", b"vp90") or "browsers do not" in out
+
+
+def test_dash_is_standard_output_and_words_go_beside_it(detect):
+    save("a.jpg", 200)
+    code, out, err = detect("a.jpg", "--json", "-", "--no-draw")
+    assert code == 0 and json.loads(out)[0]["file_name"] == "a.jpg" and "a.jpg: dog 0.78" in err
+    _, out, _ = detect("a.jpg", "--csv", "-", "--no-draw")
+    assert out.splitlines()[0].startswith("file,frame") and len(out.splitlines()) == 2
+    assert detect("a.jpg", "--json", "-", "--csv", "-")[0] == 2
+    assert not Path("-").exists()
+
+
+def test_a_camera_gives_one_image(detect, monkeypatch):
+    def photograph(word):
+        assert word == "0"
+        return np.full((30, 40, 3), 200, np.uint8)
+
+    monkeypatch.setattr("detection.cli.detect_job.photograph", photograph)
+    code, out, _ = detect("0")
+    assert code == 0 and "camera 0: dog 0.78" in out and drawn() == ["camera-0.jpg"]
+
+
+@pytest.mark.skipif(os.path.exists("/dev/video97"), reason="that camera is here")
+def test_an_absent_camera_is_one_line(detect):
+    code, _, err = detect("97")
+    assert code == 2 and "camera 97: the camera cannot be opened" in err and err.count("\n") == 1
+
+
 # ---------------------------------------------------------------- what is wrong
+
+
+def test_a_video_cut_short_is_exit_code_2_where_it_was_named(detect):
+    Path("in").mkdir()
+    writer = cv2.VideoWriter("in/film.avi", cv2.VideoWriter_fourcc(*"MJPG"), 12, (64, 48))
+    for image in np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), np.uint8):
+        writer.write(image)
+    writer.release()
+    data = Path("in/film.avi").read_bytes()
+    Path("in/film.avi").write_bytes(data[: len(data) * 2 // 3])
+    code, out, err = detect("in/film.avi", "--json", "boxes.json")
+    frames = len(json.loads(Path("boxes.json").read_text()))
+    assert code == 2 and 2 < frames < 12 and f"{frames} frames" in out
+    assert err.splitlines()[0] == f"warning: in/film.avi: {frames} of 12 frames can be read, it is cut short"
+    code, _, err = detect("in")
+    assert code == 0 and "of 12 frames" in err
 
 
 def test_a_bad_image_in_a_folder_is_reported_and_the_rest_go_on(detect):

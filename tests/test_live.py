@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,6 +47,22 @@ def camera():
     server = CameraServer(fps=50)
     yield server
     server.down()
+
+
+def test_the_terminal_shows_the_boxes_that_are_drawn_and_listed(camera):
+    """A tracker is given weaker ones as well."""
+    from detection.live.app import _status
+    from detection.live.channels import Channel
+    from detection.live.options import LiveOptions
+
+    with open_capture(name_sources([camera.url])[0]) as capture:
+        channel = Channel(capture)
+        frame = captured()
+        both = FakeDetector()(frame.image)
+        both = replace(both, boxes=both.boxes.repeat(2, 0), scores=np.array([0.9, 0.2]), class_ids=np.array([0, 1]))
+        channel.note(0.5)(Result(frame, both, Timing(0, 0, 0)))
+        line = _status(channel, False, LiveOptions())
+    assert "dog 0.90" in line and "cat" not in line
 
 
 # ---------------------------------------------------------------- one network for several sources

@@ -122,6 +122,17 @@ def test_commands_do_not_pile_up_and_their_failure_is_said():
             Command(wrong, said.append)
 
 
+@pytest.mark.parametrize("words", ["echo a | cat", "echo a > file", "echo $HOME", "echo a; echo b", "echo a &"])
+def test_what_only_a_shell_understands_is_refused_with_the_way_out(words):
+    with pytest.raises(MobileSSDError, match="no shell runs it.*sh -c"):
+        Command(words, print)
+
+
+def test_a_shell_is_a_program_and_words_may_be_any():
+    Command("sh -c 'echo $MOBILESSD_TEXT | cat > /dev/null'", print)
+    Command("echo 'costs $5 & more' <b>", print)
+
+
 # ---------------------------------------------------------------- lines
 
 

@@ -147,6 +147,19 @@ def test_a_folder_gives_its_images_and_leaves_broken_ones_out(tmp_path):
         assert [(frame.image.shape[0], frame.time) for frame in capture] == [(10, 0.0), (12, 1.0)]
 
 
+def test_a_video_cut_short_ends_with_an_error_after_its_last_frame(tmp_path):
+    path = save_video(tmp_path / "film.avi", frames=30)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    said, frames = [], []
+    with open_capture(named(path), tell=said.append) as capture, pytest.raises(MobileSSDError, match="of 30 frames"):
+        for frame in capture:
+            frames.append(frame)
+    assert 5 < len(frames) < 30 and said == [
+        f"warning: {path}: {len(frames)} of 30 frames can be read, it is cut short"
+    ]
+
+
 def test_what_is_not_there_is_one_clear_line(tmp_path):
     with pytest.raises(MobileSSDError, match="nowhere.mp4"):
         open_capture(named("nowhere.mp4"))
@@ -211,6 +224,16 @@ def test_cameras_that_cannot_be_opened_are_one_clear_line():
     assert "127.0.0.1:9/none" in text and "camera 97" in text and "\n" not in text and "secret" not in text
 
 
+def test_a_long_opening_is_said(camera, monkeypatch):
+    camera.mode = "hang"
+    monkeypatch.setattr(streams, "WAIT_TOLD", 0.2)
+    said = []
+    threading.Timer(1.0, lambda: setattr(camera, "mode", "run")).start()
+    with open_capture(named(f"door={camera.url}")) as capture:
+        wait_for_sources([capture], tell=said.append)
+    assert len(said) == 1 and said[0].startswith("door: opening, 0 s (given up after 20 s")
+
+
 @pytest.mark.parametrize("mode", ["hang", "garbage", "half", "drip"])
 def test_a_camera_that_comes_back_is_watched_again(camera, watched, said, mode):
     capture, taken = watched
@@ -262,22 +285,68 @@ def test_readers_end_with_their_program(camera):
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 5, "the reader's end")
 
 
-def test_a_far_file_is_a_file(tmp_path):
-    """A URL with an end loses no frame."""
+@pytest.fixture
+def far(tmp_path):
+    """A folder that a web server gives away, and its address. Names that begin with `snap` are given as a camera gives
+    its newest image: whatever follows them."""
     import http.server
 
-    save_video(tmp_path / "film.avi", frames=30)
-    handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: handler(*args, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with open_capture(named(f"http://127.0.0.1:{server.server_port}/film.avi")) as capture:
-        indices = []
-        for frame in capture:
-            indices.append(frame.index)
-            time.sleep(0.005)
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        asked = 0
+
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            if not self.path.startswith("/snap"):
+                return super().do_GET()
+            Handler.asked += 1
+            data = cv2.imencode(".jpg", np.full((48, 64, 3), 20 * Handler.asked % 250, np.uint8))[1].tobytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "image/jpeg")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: Handler(*args, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield tmp_path, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-    assert indices == list(range(30)) and not capture.live and capture.state == "ended"
+
+
+def test_a_far_file_is_a_file(far):
+    """A URL with an end loses no frame."""
+    folder, url = far
+    save_video(folder / "film.avi", frames=30)
+    with open_capture(named(f"{url}/film.avi")) as capture:
+        frames = []
+        for frame in capture:
+            frames.append(frame)
+            time.sleep(0.005)
+    assert [frame.index for frame in frames] == list(range(30)) and not capture.live and capture.state == "ended"
+    assert [frame.time for frame in frames] == pytest.approx([i / 20 for i in range(30)], abs=0.02)
+
+
+def test_a_far_file_that_breaks_off_is_said(far):
+    folder, url = far
+    path = save_video(folder / "film.avi", frames=90)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    frames = []
+    with open_capture(named(f"{url}/film.avi")) as capture, pytest.raises(MobileSSDError, match="of 90 frames"):
+        for frame in capture:
+            frames.append(frame)
+    assert 10 < len(frames) < 80
+
+
+@pytest.mark.parametrize("path", ["snapshot.jpg", "snap", "snap.cgi?x.jpg", "snap?user=bob&pwd=hunter2"])
+def test_a_snapshot_is_asked_for_again_and_again(far, path, said):
+    _, url = far
+    with open_capture(named(f"{url}/{path}"), tell=said.append) as capture:
+        levels = [round(frame.image.mean()) for frame, _ in zip(capture, range(4))]
+    assert capture.live and capture.reconnects == 0 and said == [], "one camera, and not four that broke off"
+    assert len(set(levels)) == 4, "each is a new image"
 
 
 def test_a_first_opening_may_take_longer_than_later_ones():

@@ -88,11 +88,17 @@ def test_a_list_of_names(folder):
         find_sources([listing])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
 def test_a_list_may_begin_with_a_mark_as_windows_writes_it(folder, encoding):
     save_image(folder / "Größe.jpg")
     mark = "\ufeff" if encoding == "utf-16-be" else ""
     (folder / "list.txt").write_bytes((mark + "Größe.jpg\r\nb.jpg\r\n").encode(encoding))
+    assert names(find_sources([folder / "list.txt"])) == ["Größe.jpg", "b.jpg"]
+
+
+def test_a_list_of_an_old_windows_program(folder):
+    save_image(folder / "Größe.jpg")
+    (folder / "list.txt").write_bytes("Größe.jpg\r\nb.jpg\r\n".encode("cp1252"))
     assert names(find_sources([folder / "list.txt"])) == ["Größe.jpg", "b.jpg"]
 
 
@@ -173,7 +179,7 @@ def test_addresses_are_listed_like_folders():
     assert names(deep) == ["a.PNG", "b.jpg", "film.mp4", "sub/c.webp"] and deep[2].video
     assert deep[3].name == "memory:///media/sub/c.webp" and not deep[3].named
     assert find_sources(["memory://media/b.jpg"])[0].named
-    with pytest.raises(BadImageError, match="film.mp4: a video is not read from an address"):
+    with pytest.raises(BadImageError, match="film.mp4: a video is not read from an address but http"):
         Video(deep[2].name)
 
 

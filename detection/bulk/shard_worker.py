@@ -16,6 +16,7 @@ from detection.bulk.shards import FORMATS, Shard
 from detection.detector import Detector
 from detection.errors import shown
 from detection.images.addresses import is_address
+from detection.masking import without_secrets
 from detection.outputs import Record
 from detection.stream import Found, detect_stream
 
@@ -84,4 +85,4 @@ def _record(one: Found[tuple[int, str]], base: str) -> Record:
     """The row of an image. What is wrong with it is said without its name, which stands in the row already."""
     name = one.item[1]
     problem = str(one.error).removeprefix(f"{shown(_place(name, base))}: ") if one.error else ""
-    return Record(name, one.detections, problem)
+    return Record(without_secrets(name) if is_address(name) else name, one.detections, problem)

@@ -17,6 +17,7 @@ EPILOG = """examples:
   mobilessd detect holiday/ --recursive --classes person,dog --output drawn/
   mobilessd detect 'shots/*.jpg' --weights model.safetensors --json boxes.json --no-draw
   mobilessd detect film.mp4 --score 0.5
+  mobilessd detect 0                      (one image of the first webcam)
   mobilessd detect s3://bucket/images --recursive --shards boxes/      (a million images; stopped, it goes on)
 
 A broken image that was named itself ends with exit code 2, after the others are done. One that came out of a folder,
@@ -26,11 +27,14 @@ a pattern or a list is reported and left out; exit code 2 only if none could be 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd detect`."""
     parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="image, video, folder, pattern, or .txt with one of them a line"
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="image, video, folder, pattern, web address, camera (0), or .txt with one of them a line",
     )
     parser.add_argument("--output", default=OUTPUT, metavar="DIR", help=f"drawn files (default: {OUTPUT})")
-    parser.add_argument("--json", metavar="OUT", help="write COCO results, with file_name")
-    parser.add_argument("--csv", metavar="OUT", help="write a table of all boxes")
+    parser.add_argument("--json", metavar="OUT", help="write COCO results, with file_name (- for stdout)")
+    parser.add_argument("--csv", metavar="OUT", help="write a table of all boxes (- for stdout)")
     parser.add_argument("--no-draw", action="store_true", help="draw nothing")
     parser.add_argument("--recursive", action="store_true", help="also look into the subfolders of folders")
     add_detector_arguments(parser, auto_score=True)

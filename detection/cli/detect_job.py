@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -46,12 +46,16 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
     for path in filter(None, (args.json, args.csv)):
         if os.path.isdir(path):
             raise MobileSSDError(f"{path}: is a folder: name a file in it")
+    if args.json == args.csv == "-":
+        raise MobileSSDError("--json - and --csv - cannot both be standard output: name a file for one of them")
+    # Where standard output carries boxes for programs, words go beside it.
+    words = sys.stderr if "-" in (args.json, args.csv) else sys.stdout
     names = None if args.no_draw else OutputNames(args.output, sources)
     outputs: list[Output] = [CocoJson(args.json)] if args.json else []
     outputs += [CsvTable(args.csv)] if args.csv else []
     detector = detector or open_detector(args, at_once=True)
-    print(detector, flush=True)
-    job = Job(detector, names, outputs, sources)
+    print(detector, file=words, flush=True)
+    job = Job(detector, names, outputs, sources, words)
     begin, stopped = time.perf_counter(), False
     try:
         job.run()
@@ -61,8 +65,8 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
         output.close()
     seconds = time.perf_counter() - begin
     places = [f"drawn in {args.output}{f' ({job.hint})' if job.hint else ''}"] if names and job.done else []
-    places += [f"boxes in {path}" for path in (args.json, args.csv) if path]
-    print("; ".join([f"{job.sum_up()} in {seconds:.1f} s", *places]))
+    places += [f"boxes in {path}" for path in (args.json, args.csv) if path and path != "-"]
+    print("; ".join([f"{job.sum_up()} in {seconds:.1f} s", *places]), file=words)
     if stopped:
         print(f"interrupted: {job.done} of {len(sources)} sources done", file=sys.stderr)
         return 130
@@ -71,11 +75,17 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
 
 class Job:
     """One run over all sources, and its tally. names: of the drawn files; None draws nothing. outputs: where what is
-    found goes; whoever opened them closes them."""
+    found goes; whoever opened them closes them. words: where it says what was found."""
 
     def __init__(
-        self, detector: Detector, names: OutputNames | None, outputs: Sequence[Output], sources: list[Source]
+        self,
+        detector: Detector,
+        names: OutputNames | None,
+        outputs: Sequence[Output],
+        sources: list[Source],
+        words: TextIO,
     ) -> None:
+        self.words = words
         self.detector = detector
         self.names = names
         self.outputs = outputs
@@ -94,7 +104,7 @@ class Job:
                         self._left_out(source, words, bar)
                     else:
                         self.done += 1
-                        bar.write(f"{source.shown}: {words}", file=sys.stdout)
+                        bar.write(f"{source.shown}: {words}", file=self.words)
                     bar.update()
 
     def _images(self, sources: Iterable[Source]) -> Iterator[Outcome]:

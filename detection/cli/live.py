@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="*",
         metavar="SOURCE",
-        help="webcam number, URL, video file, images folder; NAME=SOURCE gives it a name (default: 0)",
+        help="webcam number or device, URL, video file, images folder; NAME=SOURCE gives it a name (default: 0)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--window", dest="show", action="store_const", const="window", help="a window, or an error")
@@ -66,7 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", metavar="FILE.yaml", help="lines and zones of this file; what is drawn on the page is kept in it"
     )
     watch.add_argument("--on", type=name_list, default=[], metavar="A,B", help="act on these classes, lines and zones")
-    watch.add_argument("--run", metavar="COMMAND", help="what to run then; it gets the event as JSON")
+    watch.add_argument(
+        "--run",
+        metavar="COMMAND",
+        help="a program and its options to run then, without a shell; it gets the event as JSON",
+    )
     watch.add_argument("--clips", metavar="DIR", help="keep a clip then")
     watch.add_argument("--before", type=seconds, default=5.0, metavar="S", help="seconds of a clip before (default: 5)")
     watch.add_argument("--after", type=seconds, default=5.0, metavar="S", help="seconds of a clip after (default: 5)")

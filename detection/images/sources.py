@@ -6,7 +6,6 @@ and are the business of `detection.live`.
 
 from __future__ import annotations
 
-import codecs
 import glob
 import io
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.errors import BadImageError, shown
+from detection.files import decode_text
 from detection.images.addresses import HTTP, NO_IMAGE, bare, fetch, file_system, is_address, local, unreachable
 from detection.images.cameras import camera_name, camera_of
 from detection.images.header import gif_is_animated
@@ -26,6 +26,7 @@ IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".g
 VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".3gp"}
 VIDEOS |= {".ogv", ".mjpeg", ".mjpg", ".ts", ".m2t", ".mpe", ".m2v", ".vob", ".asf", ".h264", ".264", ".avc", ".hevc"}
 VIDEOS |= {".h265", ".265", ".mxf", ".f4v", ".3g2", ".qt", ".dv", ".ivf", ".divx", ".ogm", ".amv", ".nut", ".mk3d"}
+_START = 1 << 16  # bytes of a list by which its encoding is told
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "srt://", "udp://", "tcp://", "rtp://", "mms://")
 
 
@@ -193,7 +194,7 @@ def _again(folder: str, seen: set[tuple[int, int]]) -> bool:
 
 
 def _at_address(address: str, recursive: bool) -> list[Source]:
-    """An image by its ending, a pattern, or else a folder; over http everything is one image."""
+    """An image by its ending, a pattern, or else a folder; over http everything is one image or video."""
     if address.startswith(HTTP) or (_known(address) and not _pattern(address)):
         return [Source(address, named=True)]
     files, path = file_system(address)
@@ -264,13 +265,28 @@ def _in_list(path: str, recursive: bool, check: bool) -> list[Source]:
 
 
 def _lines(path: str) -> Iterator[str]:
-    """Of a text file, in UTF-8 with or without a mark, or in UTF-16 with one (as Windows shells write it). Bytes that
-    are no text stay as they are: names of files may hold some."""
+    """Of a text file, in an encoding that `decode_text` knows by its beginning. Names of files may be no text: in a list
+    that is no UTF-8 bytes stay as they are, unless only their Windows-1252 reading exists."""
     with io.BytesIO(fetch(path)) if is_address(path) else open(path, "rb") as file:
-        start = file.read(2)
+        start = file.read(_START)
+        if len(start) == _START and b"\0" not in start:  # to the last whole line: a letter may be cut through
+            start = start[: start.rfind(b"\n") + 1]
+        try:
+            encoding = decode_text(start)[1]
+        except UnicodeError:
+            encoding = "windows-1252"
         file.seek(0)
-        encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-        yield from io.TextIOWrapper(file, encoding, errors="surrogateescape")
+        western = encoding == "windows-1252"
+        for line in io.TextIOWrapper(file, "utf-8" if western else encoding, errors="surrogateescape"):
+            line = line.removeprefix("\ufeff")
+            yield _western(line, os.path.dirname(path)) if western and not line.isascii() else line
+
+
+def _western(line: str, folder: str) -> str:
+    """A line with bytes that are no UTF-8, by the name that exists."""
+    read = os.fsencode(line).decode("cp1252", "replace")
+    exists = os.path.lexists(os.path.join(folder, line.strip()))
+    return read if not exists and os.path.lexists(os.path.join(folder, read.strip())) else line
 
 
 def _tidy(name: str) -> str:

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 
 from detection.errors import BadImageError, shown
-from detection.images.addresses import is_address, without_secrets
+from detection.images.addresses import HTTP, is_address
 from detection.images.container import counts_frames, cut_short
 from detection.images.frame_times import FEWEST_TRIES, FrameTimes
 
 USUAL_FPS = 25.0  # of a video that does not say
 UNEVEN = 0.1  # seconds that a frame may lie off an even row before it counts as uneven
 FASTEST = 60.0  # frames a second of an even video made from an uneven one
+TIMEOUT_MS = 20_000  # without a byte from a web server
 MOST_PACKETS = 2_000_000  # whose times are looked at: 18 hours at 30 a second
 
 
@@ -31,7 +32,7 @@ class Frame:
 
 
 class Video:
-    """The frames of a video file, in order; also an animated GIF.
+    """The frames of a video file, in order, or of one at a web address; also an animated GIF.
 
     fps: frames a second (25 where the file does not say). count: how many frames it says it has, 0 if unknown; only an
     estimate in many formats. problem: after the iteration, what is missing, "15 of 60 frames can be read, it is cut short";
@@ -45,16 +46,24 @@ class Video:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.fspath(path)
         self.problem, self.broken = "", False
+        self._web = self.path.startswith(HTTP)
+        if self._web:
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
+            self._capture = cv2.VideoCapture(self.path, cv2.CAP_FFMPEG, limits)
+        else:
+            self._check_file()
+            self._capture = cv2.VideoCapture(self.path)
+        if not self._capture.isOpened():
+            self._refuse()
+        self.fps, self.count = rate_and_count(self._capture)
+
+    def _check_file(self) -> None:
         if is_address(self.path):
-            raise BadImageError(f"{without_secrets(self.path)}: a video is not read from an address: save it first")
+            raise BadImageError(f"{shown(self.path)}: a video is not read from an address but http: save it first")
         if not os.path.isfile(self.path):
             raise BadImageError(f"{shown(self.path)}: no such file: check the path")
         if not os.path.getsize(self.path):
             raise BadImageError(f"{shown(self.path)}: is empty (0 bytes): fetch it again")
-        self._capture = cv2.VideoCapture(self.path)
-        if not self._capture.isOpened():
-            self._refuse()
-        self.fps, self.count = rate_and_count(self._capture)
 
     def __enter__(self) -> Video:
         return self
@@ -63,13 +72,14 @@ class Video:
         self._capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
-        times = FrameTimes(self.fps, self.count, self.times)
+        times = FrameTimes(self.fps, self.count, self.times)  # which fetches what lies in the web once more, at a gap
         for bgr, index, time in read_frames(self._capture, times):
             yield Frame(index, time, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
         self._capture.release()
         if not times.frames:
             self._refuse()
-        self.problem, self.broken = times.problem(cut_short(self.path), counts_frames(self.path))
+        container = (None, False) if self._web else (cut_short(self.path), counts_frames(self.path))
+        self.problem, self.broken = times.problem(*container)
 
     def times(self) -> list[float]:
         """The times of its frames in seconds, sorted, as its packets say without being decoded (some microseconds each);
@@ -101,6 +111,8 @@ class Video:
         return float(np.clip(1 / np.percentile(steps[steps > 1e-4], 10), self.fps, FASTEST))
 
     def _refuse(self) -> None:
+        if self._web:
+            raise BadImageError(f"{shown(self.path)}: no frame can be read: check the address, or save the video first")
         raise BadImageError(
             f"{shown(self.path)}: no frame can be read: broken, cut short, or of a codec that this OpenCV lacks; "
             "convert it to mp4"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from detection.errors import MobileSSDError
-from detection.live.capture import FAILED
+from detection.live.capture import FAILED, LOST, OPENING
 from detection.live.channels import Channel, Outlets, add_steps
 from detection.live.gate_book import GateBook, Reread
 from detection.live.options import LiveOptions
@@ -26,7 +26,7 @@ from detection.live.server import PageServer
 from detection.live.sinks import Say
 from detection.live.source_names import name_sources
 from detection.live.stop import Stop
-from detection.live.streams import open_capture, wait_for_sources
+from detection.live.streams import WAIT_TOLD, open_capture, wait_for_sources
 from detection.live.window import Window
 
 LOWEST = 0.1  # the lowest score that the page's slider reaches, and that may continue a track
@@ -46,7 +46,7 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
         detector = open_detector()
         say(str(detector))
         if not options.keep_trying:
-            wait_for_sources(captures, stop.is_set)
+            wait_for_sources(captures, stop.is_set, say)
         channels = [Channel(capture) for capture in captures]
         names = [capture.name for capture in captures]
         outlets = Outlets(options, names, detector.class_names, say, stop.set, stack)
@@ -102,6 +102,7 @@ def _wait(channels: list[Channel], book: GateBook, options: LiveOptions, stop: S
     reread = Reread(book, say)
     windows = _Windows(channels) if options.show == "window" else None
     told, complained, looked = 0.0, set[str](), time.monotonic()
+    began, waiting = looked, set[str]()
     try:
         # The page stays when files have come to their end: somebody may want to look, or use it for other images.
         stay = options.show == "page" and options.frames is None
@@ -115,6 +116,8 @@ def _wait(channels: list[Channel], book: GateBook, options: LiveOptions, stop: S
                 continue
             looked = now
             _complain(channels, complained)
+            if now - began > WAIT_TOLD:
+                _tell_of_waiting(channels, waiting, say)
             reread(now)
             if not windows and now - told >= (1 if options.show == "none" else 10):
                 told = now
@@ -148,6 +151,14 @@ def _summary(channel: Channel) -> str:
     words = f"{channel.name}: {stats.results} frames in {took:.1f} s ({stats.results / took:.1f} fps), "
     words += f"delay {p50 * 1000:.0f} ms, 95 of 100 below {p95 * 1000:.0f} ms"
     return words + (f", {stats.dropped} dropped for newer ones" if stats.dropped else "")
+
+
+def _tell_of_waiting(channels: list[Channel], already: set[str], say: Say) -> None:
+    """Says, once for each, which sources have not been open yet."""
+    for capture in (channel.capture for channel in channels):
+        if capture.state in (OPENING, LOST) and not capture.arrived and capture.name not in already:
+            already.add(capture.name)
+            say(f"{capture.name}: {capture.message or 'no image yet'}; waiting for it")
 
 
 def _complain(channels: list[Channel], already: set[str]) -> None:

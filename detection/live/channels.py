@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,9 @@ class Channel:
         """The last step: keeps the numbers."""
 
         def step(result: Result) -> Result:
-            self.newest = result
-            self.stats.add(result, result.detections.above(score).names, self.capture.live)
+            shown = result.detections.above(score)
+            self.newest = replace(result, detections=shown)
+            self.stats.add(result, shown.names, self.capture.live)
             return result
 
         return step

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import shlex
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ Say = Callable[[str], object]
 WAITING = 1000  # events that wait for a webhook; beyond, the oldest go
 PAUSES = (1, 2, 4, 8, 15)  # seconds between the tries to deliver one event
 TIMEOUT = 10.0  # seconds for one try
+_FOR_SHELL = re.compile(r"\|\|?|&&?|;|<|[0-9]?>>?\S*|\$\w+|\$\{\w+\}|\S+;")  # words that only a shell understands
 MOST_COMMANDS = 4  # at once
 LONGEST_COMMAND = 60.0  # seconds
 
@@ -146,7 +148,8 @@ class Webhook:
 
 
 class Command:
-    """Runs a command for an event: its JSON on standard input, and MOBILESSD_EVENT, _SOURCE, _CLASS, _TEXT around it.
+    """Runs a command, without a shell, for an event: its JSON on standard input, and MOBILESSD_EVENT, _SOURCE, _CLASS,
+    _TEXT around it.
 
     At most a few at once, none longer than a minute: a camera on a busy street must not fill the machine.
     """
@@ -158,6 +161,9 @@ class Command:
             raise MobileSSDError(f"--run {command!r} cannot be understood: {error}") from None
         if not self._words or shutil.which(self._words[0]) is None:
             raise MobileSSDError(f"--run {command!r}: there is no such program")
+        if for_shell := next(filter(_FOR_SHELL.fullmatch, self._words[1:]), None):
+            hint = f"no shell runs it, so {for_shell!r} would be an option: write --run \"sh -c '...'\""
+            raise MobileSSDError(f"--run {command!r}: {hint}")
         self._say = say
         self._free = threading.Semaphore(MOST_COMMANDS)
 

@@ -31,6 +31,7 @@ OPEN_TIMEOUT = 20.0  # seconds until the first frame of a stream that has never 
 REOPEN_TIMEOUT = 5.0  # of one that has been, or twice what it then took: half-open connections wait for ever
 FRAME_TIMEOUT = 10.0  # seconds without a frame after which a live source counts as lost
 LONGEST_PAUSE = 3.0  # seconds between two tries; with the above, a source that is back is seen within 10 s
+WAIT_TOLD, TOLD_AGAIN = 2.0, 5.0  # seconds of opening after which it is said, and said again
 STEADY = 10.0  # seconds of frames after which the pauses begin small again
 
 
@@ -151,12 +152,20 @@ def open_capture(
     return FileCapture(source, loop, tell)
 
 
-def wait_for_sources(captures: list[Capture], closing: Callable[[], bool] = lambda: False) -> None:
-    """Waits until each is open or has failed once. Raises the error of a file, or MobileSSDError if not one of them can
-    be opened."""
+def wait_for_sources(
+    captures: list[Capture],
+    closing: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], object] = lambda line: None,
+) -> None:
+    """Waits until each is open or has failed once; what takes its time is told. Raises the error of a file, or
+    MobileSSDError if not one of them can be opened."""
+    began, said = time.monotonic(), 0.0
     for capture in captures:
         while not capture.settled(0.1) and not closing():
-            pass
+            waited = time.monotonic() - began
+            if waited - said > (WAIT_TOLD if not said else TOLD_AGAIN):
+                said = waited
+                tell(f"{capture.name}: opening, {waited:.0f} s (given up after {OPEN_TIMEOUT:g} s without an image)")
         if capture.error:
             raise capture.error
     if captures and all(capture.state in (LOST, FAILED) for capture in captures):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ _COCO_NAME = re.compile(r"(?:COCO_[a-z]+[0-9]{4}_)?([0-9]{1,18})")
 
 
 class CocoJson:
-    """COCO results of a run, each with file_name; those of a video's frames with frame and time. See `Output`."""
+    """COCO results of a run, each with file_name; those of a video's frames with frame and time. path: "-" is standard
+    output. See `Output`."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
@@ -34,8 +36,12 @@ class CocoJson:
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes COCO results atomically, a line for each."""
-    write_text(path, "[" + ",\n".join(map(json.dumps, rows)) + "]\n")
+    """Writes COCO results atomically, a line for each; to standard output where `path` is "-"."""
+    text = "[" + ",\n".join(map(json.dumps, rows)) + "]\n"
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        write_text(path, text)
 
 
 class ImageIds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ LIVE_COLUMNS = ("source", "frame", "time", "at", *BOX, "track_id")
 
 
 class CsvTable:
-    """COLUMNS of a run; frame and time are empty for images. See `Output`."""
+    """COLUMNS of a run; frame and time are empty for images. path: "-" is standard output. See `Output`."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
@@ -27,8 +28,12 @@ class CsvTable:
         self.lines += csv_lines(record, COLUMNS)
 
     def close(self) -> None:
+        text = "\n".join(self.lines) + "\n"
+        if self.path == "-":
+            sys.stdout.write(text)
+            return
         with atomic_write(self.path) as temporary:  # a name that is no valid text must not lose a whole table
-            temporary.write_text("\n".join(self.lines) + "\n", encoding="utf-8", errors="backslashreplace")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class LiveCsv:
