@@ -10,6 +10,7 @@ from live_help import Reds, needs_trackers
 from test_live_page import IMAGE, Page
 
 from detection.live.gate_file import GateFile
+from detection.live.overlay import _inwards
 
 if missing():
     pytest.skip(missing(), allow_module_level=True)
@@ -244,6 +245,12 @@ def test_copied_as_options(tab):
     tab.until("document.getElementById('notice').textContent.includes('Copied')")
     words = shlex.split(tab.js("navigator.clipboard.readText()"))
     assert words[0] == "--line" and words[1].startswith("front/Ann's door=0.")
+
+
+def test_the_arrow_shows_where_in_is(tab):
+    for line in ([[0.5, 0], [0.5, 1]], [[0.9, 0.4], [0.1, 0.5]]):
+        shown = tab.js(f"import('/static/gates.js').then(gates => gates.inwards({line}))")
+        assert np.allclose(shown, _inwards(np.array(line)))
 
 
 def test_labels_stay_inside_the_image(tab):

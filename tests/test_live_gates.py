@@ -389,6 +389,17 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         GateFile(tmp_path / "file" / "watch.yaml").write([DOOR])
 
 
+def test_the_arrow_shows_where_in_is():
+    from detection.live.overlay import _inwards
+
+    for x1, y1, x2, y2 in ((320, 0, 320, 480), (600, 200, 40, 260), (0, 400, 640, 100)):
+        points = np.array([[x1, y1], [x2, y2]], float)
+        middle, way = points.mean(0), _inwards(points)
+        assert pass_by(
+            Gate(GateSpec("line", "a", tuple(map(tuple, points)))), straight(*middle - 90 * way, *middle + 90 * way)
+        ) == ["in"]
+
+
 def test_labels_of_drawn_frames_stay_inside_the_image():
     from detection.live.overlay import draw_gates
 

@@ -29,20 +29,49 @@ def draw_tracked(image: np.ndarray, detections: Detections) -> np.ndarray:
 
 
 def draw_gates(canvas: np.ndarray, gates: Sequence[Gate]) -> None:
-    """Draws lines and zones with their counts. Changes `canvas`, uint8 RGB."""
+    """Draws lines and zones with their counts, and an arrow to the side where a line's "in" is. Changes `canvas`, uint8 RGB."""
     height, width = canvas.shape[:2]
-    thick = max(1, round(math.sqrt(height * width) / 300))
+    unit = math.sqrt(height * width)
+    thick, tall = max(1, round(unit / 300)), max(10, round(unit * 0.02))
     for gate in gates:
-        points = np.round(gate.spec.pixels((height, width))).astype(np.int32)
+        points = np.array(gate.spec.pixels((height, width)))
         for color, more in ((DARK, 2), (WHITE, 0)):
-            cv2.polylines(canvas, [points], gate.kind == "zone", color, thick + more, cv2.LINE_AA)
+            cv2.polylines(
+                canvas, [np.round(points).astype(np.int32)], gate.kind == "zone", color, thick + more, cv2.LINE_AA
+            )
+        if gate.kind == "line":
+            _arrow(canvas, points, thick, 1.3 * tall)
         text = f"{gate.name}: {gate.counts}"
-        size, scale = fit_text(text, max(10, round(math.sqrt(height * width) * 0.02)), width)
+        size, scale = fit_text(text, tall, width)
         if scale and size[1] <= height:
-            x, y = points.mean(axis=0)
+            x, y = _label_middle(gate.kind, points, size, thick)
             left = int(min(max(x - size[0] / 2, 0), width - size[0]))
             top = int(min(max(y - size[1] / 2, 0), height - size[1]))
             put_text(canvas, text, Area(left, top, left + size[0], top + size[1]), scale, WHITE)
+
+
+def _label_middle(kind: str, points: np.ndarray, size: tuple[int, int], thick: int) -> tuple[float, float]:
+    """Above a zone; beside a line, where its arrow is not."""
+    low, high = points.min(0), points.max(0)
+    middle = (low + high) / 2
+    if kind == "zone":
+        return float(middle[0]), float(low[1] - size[1] / 2 - thick)
+    away = -_inwards(points)
+    x, y = middle + away * (np.abs(away) @ np.array(size) / 2 + 3 * thick)
+    return float(x), float(y)
+
+
+def _inwards(points: np.ndarray) -> np.ndarray:
+    """The way of length 1 from a line to the side where "in" is: its right-hand one (zones.Gate counts so)."""
+    dx, dy = points[1] - points[0]
+    return np.array([-dy, dx]) / max(math.hypot(dx, dy), 1e-9)
+
+
+def _arrow(canvas: np.ndarray, points: np.ndarray, thick: int, length: float) -> None:
+    middle = points.mean(0)
+    ends = [tuple(int(round(value)) for value in end) for end in (middle, middle + length * _inwards(points))]
+    for color, more in ((DARK, 2), (WHITE, 0)):
+        cv2.arrowedLine(canvas, ends[0], ends[1], color, thick + more, cv2.LINE_AA, tipLength=0.4)
 
 
 def put_status(canvas: np.ndarray, lines: Sequence[str], color: tuple[int, int, int] = DARK) -> None:

@@ -98,11 +98,17 @@ function stroke(context, path, color) {
   }
 }
 
-/** From the middle of a line to the side where "in" is: the right-hand one, looking from its first point to its second. */
-function arrow(context, [[x1, y1], [x2, y2]], color) {
+/** The way of length 1 from a line to the side where "in" is: its right-hand one, as the server counts. */
+export function inwards([[x1, y1], [x2, y2]]) {
+  const length = Math.hypot(x2 - x1, y2 - y1) || 1;
+  return [-(y2 - y1) / length, (x2 - x1) / length];
+}
+
+function arrow(context, points, color) {
+  const [[x1, y1], [x2, y2]] = points;
   const length = Math.hypot(x2 - x1, y2 - y1);
   if (length < 8) return;
-  const [nx, ny] = [-(y2 - y1) / length, (x2 - x1) / length];
+  const [nx, ny] = inwards(points);
   const [x, y] = [(x1 + x2) / 2, (y1 + y2) / 2];
   const reach = Math.min(26, Math.max(length / 3, 12));
   const tip = [x + nx * reach, y + ny * reach];
@@ -136,8 +142,7 @@ export function labelSpot(kind, points, text, taken, width, height) {
   const away = TALL / 2 + 4;
   let places = [[x, top - away], [x, bottom + away], [x, top + away], [x, y]];
   if (kind === "line") {
-    const length = Math.hypot(xs[1] - xs[0], ys[1] - ys[0]) || 1;
-    const [nx, ny] = [(ys[1] - ys[0]) / length, -(xs[1] - xs[0]) / length];
+    const [nx, ny] = inwards(points).map((one) => -one);
     const off = Math.abs(nx) * (wide / 2 + 8) + Math.abs(ny) * (TALL / 2 + 8);
     places = [[x + nx * off, y + ny * off], [xs[0], ys[0]], [xs[1], ys[1]]];
   }
