@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from browser import Browser, missing
 from live_help import Reds, needs_trackers
+from PIL import Image
 from test_live_page import IMAGE, Page
 
 from detection.live.gate_file import GateFile
@@ -332,6 +333,19 @@ def test_a_chosen_photo_shows_its_boxes_and_goes_again(tab, photo):
     assert tab.js("mobilessd.tiles[1].image.width") == 2560, "no larger than a screen shows"
     tab.tab.click(".tile:last-child [data-do=close]")
     assert tab.js("mobilessd.tiles.length") == 1
+
+
+def test_a_photo_that_its_exif_turns_is_upright_with_its_boxes(tab, tmp_path):
+    image = Image.new("RGB", (300, 200), (90, 90, 90))
+    image.paste((230, 20, 20), (200, 20, 280, 100))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    tab.tab.set_input_files("#photo-file", str(tmp_path / "turned.jpg"))
+    tab.until("mobilessd.tiles.length == 2 && mobilessd.tiles[1].shown.length == 1")
+    assert tab.js("[mobilessd.tiles[1].image.width, mobilessd.tiles[1].image.height]") == [200, 300]
+    assert np.allclose(tab.js("mobilessd.tiles[1].shown[0]")[2:6], [100, 200, 180, 280], atol=4)
+    tab.tab.click(".tile:last-child [data-do=close]")
 
 
 def test_a_pasted_photo_is_detected_also_where_there_is_no_camera(browser):

@@ -371,7 +371,7 @@ function hint(kind, draft) {
   if (kind === "line") return draft ? `Now ${click} where the line ends` : "Drag a line across the image";
   const count = draft?.points.length || 0;
   if (!count) return `Drag a box, or ${click} its corners`;
-  return count < 3 ? `Next corner (${count} so far)` : `Next corner, or ${click} the first one to finish`;
+  return count < 3 ? `Next corner (${count} so far)` : `Next corner, or ${click} the first one`;
 }
 
 /** Where a pointer is: {pixel: in the image, share: as fractions of it}. */

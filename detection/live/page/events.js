@@ -9,7 +9,8 @@ const rows = new Map(); // source's key and gate's id -> its row, so that the fo
 /** The buttons of the card. editor: what draws. */
 export function prepareCard(editor) {
   const problem = listed().then((answer) => {
-    $("kept").textContent = answer.file ? `Kept in ${answer.file}` : "Kept until the program ends; start it with --watch FILE.yaml to keep them";
+    const option = Object.assign(document.createElement("code"), { textContent: "--watch FILE.yaml" });
+    $("kept").replaceChildren(...(answer.file ? [`Kept in ${answer.file}`] : ["Gone when the program ends, unless it is started with ", option]));
     return answer.problem;
   });
   problem.catch(() => {});
