@@ -62,7 +62,7 @@ def decode_text(data: bytes) -> tuple[str, str]:
     if b"\0" in data:  # which no text in an encoding of single bytes holds
         encoding = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
         text = data.decode(encoding)
-        if "\0" in text or not text.isascii() and data.count(0) * 4 < len(data):
+        if any(letter < " " and letter not in "\t\n\r\f\x1a" for letter in text) or data.count(0) * 4 < len(data):
             raise UnicodeError("not text")
         return text, encoding
     try:

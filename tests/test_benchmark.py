@@ -73,7 +73,7 @@ def test_the_machine_is_described():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["W", "--plot", "p.png"], "give --annotations"),
+        (["W", "--plot", "p.png"], "give --data"),
         (["W", "--image", "none.jpg"], "none.jpg: no such file"),
         (["W", "--alphas", "0.5"], "weights have one width"),
         (["W", "--runtimes", "torch", "--precisions", "int8"], "nothing to time"),

@@ -105,6 +105,7 @@ def test_json_is_coco_results_with_ids_from_the_names(detect):
         "category_id": 18,
         "bbox": [10.0, 7.5, 20.0, 15.0],
         "score": 1.0,
+        "category_name": "dog",
         "file_name": "000000000139.jpg",
     }
     truth = COCO()

@@ -104,7 +104,7 @@ def test_what_training_puts_right_is_put_right_here_and_said(tmp_path, capsys, c
 
 BAD_RESULTS = {
     "cut short": ('[{"image_id": 7, "cat', "not JSON"),
-    "ground truth": (coco(), "an object; .*give that with --annotations"),
+    "ground truth": (coco(), "an object; .*give that with --data"),
     "a number": ("1", "needs a list of detections"),
     "unknown image": ([FOUND, {**FOUND, "image_id": 99}], "1 results with an unknown image_id: 99"),
     "unknown category": ([{**FOUND, "category_id": c} for c in range(10, 19)], "9 results .*: 10, 11, 12, 13, 14, ..."),
@@ -128,11 +128,12 @@ def test_bad_results_are_one_clear_line(tmp_path, capsys, content, message):
 
 def test_missing_files_and_folders(tmp_path, capsys):
     truth = str(write(tmp_path, coco(), "truth.json"))
+    (tmp_path / "empty").mkdir()
     for arguments, message in (
         (["--annotations", "nowhere.json", "--results", truth], "nowhere.json: no such file"),
         (["--annotations", truth, "--results", "nowhere.json"], "nowhere.json: no such file"),
         (["--annotations", truth, "--results", str(tmp_path)], "a folder, where a JSON file is needed"),
-        (["--annotations", str(tmp_path / ".."), "--results", truth], "no annotations/instances_val2017.json"),
+        (["--data", str(tmp_path / "empty"), "--results", truth], "no data set recognised. Looked for COCO: "),
         (["--annotations", truth, "--self-test", "--image-ids", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--annotations", truth, "--self-test", "--results", truth], "--self-test feeds the ground truth back"),
         (["--annotations", truth, "--results", truth, "--weights", "w"], "either --weights or --results"),
@@ -140,7 +141,7 @@ def test_missing_files_and_folders(tmp_path, capsys):
         (["--annotations", truth, "--weights", "a.safetensors", "--store-threshold"], "a.safetensors: no such file"),
         (["--annotations", truth, "--self-test", "--classes", "dog"], "no class 'dog'; the classes are cat"),
         (["--annotations", truth, "--self-test", "--engine", "slow"], "invalid choice"),
-        (["--results", truth], "required: --annotations"),
+        (["--results", truth], "required: --data PATH"),
     ):
         assert main(["eval", *arguments]) == 2
         complaint = capsys.readouterr().err

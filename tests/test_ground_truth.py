@@ -300,8 +300,7 @@ def test_eval_scores_voc_and_yolo_data(tmp_path, capsys):
         assert json.loads(out.read_text())["images"] == images
     assert ground_truth(open_evaluation(folder)).crowd.tolist() == [False, True]  # difficult: neither right nor wrong
     for options, words in (
-        (["--data", folder, "--annotations", folder], "either --data or --annotations"),
-        (["--annotations", folder, "--split", "val"], "belong to --data"),
+        (["--data", folder, "--annotations", folder], "--data is given twice"),
         (["--data", folder, "--split", "night"], "no split 'night'; it has train, val, test"),
     ):
         assert main(["eval", *map(str, options), "--self-test"]) == 2

@@ -21,10 +21,7 @@ TWO_KINDS = {"--json", "--workers"}
 def options():
     """(command, option) of every option that --help shows."""
     found = [pair for name in available_commands() for pair in all_options(parser_of(name))]
-    shown = [(command, option) for command, option in found if option.help != "==SUPPRESS=="]
-    return [
-        pair for pair in shown if pair[1].option_strings != ["--annotations"]
-    ]  # is about to become --data everywhere
+    return [(command, option) for command, option in found if option.help != "==SUPPRESS=="]
 
 
 class TestOneName:

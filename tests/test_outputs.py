@@ -40,6 +40,7 @@ def test_coco_json_and_csv_of_a_run(tmp_path):
         "category_id": 18,
         "bbox": [1.0, 2.0, 29.256, 38.0],
         "score": 0.9,
+        "category_name": "dog",
         "file_name": "a, b.jpg",
     }
     assert len(rows) == 3 and rows[2]["frame"] == 3 and rows[2]["time"] == 0.123

@@ -14,7 +14,7 @@ from detection.benchmark import summary
 from detection.benchmark.candidates import Candidate, candidates_of, peers_of, random_weights, variant
 from detection.benchmark.machine import describe, machine
 from detection.benchmark.timing import Timing, drawn_image, time_detectors
-from detection.cli.common import fraction, open_truth, positive_int
+from detection.cli.common import add_data_arguments, fraction, open_truth, positive_int
 from detection.detector import Detector
 from detection.errors import MobileSSDError
 from detection.export.compare import average_precision
@@ -27,7 +27,7 @@ EPILOG = """examples:
   mobilessd benchmark ssdlite_mobilenet_v2.coco
   mobilessd benchmark model.safetensors model.int8.xml --threads 1,2 --batch 1,8 --image street.jpg
   mobilessd benchmark ssdlite_mobilenet_v2 --alphas 0.35,0.5,1 --input-sizes 224,300 --runtimes openvino
-  mobilessd benchmark detect.tflite model.int8.xml --peers --annotations instances.json --plot speed.png
+  mobilessd benchmark detect.tflite model.int8.xml --peers --data instances.json --plot speed.png
 
 An architecture's name is timed with random weights. Each candidate is a process of its own, taken in turns."""
 
@@ -55,8 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--rounds", type=positive_int, default=3, metavar="N", help="processes of each (default: 3)")
     how.add_argument("--seconds", type=float, default=3.0, metavar="S", help="timed in each process (default: 3)")
-    how.add_argument("--annotations", metavar="GT", help="ground truth (COCO, VOC or YOLO): AP beside the times")
-    how.add_argument("--images", metavar="DIR", help="its images (default: looked for beside it)")
+    add_data_arguments(how, "AP beside the times")
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT", help="write everything as JSON")
     output.add_argument("--plot", metavar="OUT", help="draw latency against AP (.png, .svg, .pdf)")
@@ -64,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Times, prints, writes; exit code 2 if nothing could be timed."""
-    if args.plot and not args.annotations:
-        raise MobileSSDError("--plot draws latency against AP: give --annotations, too")
+    if args.plot and not args.data:
+        raise MobileSSDError("--plot draws latency against AP: give --data, too")
     if args.image and not Path(args.image).is_file():
         raise MobileSSDError(f"{args.image}: no such file")
     said = machine()
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             score=args.score,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
-        if args.annotations:
+        if args.data:
             _add_ap(timings, args)
     shown = args.image or "an image of 640 x 480"
     print(summary.explanation(args.score, shown), summary.timing_table(timings), sep="\n\n")
@@ -121,7 +120,7 @@ def _candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
 
 def _add_ap(timings: Sequence[Timing], args: argparse.Namespace) -> None:
     """AP of each pair of weights and runtime, measured once; peers have none."""
-    truth = open_truth(args.annotations, args.images)
+    truth = open_truth(args.data, args.images, args.split)
     known: dict[tuple, float] = {}
     for timing in timings:
         c = timing.candidate

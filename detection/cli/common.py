@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from detection.runtimes.table import NAMES
 
@@ -86,11 +86,29 @@ def weights_of(args: argparse.Namespace) -> Weights:
     return at_size(weights, args.input_size)
 
 
-def open_truth(path: str, images: str | None) -> GroundTruth:
+def add_data_arguments(parser: argparse._ActionsContainer, what: str, images: str = "images of a COCO file") -> None:
+    """Adds --data --split --images: ground truth as `train` and `data check` read it. what: what it is for."""
+    parser.add_argument("--data", action=Once, metavar="PATH", help=f"COCO, VOC or YOLO data, found by looking: {what}")
+    parser.add_argument(
+        "--split", metavar="S", help="its split: val, test, ... (default: val, else test, else everything)"
+    )
+    parser.add_argument("--images", metavar="DIR", help=f"{images} (default: looked for beside it)")
+
+
+class Once(argparse.Action):
+    """An option that is given once: of two data sets the first would vanish."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if (before := getattr(namespace, self.dest)) is not None:
+            parser.error(f"{option_string} is given twice, {before} and {values}: give one")
+        setattr(namespace, self.dest, values)
+
+
+def open_truth(path: str, images: str | None, split: str | None = None) -> GroundTruth:
     """Ground truth of any format; what was repaired or left out is said on stderr."""
     from detection.evaluate.truth import ground_truth, open_evaluation
 
-    data = open_evaluation(path, images=images)
+    data = open_evaluation(path, split, images=images)
     for line in data.faults.brief():
         print(f"warning: {path}: {line}", file=sys.stderr)
     return ground_truth(data)

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from detection.boxes.class_names import ClassNames
-from detection.cli.common import add_detector_arguments, open_detector, positive_int
-from detection.data.dataset import DetectionData
-from detection.data.ids import read_ids
+from detection.cli.common import add_data_arguments, add_detector_arguments, open_detector, positive_int
+from detection.data.ids import plain, read_ids
 from detection.data.readers import FORMATS
 from detection.errors import BadDataError, MobileSSDError
 from detection.evaluate import tables
@@ -29,28 +28,25 @@ from detection.evaluate.report.page import page_template
 from detection.evaluate.report.write import write_report
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
-from detection.evaluate.truth import GroundTruth, find_annotations, find_images, ground_truth, open_evaluation
+from detection.evaluate.truth import GroundTruth, find_images, ground_truth, open_evaluation
 from detection.files import write_text
 
 EVALUATION_SCORE = 0.01  # of the protocol of record: COCO's curve needs the weak boxes too
 SHOWN_PROBLEMS = 10
 
 EPILOG = """examples:
-  mobilessd eval --weights model.safetensors --annotations coco/ --json numbers.json
+  mobilessd eval --weights model.safetensors --data coco/ --json numbers.json
   mobilessd eval --weights runs/cells/best.safetensors --data BCCD --split test     a VOC or YOLO data set
-  mobilessd eval --results mine.json --annotations instances_val2017.json --errors
-  mobilessd eval --results new.json --versus old.json --annotations instances_val2017.json
-  mobilessd eval --self-test --annotations instances_val2017.json"""
+  mobilessd eval --results mine.json --data instances_val2017.json --errors
+  mobilessd eval --results new.json --versus old.json --data instances_val2017.json
+  mobilessd eval --self-test --data instances_val2017.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd eval`."""
     data = parser.add_argument_group("data")
-    data.add_argument("--data", metavar="PATH", help="COCO, PASCAL VOC or YOLO data; looked at to tell which")
+    add_data_arguments(data, "the ground truth")
     data.add_argument("--format", default="auto", choices=("auto", *sorted(FORMATS)), help="of --data (default: auto)")
-    data.add_argument("--split", metavar="NAME", help="the split of --data (default: val, else test, else everything)")
-    data.add_argument("--annotations", metavar="A", help="COCO ground truth: JSON file or COCO's folder")
-    data.add_argument("--images", metavar="DIR", help="folder of the images (default: looked for beside A)")
     data.add_argument("--image-ids", metavar="FILE", help="only these images: a JSON list of ids, or ids in lines")
     data.add_argument("--results", metavar="R", help="evaluate this COCO results JSON in the place of weights")
     data.add_argument("--versus", metavar="B", help="compare with this results JSON: A - B and its interval")
@@ -75,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints, writes. Exit code 0 also where single images could not be read (each is reported)."""
     _check(args)
-    data = _open(args)
+    data = open_evaluation(args.data, args.split, args.format, args.images)
     for line in data.faults.brief():
         _warn(line)
     whole = ground_truth(data)
@@ -88,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.self_test:
         results, model = perfect_results(truth), "the ground truth itself (self-test)"
     elif args.results:
-        every, model = read_results(args.results, whole), str(args.results)
+        every, model = read_results(args.results, whole, _warn), str(args.results)
         if args.score is not None:
             every = every[every.scores > args.score]
         if len(every):
@@ -116,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if args.errors:
         errors = split_errors(truth, results)
     if args.versus:
-        other = read_results(args.versus, whole).select(whole, chosen, categories)
+        other = read_results(args.versus, whole, _warn).select(whole, chosen, categories)
         differences = paired_bootstrap(truth, results, other, args.draws)
 
     if not args.quiet:
@@ -149,20 +145,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open(args: argparse.Namespace) -> DetectionData:
-    """The repaired ground truth: --data, or COCO's by --annotations."""
-    if args.data:
-        return open_evaluation(args.data, args.split, args.format, args.images)
-    return open_evaluation(find_annotations(args.annotations), format="coco", images=args.images)
-
-
 def read_image_ids(path: str, truth: GroundTruth) -> list[int]:
     """The indices of the images that a file names: a JSON list of ids, a JSON object of such lists, or ids in lines.
 
     Ids that `truth` does not have are counted in a note. BadDataError if none is left.
     """
-    named = read_ids(path)
-    found = [index for index, identity in enumerate(truth.image_ids) if str(identity) in named]
+    named = {plain(identity) for identity in read_ids(path)}
+    found = [index for index, identity in enumerate(truth.image_ids) if plain(identity) in named]
     if not found:
         raise BadDataError(f"{path}: none of its {len(named)} ids is an image of {truth.path}")
     if len(found) < len(named):
@@ -220,14 +209,8 @@ def _check(args: argparse.Namespace) -> None:
     choose_engine(args.engine)
     if args.report:
         page_template()  # MissingPackageError
-    if bool(args.data) == bool(args.annotations):
-        raise MobileSSDError(
-            "give either --data or --annotations, not both"
-            if args.data
-            else "ground truth is required: --annotations FILE (COCO), or --data PATH (COCO, VOC or YOLO)"
-        )
-    if args.annotations and (args.split or args.format != "auto"):
-        raise MobileSSDError("--split and --format belong to --data; --annotations names a COCO file")
+    if not args.data:
+        raise MobileSSDError("ground truth is required: --data PATH (COCO, VOC or YOLO)")
     if args.self_test and (args.results or args.weights):
         raise MobileSSDError("--self-test feeds the ground truth back: it needs neither --weights nor --results")
     if args.input_size is not None and (args.self_test or args.results):

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from detection.boxes.postprocess import PostSettings
-from detection.cli.common import fraction, input_size, open_truth, positive_int
+from detection.cli.common import add_data_arguments, fraction, input_size, open_truth, positive_int
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import find_images
 from detection.export.bundle import write_bundle
@@ -61,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-detections", type=positive_int, default=100, metavar="N", help="its most boxes (default: 100)"
     )
     check = parser.add_argument_group("the comparison with the source")
-    check.add_argument("--images", metavar="DIR", help="images to compare on (default: drawn by chance)")
-    check.add_argument("--data", metavar="GT", help="ground truth (COCO, VOC or YOLO): compares AP, too")
+    add_data_arguments(check, "compares AP, too", "images to compare on; without --data, drawn by chance")
     check.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
 
 
@@ -107,7 +106,7 @@ def _export(args: argparse.Namespace, source: Weights) -> None:
     form = target_of(output, args.format).name
     truth = images = None
     if args.data:
-        truth = open_truth(args.data, args.images)
+        truth = open_truth(args.data, args.images, args.split)
         images = find_images(truth)
     settings = None
     if args.nms:

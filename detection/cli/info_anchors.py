@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,8 @@ def reach(subject: Subject, path: str, split: str | None = None, images: str | N
     if subject.spec is None:
         raise MobileSSDError(f"{subject.name}: a classifier has no anchors; --anchors needs a detector")
     data, _ = clean(open_data(path, split, images=images))
+    for line in data.faults.brief():
+        print(f"warning: {path}: {line}", file=sys.stderr)
     found = coverage(data, _anchors(subject.spec), subject.spec.input.size)
     others = []
     for name, spec in _forms(subject):

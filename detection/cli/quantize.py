@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detection.benchmark.candidates import Candidate
 from detection.benchmark.timing import drawn_image, time_detectors
-from detection.cli.common import fraction, open_truth, positive_int
+from detection.cli.common import add_data_arguments, fraction, open_truth, positive_int
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import find_images
 from detection.export.quantize import QuantizeOrder, quantize
@@ -18,8 +18,8 @@ from detection.weights.resolve import open_weights
 
 EPILOG = """examples:
   mobilessd quantize model.safetensors --images images/ --output model.int8.xml
-  mobilessd quantize model.safetensors --images val/ --annotations instances.json --output model.int8.onnx
-  mobilessd quantize ssdlite_mobilenet_v2.coco --images coco/val2017 --annotations coco --max-drop 0.003 --output v2.xml
+  mobilessd quantize model.safetensors --images val/ --data instances.json --output model.int8.onnx
+  mobilessd quantize ssdlite_mobilenet_v2.coco --data coco --max-drop 0.003 --output v2.xml
 
 With ground truth, layers stay in float32 as long as AP falls by more than --max-drop; if it still does, nothing is
 written and the exit code is 2. Images to calibrate on should be like those that are to come; 300 are plenty."""
@@ -28,8 +28,7 @@ written and the exit code is 2. Images to calibrate on should be like those that
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd quantize`."""
     parser.add_argument("weights", metavar="WEIGHTS", help="weights file or model name, or a float .onnx or .xml")
-    parser.add_argument("--images", metavar="DIR", help="images to calibrate on, and to measure AP on")
-    parser.add_argument("--annotations", metavar="GT", help="ground truth (COCO, VOC or YOLO): AP before and after")
+    add_data_arguments(parser, "AP before and after", "images to calibrate on, and to measure AP on")
     parser.add_argument("--calibration", metavar="DIR", help="images to calibrate on, if others than --images")
     parser.add_argument("--samples", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)")
     parser.add_argument("--output", required=True, metavar="FILE", help="FILE.xml (OpenVINO) or FILE.onnx")
@@ -45,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output)
     form = target_of(output, args.format, INT8_TARGETS).name
     truth = images = None
-    if args.annotations:
-        truth = open_truth(args.annotations, args.images)
+    if args.data:
+        truth = open_truth(args.data, args.images, args.split)
         images = find_images(truth)
     elif args.max_drop is not None:
-        raise MobileSSDError("--max-drop is about AP, which needs ground truth: give --annotations, too")
+        raise MobileSSDError("--max-drop is about AP, which needs ground truth: give --data, too")
     calibration = args.calibration or images or args.images
     if calibration is None:
         raise MobileSSDError("which images? --images DIR, to calibrate on")

@@ -35,6 +35,19 @@ KINDS: dict[str, tuple[str, str]] = {
     "bad score": ("scores lie outside 0..1", "clipped to 0..1"),
     "duplicate box": ("boxes occur twice in an image", "kept"),
 }
+NOTES = frozenset(  # kinds by which no annotation is lost
+    (
+        "resized",
+        "exif turned",
+        "size wrong",
+        "fits either way",
+        "no annotation",
+        "unannotated",
+        "encoding",
+        "same name",
+        "no name",
+    )
+)
 EXAMPLES = 10  # kept by kind; the counts are complete
 
 
@@ -50,6 +63,11 @@ class Faults:
 
     def __getitem__(self, kind: str) -> int:
         return self.counts.get(kind, 0)
+
+    @property
+    def lost(self) -> int:
+        """How many of them may have cost annotations."""
+        return sum(count for kind, count in self.counts.items() if kind not in NOTES)
 
     def add(self, kind: str, example: str, count: int = 1) -> None:
         """Counts `count` faults of a kind; `example` is kept while there are few."""

@@ -78,11 +78,12 @@ class ImageFinder:
     Annotations often survive a conversion of the images (`.jpg` written in the XML, `.webp` on the disk), come from another
     system (a drive and backslashes), or name folders that are not there (`/home/me/val2017/1.jpg`). In this order: the path
     as it is; its last parts, below one of the folders; the bare name in one of them, in other case or with another extension
-    of images; the only image of that name further below.
+    of images; the only image of that name below one of the folders `deep` (default: all).
     """
 
-    def __init__(self, *folders: str | os.PathLike):
+    def __init__(self, *folders: str | os.PathLike, deep: Sequence[str | os.PathLike] | None = None):
         self.folders = [Path(folder) for folder in folders]
+        self.deep = self.folders if deep is None else [Path(folder) for folder in deep]
         self._listing = Listing()
         self._stems: dict[Path, dict[str, str]] = {}
         self._below: dict[str, list[str]] | None = None
@@ -114,10 +115,10 @@ class ImageFinder:
         return self._stems[folder]
 
     def _further_below(self, parts: Sequence[str]) -> Path | None:
-        """The only file of that name (of those that share most of the path's end) anywhere below the folders."""
+        """The only file of that name (of those that share most of the path's end) anywhere below the deep folders."""
         if self._below is None:
             self._below = {}
-            for path in sorted({os.fspath(path) for folder in self.folders for path in find_images(folder)}):
+            for path in sorted({os.fspath(path) for folder in self.deep for path in find_images(folder)}):
                 for key in {os.path.basename(path).lower(), _stem(path).lower()}:
                     self._below.setdefault(key, []).append(path)
         found = self._below.get(parts[-1].lower()) or self._below.get(_stem(parts[-1]).lower()) or []

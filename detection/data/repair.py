@@ -79,7 +79,7 @@ def repair(
     if not len(data):
         raise BadDataError(f"{data.origin}: no image that can be used ({'; '.join(data.faults.brief())})")
     data = clean_boxes(data)
-    if not data.targets.any() and not (for_evaluation and ((data.labels >= 0).any() or not data.faults)):
+    if not data.targets.any() and not (for_evaluation and ((data.labels >= 0).any() or not data.faults.lost)):
         reason = "; ".join(data.faults.brief()) or "wrong folder or class names?"
         use = "evaluate" if for_evaluation else "learn from"
         raise BadDataError(f"{data.origin}: no box to {use} in {len(data)} images ({reason})")

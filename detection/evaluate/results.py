@@ -3,9 +3,10 @@ wrong with it."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from detection.data.ids import plain, plainly
-from detection.errors import BadDataError
+from detection.errors import BadDataError, some
+from detection.evaluate.categories import match_categories
 from detection.evaluate.truth import GroundTruth, indices, renumber
 from detection.outputs.coco_json import write_rows
 
@@ -52,36 +54,37 @@ def no_results() -> Results:
     return Results(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
 
 
-def read_results(path: str | os.PathLike, truth: GroundTruth) -> Results:
+def read_results(
+    path: str | os.PathLike, truth: GroundTruth, tell: Callable[[str], None] = lambda line: None
+) -> Results:
     """Reads COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}; it may be empty.
 
-    Those of images that `truth` leaves out are passed over.
+    Where all of them hold `category_name`, classes are matched by name (`match_categories`), and where they hold
+    `file_name`, images are: data sets count both differently. What is left out for that, `tell` gets a line of. Those of
+    images that `truth` leaves out are passed over.
     Raises BadDataError, one line: no JSON, no such list, missing keys (all named), image or category ids that
-    `truth` does not know, broken boxes, scores that are no finite numbers.
+    `truth` does not know, no class in common, broken boxes, scores that are no finite numbers.
     """
     rows = load_json(path)
     if isinstance(rows, dict):
-        hint = " (it looks like ground truth: give that with --annotations)" if "images" in rows else ""
+        hint = " (it looks like ground truth: give that with --data)" if "images" in rows else ""
         raise BadDataError(f"{path}: not COCO results but an object; needs a list of detections{hint}")
     if not isinstance(rows, list):
         raise BadDataError(f"{path}: not COCO results; needs a list of detections")
     if not rows:
         return no_results()
     require_keys(path, rows, ("image_id", "category_id", "bbox", "score"))
-    if truth.left_out:
-        known = {plain(identity) for identity in truth.left_out}
-        rows = [row for row in rows if plain(row["image_id"]) not in known]
-    images = {identity: index for index, identity in enumerate(truth.image_ids)}
-    categories = {**{identity: index for index, identity in enumerate(truth.category_ids)}, **truth.other_ids}
-    image = indices_of(path, "image_id", rows, images)
-    category = indices_of(path, "category_id", rows, categories)
-    return Results(image, category, boxes_of(path, rows), scores_of(path, rows))
+    image, category = images_of(path, rows, truth, tell), categories_of(path, rows, truth, tell)
+    kept = (image >= 0) & (category >= 0)
+    return Results(image, category, boxes_of(path, rows), scores_of(path, rows))[kept]
 
 
 def write_results(path: str | os.PathLike, results: Results, truth: GroundTruth) -> None:
-    """Writes COCO results JSON, atomically, with the data set's ids. Not rounded: they score the same when read."""
+    """Writes COCO results JSON, atomically, with the data set's ids, and the names of classes and files. Not rounded: they
+    score the same when read."""
     rows = [
         {"image_id": truth.image_ids[i], "category_id": truth.category_ids[c], "bbox": box, "score": score}
+        | {"category_name": truth.category_names[c], "file_name": truth.file_names[i]}
         for i, c, box, score in zip(
             results.image.tolist(), results.category.tolist(), results.boxes.tolist(), results.scores.tolist()
         )
@@ -140,6 +143,65 @@ def require_keys(path: object, rows: list, keys: Sequence[str]) -> None:
     if lacking:
         texts = [f"{key} ({count} of {len(rows)}, first results[{i}])" for key, (i, count) in lacking.items()]
         raise BadDataError(f"{path}: results without " + ", ".join(texts))
+
+
+def categories_of(path: object, rows: list[dict], truth: GroundTruth, tell: Callable[[str], None]) -> np.ndarray:
+    """int64 [len(rows)]: the index of each row's category, -1 where the data do not have its class: by name where all rows
+    have one and the data have names, else by id."""
+    named = all(isinstance(row.get("category_name"), str) for row in rows)
+    if not rows or not named or truth.category_names == tuple(map(str, truth.category_ids)):
+        ids = {**{identity: index for index, identity in enumerate(truth.category_ids)}, **truth.other_ids}
+        return indices_of(path, "category_id", rows, ids)
+    ids_of = {row["category_name"]: row["category_id"] for row in rows}
+    try:
+        found = match_categories(tuple(ids_of), tuple(ids_of.values()), truth)
+    except BadDataError as error:
+        raise BadDataError(f"{path}: {error}") from None
+    if found.dropped:
+        tell(f"{path}: {len(found.dropped)} of its classes are not annotated, dropped: {some(found.dropped)}")
+    index = dict(zip(ids_of, found.to_truth.tolist()))
+    return np.array([index[row["category_name"]] for row in rows], np.int64)
+
+
+def images_of(path: object, rows: list[dict], truth: GroundTruth, tell: Callable[[str], None]) -> np.ndarray:
+    """int64 [len(rows)]: the index of each row's image, -1 where the data do not have its file: by the name of the file, and
+    as much of the path as it takes, where all rows have one that leads to an image, else by id."""
+    by_end = _ends(truth)
+    index = {name: _with_end(name, by_end) for row in rows if (name := row.get("file_name")) and isinstance(name, str)}
+    ids = {**dict.fromkeys(truth.left_out, -1), **{identity: at for at, identity in enumerate(truth.image_ids)}}
+    if not any(found is not None for found in index.values()) or any(row.get("file_name") not in index for row in rows):
+        return indices_of(path, "image_id", rows, ids)
+    if strange := [name for name, found in index.items() if found is None]:
+        tell(f"{path}: {len(strange)} of its files are no images of {truth.path}, left out, as {strange[0]}")
+    return np.array([-1 if (at := index[row["file_name"]]) is None else at for row in rows], np.int64)
+
+
+def _ends(truth: GroundTruth) -> dict[str, list[tuple[list[str], int]]]:
+    """The images of each bare file name, with the parts of their paths from the end."""
+    found: dict[str, list[tuple[list[str], int]]] = {}
+    for index, name in enumerate(truth.file_names):
+        if name:
+            longer = truth.paths[index] if truth.paths and truth.paths[index].endswith(name) else name
+            parts = _parts(longer)
+            found.setdefault(parts[0], []).append((parts, index))
+    return found
+
+
+def _with_end(name: str, by_end: Mapping[str, list[tuple[list[str], int]]]) -> int | None:
+    """The only image of that file name, or the one that shares most of the path's end; None where there is none or several."""
+    parts = _parts(name)
+    found = by_end.get(parts[0], [])
+    if len(found) < 2:
+        return found[0][1] if found else None
+    shared = [
+        sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, other))) for other, _ in found
+    ]
+    best = [index for (_, index), count in zip(found, shared) if count == max(shared)]
+    return best[0] if len(best) == 1 else None
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in reversed(name.replace("\\", "/").split("/")) if part not in ("", ".")] or [""]
 
 
 def indices_of(path: object, key: str, rows: list[dict], known: Mapping[Hashable, int]) -> np.ndarray:

@@ -16,7 +16,6 @@ import numpy as np
 
 from detection.data.dataset import DetectionData
 from detection.data.ids import in_order
-from detection.data.layout import Layout
 from detection.data.open import read, recognise
 from detection.data.repair import repair
 from detection.errors import BadDataError
@@ -137,14 +136,11 @@ def open_evaluation(
     """A data set of any format, read and repaired for evaluation; its `faults` say what was repaired or left out.
 
     split: None takes `val`, else `test`, else everything; in a COCO folder, COCO's own layout first
-    (`find_annotations`). images: the folder of a COCO file's images. Raises BadDataError with one line.
+    (`ANNOTATION_PLACES`). images: the folder of a COCO file's images. Raises BadDataError with one line.
     """
     path, layout = Path(path), None
-    if split is None and format in ("auto", "coco"):
-        if path.is_file() and format == "coco":  # whatever its name ends in
-            layout = Layout("coco", path, (), {path.stem: path})
-        elif found := _annotations_in(path):
-            layout = recognise(found, "coco")
+    if split is None and format in ("auto", "coco") and (found := _annotations_in(path)):
+        layout = recognise(found, "coco")
     layout = layout or recognise(path, format)
     name: str | None = None
     if split and (split != "all" or "all" in layout.splits):
@@ -157,18 +153,6 @@ def open_evaluation(
 def read_truth(path: str | os.PathLike, images: str | os.PathLike | None = None) -> GroundTruth:
     """Ground truth from a COCO JSON file, or whatever `open_evaluation` opens."""
     return ground_truth(open_evaluation(path, images=images))
-
-
-def find_annotations(path: str | os.PathLike) -> Path:
-    """The annotation file that `path` means: itself, or the one inside a folder in COCO's layout (or a like one).
-
-    Raises BadDataError if there is none.
-    """
-    if not Path(path).is_dir():
-        return Path(path)
-    if found := _annotations_in(Path(path)):
-        return found
-    raise BadDataError(f"{path}: no annotations/instances_val2017.json or the like in this folder; name the JSON file")
 
 
 def _annotations_in(folder: Path) -> Path | None:

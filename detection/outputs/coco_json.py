@@ -17,8 +17,8 @@ _COCO_NAME = re.compile(r"(?:COCO_[a-z]+[0-9]{4}_)?([0-9]{1,18})")
 
 
 class CocoJson:
-    """COCO results of a run, each with file_name; those of a video's frames with frame and time. path: "-" is standard
-    output. See `Output`."""
+    """COCO results of a run, each with the names of its class and file, which `mobilessd eval --results` matches by; those of
+    a video's frames with frame and time. path: "-" is standard output. See `Output`."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
@@ -29,7 +29,10 @@ class CocoJson:
         if record.frame is not None and record.time is not None:
             place = {"frame": record.frame, "time": round(record.time, 3)}
         found = record.detections.to_coco(record.image_id) if record.detections is not None else []
-        self.rows += [one | {"file_name": record.name} | place for one in found]
+        names = record.detections.names if record.detections is not None else []
+        self.rows += [
+            one | {"category_name": name, "file_name": record.name} | place for one, name in zip(found, names)
+        ]
 
     def close(self) -> None:
         write_rows(self.path, self.rows)

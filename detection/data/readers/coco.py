@@ -30,7 +30,7 @@ _NO_CLASS = "\0"  # in the place of a category_id that is null or missing
 def look(path: Path) -> Layout | None:
     """A .json file, or a folder with annotations where COCO, Roboflow and others put them."""
     if path.is_file():
-        return Layout("coco", path, (), {path.stem: path}) if path.suffix.lower() == ".json" else None
+        return Layout("coco", path, (), {path.stem: path}) if _is_json(path) else None
     files: list[Path] = []
     for pattern in ("annotations/*.json", "*.[jJ][sS][oO][nN]", "*/_annotations.coco.json", "*/*.json"):
         files = [file for file in sorted(path.glob(pattern)) if holds_boxes(file)]
@@ -230,6 +230,14 @@ class _Columns:
             or str(self.categories[identity].get("name")) not in parents
             or len(self.categories) == 1
         }
+
+
+def _is_json(path: Path) -> bool:
+    """By its name or its first character; empty files and lists are for the reader to explain."""
+    if path.suffix.lower() == ".json":
+        return True
+    with open(path, "rb") as file:
+        return file.read(64).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1] == b"{"
 
 
 def _nameless(category: dict) -> bool:

@@ -17,10 +17,14 @@ def find_paths(annotations: Path, names: Sequence[str], images: str | os.PathLik
     """The file of each image, "" where it has no name. Looked for in `images`, else in the folders nearby, and further up
     only where none is found there. Files beside them that nobody reads are counted."""
     near, far = ([Path(images)], []) if images is not None else image_folders(annotations)
-    finder = ImageFinder(*near)
+    # where the annotations lie, others may have written drawn copies of the same names
+    deep = [
+        folder for folder in near if images is not None or folder not in (annotations.parent, annotations.parent.parent)
+    ]
+    finder = ImageFinder(*near, deep=deep)
     probe = [name for name in names if name][:PROBES]
     if far and probe and not any(map(finder.look, probe)):
-        further = ImageFinder(*near, *far)
+        further = ImageFinder(*near, *far, deep=deep)
         finder = further if any(map(further.look, probe)) else finder
     paths = [str(finder.find(name)) if name else "" for name in names]
     _drop_strangers(annotations, names, paths, finder.folders[0], faults)

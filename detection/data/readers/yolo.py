@@ -163,7 +163,8 @@ def _add_images(config: dict[str, Any], split: str, path: Path, folders: list[Pa
 
 def _listed_in(file: Path, folders: list[Path]) -> list[Path]:
     """The images of a list, found by their names where the list was written on another machine."""
-    finder = ImageFinder(*dict.fromkeys(folders))
+    below = (folder / "images" if (folder / "images").is_dir() else folder for folder in folders)
+    finder = ImageFinder(*dict.fromkeys(folders), deep=list(dict.fromkeys(below)))
     names = [line.replace("\\", "/") for line in _lines_of(file, Faults())]
     return [finder.find(name) for name in names if is_image(os.path.basename(name))]
 
