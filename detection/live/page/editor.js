@@ -1,6 +1,6 @@
 // Drawing, moving, naming and removing lines and zones on the images, by mouse, finger and keys.
 
-import { COARSE, corners, drawDraft, drawGates, fillZones, isNear, partAt } from "./gates.js";
+import { COARSE, corners, drawDraft, drawGates, fillZones, isNear, outline, partAt } from "./gates.js";
 import { notice } from "./state.js";
 import { add, change, inTurn, remove, restore } from "./watch.js";
 
@@ -36,7 +36,10 @@ export class Editor {
       this.settle(tile);
     };
     const chosen = () => (this.picked?.tile === tile ? this.picked.id : null);
-    tile.under = (context, width, height) => fillZones(context, this.gates(tile), chosen(), width, height);
+    tile.under = (context, width, height) => {
+      fillZones(context, this.gates(tile), chosen(), width, height);
+      if (this.draft?.tile === tile) fillZones(context, [{ ...this.draft, points: outline(this.draft), id: -1 }], -1, width, height);
+    };
     tile.over = (context, width, height) => {
       drawGates(context, this.gates(tile), chosen(), flashes, width, height);
       if (this.draft?.tile === tile) drawDraft(context, this.draft, width, height);

@@ -39,18 +39,22 @@ export function drawGates(context, gates, chosen, flashes, width, height) {
   context.restore();
 }
 
+/** The points of what is being drawn, with the one where the pointer is. */
+export function outline({ points, hover, rectangle, saving }) {
+  if (rectangle) return corners(points[0], hover);
+  return hover && !saving ? [...points, hover] : points;
+}
+
 /** What is being drawn: its corners so far, and where the pointer is. */
-export function drawDraft(context, { kind, points, hover, rectangle, saving }, width, height) {
+export function drawDraft(context, draft, width, height) {
+  const { kind, points, rectangle } = draft;
   const place = ([x, y]) => [x * width, y * height];
-  const all = (rectangle ? corners(points[0], hover) : hover && !saving ? [...points, hover] : points).map(place);
+  const all = outline(draft).map(place);
   context.save();
   context.lineJoin = "round";
   context.lineCap = "round";
   if (all.length > 1) {
-    const closed = kind === "zone" && all.length > 2;
-    context.fillStyle = "#5ee6a833";
-    if (closed) context.fill(pathOf(all, true));
-    trace(context, all, closed, CHOSEN);
+    trace(context, all, kind === "zone" && all.length > 2, CHOSEN);
     if (kind === "line") arrow(context, all, CHOSEN);
   }
   if (!rectangle) {
