@@ -11,21 +11,16 @@ import re
 from urllib.parse import unquote
 
 HIDDEN = "***"
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s'\"<>()]+")
-_SECRET = re.compile(
-    r"(?:.*(?:pass|pwd|secret|token|auth|credential|signature|apikey|accesskey|stream_?(?:key|id)|session|licen[cs]e).*"
-    r"|x-amz-.+|(?:.*[^a-z])?key(?:id)?|pw|psw|pin|p|u|us[ae]?r(?:name|id)?|login\w*|account|sig|sid|rs|jwt|sas)",
-    re.IGNORECASE,
+# Texts, which `re` compiles when the first address is met: a start without one pays nothing.
+_ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s'\"<>()]+"
+_SECRET = (
+    r"(?i)(?:.*(?:pass|pwd|secret|token|auth|credential|signature|apikey|accesskey|stream_?(?:key|id)|session|licen[cs]e).*"
+    r"|x-amz-.+|(?:.*[^a-z])?key(?:id)?|pw|psw|pin|p|u|us[ae]?r(?:name|id)?|login\w*|account|sig|sid|rs|jwt|sas)"
 )
-_BEFORE_SECRET = re.compile(r"(?:pass(?:word|wd)?|pwd|secret|token|auth|api_?key|key|stream_?key)", re.IGNORECASE)
-_PAIR = re.compile(r"([^=]*)=(.*)", re.DOTALL)
-_PLAIN = re.compile(
-    r"[0-9]{1,6}|[0-9]{2,5}x[0-9]{2,5}|[0-9]+\.[0-9]+", re.ASCII
-)  # what a name may be given, if it is no secret
-_WORDED = re.compile(
-    r"c(?:md|am|amera|hannel|odec)|action|format|type|stream|profile|mode|quality|size|res\w*|view|lang|page", re.I
-)
-_USER = re.compile(r"[^/@\s]+:[^@\s]*@(?=[\w.\[\]-]+(?::[0-9]+)?/)")
+_BEFORE_SECRET = r"(?i)(?:pass(?:word|wd)?|pwd|secret|token|auth|api_?key|key|stream_?key)"
+_PLAIN = r"[0-9]{1,6}|[0-9]{2,5}x[0-9]{2,5}|[0-9]+\.[0-9]+"  # what a name may be given, if it is no secret
+_WORDED = r"(?i)c(?:md|am|amera|hannel|odec)|action|format|type|stream|profile|mode|quality|size|res\w*|view|lang|page"
+_USER = r"[^/@\s]+:[^@\s]*@(?=[\w.\[\]-]+(?::[0-9]+)?/)"
 _WATCHED = (
     "http",
     "https",
@@ -39,20 +34,20 @@ _WATCHED = (
     "tcp",
     "rtp",
 )  # by cameras, not stores
-_FILE = re.compile(r".+\.[A-Za-z][A-Za-z0-9]{1,4}")
+_FILE = r".+\.[A-Za-z][A-Za-z0-9]{1,4}"
 
 
 def without_secrets(address: str) -> str:
     """A URL without user and password, and with *** for what may be a secret in its path and query; also each URL within a
     longer text. Whatever holds no URL comes back as it is."""
-    return _ADDRESS.sub(lambda match: _masked(match[0]), address) if "://" in address else address
+    return re.sub(_ADDRESS, lambda match: _masked(match[0]), address) if "://" in address else address
 
 
 def _masked(address: str) -> str:
     scheme, _, rest = address.partition("://")
     if scheme in ("file", "local"):
         return address
-    rest = _USER.sub("", rest, count=1)  # also passwords with / ? # in them, which nobody wrote as %2F
+    rest = re.sub(_USER, "", rest, count=1)  # also passwords with / ? # in them, which nobody wrote as %2F
     rest, _, fragment = rest.partition("#")
     place, question, query = rest.partition("?")
     host, slash, path = place.partition("/")
@@ -69,7 +64,7 @@ def _path(parts: list[str], scheme: str) -> list[str]:
     for part in parts:
         words = re.split(r"([&;,]|_(?=[A-Za-z]+=))", part)  # user=admin_password=x_channel=1
         shown.append(HIDDEN if hide and part else "".join(_pair(word) for word in words))
-        hide = bool(_BEFORE_SECRET.fullmatch(unquote(part)))
+        hide = bool(re.fullmatch(_BEFORE_SECRET, unquote(part)))
     if scheme in ("rtmp", "rtmps") and len(shown) > 1 and shown[-1]:
         shown[-1] = HIDDEN  # rtmp://host/application/key
     if len(parts) > 2 and re.fullmatch(r"[0-9]+\.(ts|m3u8)", parts[-1]):
@@ -79,16 +74,16 @@ def _path(parts: list[str], scheme: str) -> list[str]:
 
 def _pair(text: str, strict: bool = False) -> str:
     """`name=value` or `name:value` with its value hidden if it may be a secret; strict: unless it is clearly none."""
-    match = _PAIR.fullmatch(text)
-    if match is None:
+    key, equals, given = text.partition("=")
+    if not equals:
         user, colon, password = text.partition(":")
         if colon and password:
             return f"{user}:{HIDDEN}"
-        return HIDDEN if _like_a_key(unquote(text)) and not _FILE.fullmatch(text) else text
-    name, value = unquote(match[1]), unquote(match[2])
-    plain = _PLAIN.fullmatch(value) or (_WORDED.fullmatch(name) and value.isascii() and value.isalnum())
-    secret = bool(_SECRET.fullmatch(name)) or _like_a_key(value) or (strict and not plain)
-    return f"{match[1]}={HIDDEN}" if secret and value else text
+        return HIDDEN if _like_a_key(unquote(text)) and not re.fullmatch(_FILE, text) else text
+    name, value = unquote(key), unquote(given)
+    plain = re.fullmatch(_PLAIN, value) or (re.fullmatch(_WORDED, name) and value.isascii() and value.isalnum())
+    secret = bool(re.fullmatch(_SECRET, name)) or _like_a_key(value) or (strict and not plain)
+    return f"{key}={HIDDEN}" if secret and value else text
 
 
 def _like_a_key(text: str) -> bool:

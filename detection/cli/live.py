@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, shown
 from detection.live.options import LiveOptions, PageOptions
 from detection.live.stop import Stop
 
@@ -111,7 +111,7 @@ def _check(args: argparse.Namespace) -> None:
         if os.path.exists(source) and os.path.realpath(args.record) == os.path.realpath(source):
             raise MobileSSDError(f"{args.record}: is the video to be watched: record to another file")
     if args.no_source and args.sources:
-        raise MobileSSDError(f"--no-source and {args.sources[0]} do not go together")
+        raise MobileSSDError(f"--no-source and {shown(args.sources[0])} do not go together")
     if bool(args.cert) != bool(args.key):
         raise MobileSSDError("--cert and --key go together: the certificate and its key")
     for path in filter(None, (args.cert, args.key)):

@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from detection.cli.parser import Parser, UsageError
 from detection.errors import MobileSSDError, nearest
+from detection.masking import without_secrets
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("detection.cli.detect", "find objects in images, folders and videos"),
@@ -154,7 +155,7 @@ def _version() -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {without_secrets(message)}", file=sys.stderr)
     return 2
 
 

@@ -176,10 +176,10 @@ class FileCapture(Capture):
                 self.fps, self.drawn_rate = video.fps, video.even_rate
                 for frame in video:
                     yield frame.image, frame.time, 1 / video.fps, frame.index
-            if video.problem:
+            if video.problem and one.named and video.broken and not self._loop:
+                self._problem = f"{shown(one.name)}: {video.problem}: fetch it again, or repair it"
+            elif video.problem:
                 self._tell(f"warning: {shown(one.name)}: {video.problem}")
-                if one.named and video.broken:
-                    self._problem = f"{shown(one.name)}: {video.problem}: fetch it again, or repair it"
             return
         self.fps = IMAGES_PER_SECOND
         try:
