@@ -71,6 +71,16 @@ def test_a_video_of_another_container_cut_short(tmp_path, name):
     assert video.broken
 
 
+def test_an_animated_gif_cut_short(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), np.uint8)
+    first, *rest = map(Image.fromarray, noise)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=rest, duration=100)
+    assert read(tmp_path / "a.gif")[1].problem == ""
+    frames, video = read(cut(tmp_path / "a.gif", 0.6))
+    assert 3 < len(frames) < 12 and video.problem == f"{len(frames)} frames can be read, it is cut short"
+
+
 @pytest.mark.parametrize("name, fourcc", [("a.avi", "MJPG"), ("a.mkv", "mp4v"), ("a.mp4", "mp4v"), ("a.webm", "VP80")])
 def test_a_whole_video_has_no_problem(tmp_path, name, fourcc):
     path = save_video(tmp_path / name, fourcc=fourcc)

@@ -290,6 +290,13 @@ def test_what_recorders_write_is_a_video(tmp_path, ending):
     assert source.video
 
 
+@pytest.mark.parametrize("name, fourcc", [("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.mkv", "mp4v"), ("a.webm", "VP80")])
+def test_a_video_without_an_ending_that_was_named_is_one(tmp_path, name, fourcc):
+    save_video(tmp_path / name, 3, fourcc=fourcc).rename(tmp_path / "clip.dat")
+    (source,) = find_sources([tmp_path / "clip.dat"])
+    assert source.video and len(list(Video(source.name))) == 3
+
+
 @pytest.mark.parametrize("name,fourcc", [("film.mp4", "mp4v"), ("film.avi", "MJPG"), ("film.gif", "")])
 def test_every_frame_comes_once_in_order_with_its_time(tmp_path, name, fourcc):
     with Video(save_video(tmp_path / name, 10, 10.0, fourcc=fourcc)) as video:

@@ -1,6 +1,6 @@
 """Whether a video file is all there, told from what its container says about its own length. No frame is decoded.
 
-MP4 and MOV (ISO/IEC 14496-12), Matroska and WebM (RFC 9559), AVI (RIFF), ASF and WMV, FLV. The others (MPEG-TS, MPEG-PS,
+MP4 and MOV (ISO/IEC 14496-12), Matroska and WebM (RFC 9559), AVI (RIFF), ASF and WMV, FLV, GIF. The others (MPEG-TS, MPEG-PS,
 Ogg, raw streams) say nothing: cut short, they are whole files of fewer frames.
 """
 
@@ -29,6 +29,9 @@ def cut_short(path: str | os.PathLike) -> bool | None:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEAD)
+        if head.startswith(b"GIF8"):
+            file.seek(max(0, size - 1024))
+            return not file.read().rstrip(b"\0").endswith(b";")
         try:
             said = _said(file, head, size)
         except (struct.error, IndexError):  # it ends within its own header, or that is damaged

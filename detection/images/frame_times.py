@@ -7,6 +7,7 @@ another one, so a frame behind a gap gets its number from its time.
 from __future__ import annotations
 
 import math
+import time as clock
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ MOST_TRIES = (
     20_000  # that a decoder is asked again at the end, at 1 to 100 microseconds each; files end with a failure, too
 )
 FEWEST_TRIES = 200
+PATIENCE = 30.0  # seconds of that: a web server that does not answer takes its time each time
 EVEN = 0.95  # of a video's intervals are alike: frames between others are missing, where they are not
 WRAPPED = 1.0  # seconds back: a clock that begins anew, as of two recordings in one file
 LONGEST_JUMP = 60.0  # seconds forward, in a video that is shorter: a clock that is broken
@@ -36,6 +38,7 @@ class FrameTimes:
         self._times: np.ndarray | None = None
         self._shift = 0.0
         self._failed = 0  # times in a row
+        self._since = 0.0
         self._even = 0  # intervals
 
     def next(self, said: float) -> tuple[int, float]:
@@ -58,6 +61,10 @@ class FrameTimes:
     def again(self) -> bool:
         """After a failure to read: whether to try again. A file's end is one, too."""
         self._failed += 1
+        if self._failed == 1:
+            self._since = clock.monotonic()
+        if clock.monotonic() - self._since > PATIENCE:
+            return False
         return self._failed <= min(max(self.count - self.frames, FEWEST_TRIES), MOST_TRIES)
 
     def problem(self, cut: bool | None, counted: bool) -> tuple[str, bool]:
@@ -71,8 +78,10 @@ class FrameTimes:
         lost = self.last + 1 - self.frames
         short = self.count / self.fps - self.time - 1 / self.fps
         numbers = f"{self.frames} of {total} frames can be read"
-        if cut and (self.frames < self.count or not self.count):
-            return f"{numbers if self.count else f'{self.frames} frames can be read'}, it is cut short", True
+        if cut and self.frames < self.count:
+            return f"{numbers}, it is cut short", True
+        if cut and not self.count:
+            return f"{self.frames} frames can be read, it is cut short", True
         if self.failures and self.frames < total and (lost or self.last + 1 < self.count):
             return f"{numbers}, it is damaged", True
         if counted and self.last + 2 < self.count:

@@ -14,7 +14,6 @@ _NOT_OURS = (  # (where, bytes, what it is) of files that people take for images
     (4, b"ftyphei", "a HEIC image: save it as JPEG"),
     (4, b"ftypmif1", "a HEIC image: save it as JPEG"),
     (4, b"ftypavi", "an AVIF image: save it as JPEG or PNG"),
-    (4, b"ftyp", "a video or another media file"),
     (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image: save it as JPEG or PNG"),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image: save it as JPEG or PNG"),
     (0, b"%PDF", "a PDF document: save its pages as images"),
@@ -22,6 +21,19 @@ _NOT_OURS = (  # (where, bytes, what it is) of files that people take for images
     (0, b"\x1f\x8b", "a gzip archive: unpack it first"),
     (0, b"8BPS", "a Photoshop file: save it as JPEG or PNG"),
     (0, b"version https://git-lfs", "a Git LFS pointer: fetch the image with `git lfs pull`"),
+)
+
+
+_VIDEOS = (
+    (4, b"ftyp", "MP4 or another media file"),
+    (4, b"moov", "MOV"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (8, b"AVI LIST", "AVI"),
+    (0, b"FLV\x01", "FLV"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF or WMV"),
+    (0, b"\x00\x00\x01\xba", "MPEG-PS"),
+    (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "MXF"),
+    (0, b"OggS", "Ogg"),
 )
 
 
@@ -65,7 +77,20 @@ def explain_no_image(data: bytes) -> str:
         return "a web page (a download that failed?)"
     if b"\0" not in start and sum(byte < 32 and byte not in b"\t\r\n\f" for byte in start) == 0:
         return "a text file"
-    return "no JPEG, PNG, WebP, BMP, GIF or TIFF"
+    if kind := video_kind(data):
+        return f"a video ({kind})"
+    return "of an unknown kind, no JPEG, PNG, WebP, BMP, GIF or TIFF"
+
+
+def video_kind(data: bytes) -> str | None:
+    """The container of a video by its first bytes (400 will do), None for anything else: whatever its name ends in."""
+    for where, signature, kind in _VIDEOS:
+        if data.startswith(signature, where):
+            return kind
+    for size, first in ((188, 0), (192, 4)):  # packets of MPEG-TS, also with the time codes of cameras
+        if len(data) > first + size and data[first] == data[first + size] == 0x47:
+            return "MPEG-TS"
+    return None
 
 
 def gif_is_animated(data: bytes) -> bool:

@@ -6,6 +6,7 @@ and are the business of `detection.live`.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import os
@@ -19,7 +20,7 @@ from detection.errors import BadImageError, shown
 from detection.files import decode_text
 from detection.images.addresses import HTTP, NO_IMAGE, bare, fetch, file_system, is_address, local, unreachable
 from detection.images.cameras import camera_name, camera_of
-from detection.images.header import gif_is_animated
+from detection.images.header import gif_is_animated, video_kind
 from detection.masking import without_secrets
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
@@ -72,12 +73,16 @@ class Source:
 
     @property
     def video(self) -> bool:
-        """Whether it has several frames, by its ending; into a GIF on this machine it looks."""
+        """Whether it has several frames, by its ending; into a GIF on this machine it looks, and into a file that was named
+        itself and whose ending tells nothing."""
         if self.ending == ".gif" and not is_address(self.name):
             try:
                 return gif_is_animated(self.path.read_bytes())
             except OSError:
                 return False
+        if self.named and not self.camera and not _known(self.name) and os.path.isfile(self.name):
+            with contextlib.suppress(OSError), open(self.name, "rb") as file:
+                return video_kind(file.read(400)) is not None
         return self.ending in VIDEOS
 
 

@@ -56,6 +56,8 @@ class Video:
         if not self._capture.isOpened():
             self._refuse()
         self.fps, self.count = rate_and_count(self._capture)
+        if self.path.lower().endswith(".gif"):
+            self.count = 0  # what FFmpeg has counted, and not what the file says
 
     def _check_file(self) -> None:
         if is_address(self.path):

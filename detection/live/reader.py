@@ -189,9 +189,11 @@ def _no_snapshot(address: str) -> str | None:
 
     try:
         with open_web(address, timeout=8, trusting=True) as answer:
-            if answer.headers.get_content_maintype() == "image":
+            kind = answer.headers.get_content_maintype()
+            if kind == "image":
                 return None
-            start = answer.read(16) if answer.headers.get_content_type() == "application/octet-stream" else b""
+            # Some cameras say nothing, or that it is a text.
+            start = b"" if kind in ("multipart", "video") else answer.read(16)
             return None if start.startswith((b"\xff\xd8\xff", b"\x89PNG")) else ""
     except OSError as error:
         return str(error)
