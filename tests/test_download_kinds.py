@@ -62,6 +62,38 @@ def test_a_member_of_a_zip_and_of_a_tar(server):
     assert whole(fetch(record(server.url("a.tar.gz#m/graph.pb"))))
 
 
+def of_archive(archive, *urls):
+    """A member of which nothing but its archive's hash and size are published."""
+    return record(*urls, content=archive, archived=True)
+
+
+def test_a_member_is_verified_by_its_archive(server):
+    archive = tarred({"m/graph.pb": CONTENT})
+    server.files["m.tar.gz"] = archive
+    wanted = of_archive(archive, server.url("m.tar.gz#m/graph.pb"))
+    path = fetch(wanted)
+    assert whole(path) and sorted(p.name for p in path.parent.iterdir()) == ["graph.pb", "graph.pb.sha256"]
+    assert fetch(wanted) == path and not leftovers(wanted)
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(BadWeightsError, match="not what its archive held") as error:
+        fetch(wanted)
+    one_line(error)
+
+
+def test_another_archive_is_refused_and_a_mirror_has_the_archive(server, monkeypatch):
+    archive = tarred({"m/graph.pb": CONTENT})
+    wanted = of_archive(archive, server.url("m.tar.gz#m/graph.pb"))
+    forged = bytearray(archive)
+    forged[-5] ^= 1
+    server.files["m.tar.gz"] = bytes(forged)
+    with pytest.raises(DownloadError, match="SHA-256|damaged") as error:
+        fetch(wanted)
+    one_line(error)
+    server.files["mirror/thing.test/m.tar.gz"] = archive
+    monkeypatch.setenv("MOBILESSD_MIRROR", server.url("mirror"))
+    assert whole(fetch(wanted))
+
+
 @pytest.mark.parametrize(
     "name, archive, reason",
     [

@@ -49,7 +49,7 @@ def cached(shared, tmp_path_factory):
 def test_a_record_says_all_that_is_needed(record):
     architecture, recipe = record.name.split(".")
     assert architecture.startswith(record.architecture) and recipe in ("mobilessd", "coco", "imagenet")
-    assert all(re.match(r"https://\S+|npm:\S+@\d+\.\d+\.\d+#\S+", url) for url in record.urls)
+    assert all(re.match(r"https?://\S+|npm:\S+@\d+\.\d+\.\d+#\S+", url) for url in record.urls)
     assert re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{8}", record.sha256)
     assert record.kind in ("tfjs", "tflite", "state_dict", "frozen_graph", "shipped")
     assert bool(record.urls) != bool(record.shipped)

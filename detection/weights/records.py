@@ -27,7 +27,8 @@ class Record:
 
     kind: "tfjs" (model.json and shards), "tflite", "state_dict" (.pth), "frozen_graph" (.pb), or "shipped": a
     safetensors file with a card that comes with the installation, so that nothing is fetched.
-    urls, sha256, size, manifest_sha256: as in `PublishedFile`.
+    urls, sha256, size, manifest_sha256: as in `PublishedFile`; a frozen graph lies in an archive, of which sha256 and size
+    are.
     options: what `spec_for(architecture, **options)` needs to give the same network.
     metrics: as in the card, each with its split, its protocol and the number of images.
     """
@@ -65,7 +66,14 @@ class Record:
     def file(self) -> PublishedFile:
         """What has to be fetched."""
         return PublishedFile(
-            self.name, self.filename, self.urls, self.sha256, self.size, self.kind == "tfjs", self.manifest_sha256
+            self.name,
+            self.filename,
+            self.urls,
+            self.sha256,
+            self.size,
+            self.kind == "tfjs",
+            self.manifest_sha256,
+            self.kind == "frozen_graph",
         )
 
 
@@ -117,6 +125,23 @@ def _coral_backbone(alpha: float, size: int, sha256: str, length: int) -> Record
     )
 
 
+def _zoo_graph(name: str, architecture: str, archive: str, sha256: str, size: int, ap: float) -> Record:
+    """A frozen graph of TensorFlow's detection zoo; hash and size of its archive as Intel's Open Model Zoo lists them."""
+    place = "download.tensorflow.org/models/object_detection"
+    member = f"{archive}.tar.gz#{archive}/frozen_inference_graph.pb"
+    return Record(
+        name,
+        architecture,
+        "frozen_graph",
+        (f"https://storage.googleapis.com/{place}/{member}", f"http://{place}/{member}"),
+        sha256,
+        size,
+        options={"num_classes": 90},
+        metrics=(_coco(ap, MINIVAL, 8059, "published by TensorFlow's zoo, rounded"),),
+        note=f"float32 ({archive})",
+    )
+
+
 RECORDS = (
     Record(
         "ssdlite_mobilenet_v2.mobilessd",
@@ -165,6 +190,22 @@ RECORDS = (
         options={"num_classes": 90, "alpha": 0.75},
         metrics=(_coco(0.179, VAL500, 500, OUR_PROTOCOL, AP50=0.325, AP75=0.178, APs=0.022, APm=0.156, APl=0.385),),
         note="8-bit weights; its alpha is 0.75, whatever the file's own name says",
+    ),
+    _zoo_graph(
+        "ssd_mobilenet_v1.coco",
+        "ssd_mobilenet_v1",
+        "ssd_mobilenet_v1_coco_2018_01_28",
+        "8788f89108519fd1102b8a5c2ac861cf6d86603571b6ce5bbd1c245b7fe005e3",
+        76_541_073,
+        0.21,
+    ),
+    _zoo_graph(
+        "ssd_mobilenet_v2.coco",
+        "ssd_mobilenet_v2",
+        "ssd_mobilenet_v2_coco_2018_03_29",
+        "b9380178b2e35333f1a735e39745928488bdabeb9ed20bc6fa07af8172cb5adc",
+        187_925_923,
+        0.22,
     ),
     _torchvision(
         "ssdlite_mobilenet_v3_large.coco",

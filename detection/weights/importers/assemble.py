@@ -57,7 +57,7 @@ def _assemble_plain(graph: DetectorGraph) -> SSD:
         backbone_options=backbone.options,
         taps=backbone.taps,
         num_classes=graph.columns - 1,
-        input=InputSpec(size=graph.input_size, mean=graph.mean, std=graph.std),
+        input=InputSpec(size=graph.input_size, mean=graph.mean, std=graph.std, color=graph.color),
         extras=_extras(graph.trunk[backbone.convolutions :], graph.file),
         heads=_heads(graph.box_heads),
         **rules_of(graph),
@@ -65,12 +65,14 @@ def _assemble_plain(graph: DetectorGraph) -> SSD:
     ssd = build_fitting(_with_anchors(spec, graph), graph)
     fill(layers_of(ssd.backbone) + layers_of(ssd.extras), graph.trunk, graph.file)
     for head, boxes, scores in zip(ssd.heads, graph.box_heads, graph.class_heads, strict=True):
-        fill_branch(head.box, boxes, graph.file, boxes_of_tensorflow=True)
+        fill_branch(head.box, boxes, graph.file, boxes_of_tensorflow=graph.yx)
         fill_branch(head.score, scores, graph.file)
     return ssd
 
 
 def _check_anchors(ssd: SSD, graph: DetectorGraph) -> None:
+    if graph.anchors is None:
+        return
     ours = anchors_of(ssd)
     if ours.shape != graph.anchors.shape or np.abs(ours - graph.anchors).max() > max(_step(graph), 1e-3):
         raise BadWeightsError(
@@ -105,8 +107,11 @@ def _heads(heads: list[Head]) -> HeadSpec:
 
 
 def _with_anchors(spec: SSDSpec, graph: DetectorGraph) -> SSDSpec:
-    """TensorFlow's layout where it gives the file's anchors, else the file's own sizes written out."""
+    """The layout that the file says, TensorFlow's where it gives the file's anchors, or the file's own sizes written out."""
     per_cell = tuple(head.layers[-1].shape[0] // 4 for head in graph.box_heads)
+    if graph.anchors is None:
+        assert graph.layout is not None
+        return replace(spec, anchors=graph.layout)
     for reduce_lowest in (True, False):
         options = {} if reduce_lowest else {"reduce_lowest": False}
         candidate = replace(spec, anchors=AnchorSpec("tensorflow", options))

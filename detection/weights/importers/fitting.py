@@ -14,7 +14,7 @@ from detection.weights.importers.graph import DetectorGraph
 
 def rules_of(graph: DetectorGraph) -> dict[str, Any]:
     """The fields of `SSDSpec` that the graph itself says."""
-    names = ("variances", "scores", "padding", "activation")
+    names = ("variances", "scores", "padding", "activation", "norm_eps")
     return {name: getattr(graph, name) for name in names}
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
+from detection.boxes.anchors import AnchorSpec
 from detection.errors import BadWeightsError
 
 # Operations that only pass a tensor on: walked through on the way back from an output to its convolution.
@@ -25,6 +27,8 @@ SHAPE_OPS = {
     "transpose",
     "expanddims",
     "identity",
+    "flatten",
+    "softmax",
 }
 
 
@@ -69,13 +73,14 @@ class Head:
 @dataclass
 class DetectorGraph:
     """A single-shot detector taken apart. trunk: backbone and extras in execution order. anchors `cxcywh` fractions.
-    variances, scores, padding, activation: as in `SSDSpec`."""
+    variances, scores, padding, activation, norm_eps: as in `SSDSpec`; color: as in `InputSpec`.
+    anchors: None where the file says a layout instead. yx: each box is (ty, tx, th, tw), as TensorFlow has it."""
 
     file: str
     trunk: list[Convolution]
     box_heads: list[Head]
     class_heads: list[Head]
-    anchors: np.ndarray
+    anchors: np.ndarray | None
     input_size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -84,6 +89,10 @@ class DetectorGraph:
     scores: str = "sigmoid"
     padding: str = "same"
     activation: str = "relu6"
+    norm_eps: float = 0.001
+    color: Literal["rgb", "bgr"] = "rgb"
+    yx: bool = True
+    layout: AnchorSpec | None = None
     details: dict = field(default_factory=dict)
 
     @property

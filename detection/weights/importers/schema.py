@@ -51,7 +51,65 @@ TENSORFLOW: dict[str, dict[str, tuple[int, str]]] = {
     "Node": {"name": (1, "string"), "op": (2, "string"), "input": (3, "*string"), "attr": (5, "*Attr")},
     "GraphDef": {"node": (1, "*Node")},
 }
-CAFFE: dict[str, dict[str, tuple[int, str]]] = {}
+# Caffe: caffe.proto of BVLC, with the layers of weiliu89's SSD branch.
+CAFFE: dict[str, dict[str, tuple[int, str]]] = {
+    "BlobShape": {"dim": (1, "*int64")},
+    "Blob": {
+        "shape": (7, "BlobShape"),
+        "data": (5, "*float"),
+        "double_data": (8, "*double"),
+        "num": (1, "int32"),
+        "channels": (2, "int32"),
+        "height": (3, "int32"),
+        "width": (4, "int32"),
+    },
+    "ResizeParameter": {"height": (3, "uint32"), "width": (4, "uint32")},
+    "TransformationParameter": {
+        "scale": (1, "float"),
+        "mean_value": (5, "*float"),
+        "resize_param": (9, "ResizeParameter"),
+    },
+    "ConvolutionParameter": {
+        "pad": (3, "*uint32"),
+        "group": (5, "uint32"),
+        "stride": (6, "*uint32"),
+        "pad_h": (9, "uint32"),
+        "stride_h": (13, "uint32"),
+        "dilation": (18, "*uint32"),
+    },
+    "BatchNormParameter": {"eps": (3, "float")},
+    "InputParameter": {"shape": (1, "*BlobShape")},
+    "PriorBoxParameter": {
+        "min_size": (1, "*float"),
+        "max_size": (2, "*float"),
+        "aspect_ratio": (3, "*float"),
+        "flip": (4, "bool"),
+        "clip": (5, "bool"),
+        "variance": (6, "*float"),
+        "step": (10, "float"),
+        "step_h": (11, "float"),
+        "step_w": (12, "float"),
+        "offset": (13, "float"),
+    },
+    "Layer": {
+        "name": (1, "string"),
+        "type": (2, "string"),
+        "bottom": (3, "*string"),
+        "top": (4, "*string"),
+        "blobs": (7, "*Blob"),
+        "transform_param": (100, "TransformationParameter"),
+        "convolution_param": (106, "ConvolutionParameter"),
+        "batch_norm_param": (139, "BatchNormParameter"),
+        "input_param": (143, "InputParameter"),
+        "prior_box_param": (203, "PriorBoxParameter"),
+    },
+    "Net": {
+        "name": (1, "string"),
+        "layer": (100, "*Layer"),
+        "input_shape": (8, "*BlobShape"),
+        "input_dim": (4, "*int32"),
+    },
+}
 
 
 def read_message(path: Path, name: str, what: str) -> Any:
@@ -82,7 +140,7 @@ def message(name: str) -> Any:
 def _classes() -> Mapping[str, Any]:
     pool, found = descriptor_pool.DescriptorPool(), {}
     for package, messages in (("tensorflow", TENSORFLOW), ("caffe", CAFFE)):
-        file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
+        file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
         for name, fields in messages.items():
             message = file.message_type.add(name=name)
             for field, (number, kind) in fields.items():

@@ -64,16 +64,23 @@ def _is_graph_def(head: bytes) -> bool:
     return head[:1] == b"\x0a" and head[at + 1 : at + 2] == b"\x0a"
 
 
+def _is_caffe(head: bytes) -> bool:
+    """A protobuf message whose first field is the net's name, its second a layer (field 100)."""
+    return len(head) > 2 and head[0] == 0x0A and head[1] < 0x80 and head[2 + head[1] :][:2] == b"\xa2\x06"
+
+
 TFJS = Format("tfjs", "TensorFlow.js", (".json",), _is_tfjs, inside="model.json")
 FROZEN_GRAPH = Format(
     "frozen-graph", "TensorFlow frozen graph", (".pb",), _is_graph_def, inside="frozen_inference_graph.pb"
 )
+CAFFE = Format("caffe", "Caffe", (".caffemodel",), _is_caffe)
 PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt"), is_pickle)
 
 IMPORTERS = (
     Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
     Importer(TFJS, "tfjs:import_tfjs"),
     Importer(FROZEN_GRAPH, "frozen_graph:import_frozen_graph", package="protobuf"),
+    Importer(CAFFE, "caffe:import_caffe", package="protobuf"),
     Importer(PYTORCH, "layouts:import_state_dict", backbone="layouts:import_backbone"),
     Importer(SAFETENSORS, "layouts:import_state_dict", backbone="layouts:import_backbone"),
 )
