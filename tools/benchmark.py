@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Times a model on this machine: the same as `mobilessd benchmark`."""
 
 import sys

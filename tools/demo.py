@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Shows the whole thing in under a minute, without a network: the shipped weights on a real photograph, then live.
 
     python tools/demo.py [IMAGE...] [--weights NAME_OR_FILE] [--output runs/demo]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Finds objects in images, folders and videos: the same as `mobilessd detect`."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The COCO mAP of weights or of a results file: the same as `mobilessd eval`."""
 
 import sys

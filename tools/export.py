@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes files that run without torch: the same as `mobilessd export`."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Finds objects in a webcam, a stream or a video, as it plays: the same as `mobilessd live`."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Shows what a model is and what it costs: the same as `mobilessd info`."""
 
 import sys

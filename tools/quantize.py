@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes a smaller and faster int8 file: the same as `mobilessd quantize`."""
 
 import sys

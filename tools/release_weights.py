@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes the files that ship out of trained ones: their average, in float16, under its name and with a complete card.
 
     python tools/release_weights.py runs/a/best.safetensors ssdlite_mobilenet_v2.coco \\

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Training on your own images: the same as `mobilessd train`."""
 
 import sys
