@@ -29,7 +29,8 @@ def long_description() -> str:
 BASE = [
     "msgspec>=0.18",
     "numpy>=1.24",
-    "opencv-python>=4.8",
+    # The one that loads where there is no libGL: servers, containers. opencv-python, which has windows, may replace it.
+    "opencv-python-headless>=4.8",
     "safetensors>=0.4.2",
     "tqdm>=4.64",
     "filelock>=3.12",
@@ -40,22 +41,26 @@ RUNTIME = ["openvino>=2024.4"]
 TORCH = ["torch>=2.4", "torchvision>=0.19"]
 TFLITE = ["tflite>=2.10"]
 PROTOBUF = ["protobuf>=4.25"]
-EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.6.5", "jinja2>=3.0"]
+ONNXRUNTIME = ["onnxruntime>=1.18"]
+LITERT = ["ai-edge-litert>=1.0.1"]
+EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.6.5", "jinja2>=3.0", "matplotlib>=3.7"]
 
 EXTRAS = {
     "runtime": RUNTIME,
     "torch": TORCH,
+    "onnxruntime": ONNXRUNTIME,
+    "litert": LITERT,
     "tflite": TFLITE,
     "protobuf": PROTOBUF,
     "eval": EVAL,
     # albumentations 2.0.x is MIT; its successor of the same module name is AGPL, so the pin must stay.
-    "train": [*TORCH, *TFLITE, *PROTOBUF, *EVAL, "albumentations>=2.0,<2.1", "matplotlib>=3.7"],
+    "train": [*TORCH, *TFLITE, *PROTOBUF, *EVAL, "albumentations>=2.0,<2.1"],
     "live": ["starlette>=0.37", "uvicorn>=0.29", "websockets>=12"],
     # ByteTrack moved from supervision, which has none since 0.31, to trackers.
     "track": ["trackers>=2.6,<3"],
     "bulk": ["pyarrow>=14", "fsspec>=2023.9", "s3fs>=2023.9"],
     "ray": ["ray[data]>=2.44"],
-    "export": [*TORCH, *RUNTIME, "onnx>=1.16", "onnxruntime>=1.18", "nncf>=2.13", "ai-edge-litert>=1.0.1"],
+    "export": [*TORCH, *RUNTIME, *ONNXRUNTIME, *LITERT, "onnx>=1.16", "nncf>=2.13"],
     "dev": [
         "pytest>=8",
         "hypothesis>=6.100",
@@ -63,7 +68,6 @@ EXTRAS = {
         "mypy>=1.11",
         "import-linter>=2.7",
         "types-PyYAML",
-        "ai-edge-litert>=1.0.1",
         "supervision>=0.20",
         "httpx>=0.27",
         "pillow>=10",
@@ -72,6 +76,7 @@ EXTRAS = {
         # Its wheel carries public-domain photographs: a cat and an astronaut.
         "scikit-image>=0.22",
         "build>=1.2",
+        "twine>=5",
         # An S3 store on loopback; its extra [server] would bring thirty packages more.
         "moto[s3]>=5",
         "flask>=2.3",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 
 from detection.masking import without_secrets
@@ -26,6 +27,92 @@ class BadDataError(MobileSSDError):
 
 class MissingPackageError(MobileSSDError):
     """An optional library that is not installed; the message holds the command that installs it."""
+
+
+# The modules that an installation may lack, and the extra of setup.py that brings each (and what it needs beside it).
+EXTRAS = {
+    "torch": "torch",
+    "torchvision": "torch",
+    "openvino": "runtime",
+    "onnxruntime": "onnxruntime",
+    "ai_edge_litert": "litert",
+    "tflite": "tflite",
+    "google.protobuf": "protobuf",
+    "onnx": "export",
+    "nncf": "export",
+    "pycocotools": "eval",
+    "faster_coco_eval": "eval",
+    "jinja2": "eval",
+    "matplotlib": "eval",
+    "albumentations": "train",
+    "starlette": "live",
+    "uvicorn": "live",
+    "websockets": "live",
+    "trackers": "track",
+    "supervision": "track",
+    "pyarrow": "bulk",
+    "fsspec": "bulk",
+    "s3fs": "bulk",
+    "ray": "ray",
+}
+LITERT_TORCH = 'pip install "mobilessd[torch]" litert-torch in an environment of its own, as it wants an older torch'
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be imported, without importing it."""
+    from importlib.util import find_spec  # not for --help
+
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
+
+
+def package_of(module: str) -> str:
+    """As pip calls it."""
+    return {"google.protobuf": "protobuf"}.get(module, module.replace("_", "-"))
+
+
+def install_line(*extras: str) -> str:
+    """The command that brings these extras."""
+    return f'pip install "mobilessd[{",".join(extras)}]"'
+
+
+def need(why: str, *modules: str, extra: str | None = None) -> None:
+    """Raises MissingPackageError, one line, unless all modules can be imported; none is. why: what needs them.
+    extra: the one that brings all that `why` needs, where that is more than what the modules' own bring."""
+    missing = [module for module in modules if not installed(module)]
+    if missing:
+        names = ", ".join(map(package_of, missing))
+        if "litert_torch" in missing:
+            raise MissingPackageError(f"{why} needs {names}: {LITERT_TORCH}")
+        extras = [extra] if extra else list(dict.fromkeys(EXTRAS[module] for module in missing if module in EXTRAS))
+        raise MissingPackageError(f"{why} needs {names}: {install_line(*extras) if extras else 'pip install ' + names}")
+
+
+def import_trouble(error: ImportError, why: str, extra: str | None = None) -> str | None:
+    """The line for an import that failed for want of an optional package, or of what OpenCV finds in the system; None
+    for any other. why, extra: as in `need`."""
+    module = error.name if error.name in EXTRAS else (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and module in EXTRAS:
+        return f"{why} needs {package_of(module)}: {install_line(extra or EXTRAS[module])}"
+    reason = str(error)
+    if sys.platform == "linux" and ".so" in reason and "cannot open shared object file" in reason and _in_opencv(error):
+        library = reason.partition(":")[0]
+        return (
+            f"OpenCV cannot be loaded, as this machine lacks {library}: "
+            "pip install --force-reinstall --no-deps opencv-python-headless"
+        )
+    return None
+
+
+def _in_opencv(error: ImportError) -> bool:
+    trace = error.__traceback__
+    while trace:
+        if "cv2" in trace.tb_frame.f_code.co_filename or trace.tb_frame.f_globals.get("__name__") == "cv2":
+            return True
+        trace = trace.tb_next
+    return error.name == "cv2"
 
 
 def nearest(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:

@@ -19,9 +19,8 @@ import detection
 from detection.bulk.manifest import hash_of_files
 from detection.bulk.shard_worker import Finished, Task, make_shards
 from detection.bulk.shards import Shard
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, install_line, need
 from detection.files import atomic_write, home
-from detection.images.addresses import need
 from detection.weights.resolve import Weights
 
 PATIENCE = 10.0  # seconds until a cluster that does not answer is none
@@ -39,7 +38,7 @@ class Cluster:
     def __init__(self, cores: int, gpus: int, workers: int | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        need("ray.data", "ray", "--engine ray")
+        need("--engine ray", "ray")
         import ray
 
         self.cores, self.gpus = cores, gpus
@@ -191,7 +190,7 @@ def _problem_there(cores: int) -> str:
 
     there, problem = ray.get(look.remote())
     if problem:
-        return f"the nodes of the Ray cluster cannot run mobilessd ({problem}): pip install 'mobilessd[runtime,bulk,ray]' there"
+        return f"the nodes of the Ray cluster cannot run mobilessd ({problem}): {install_line('runtime', 'bulk', 'ray')} there"
     if there != detection.__version__:
         return f"the nodes of the Ray cluster have mobilessd {there} and not {detection.__version__}: install the same there"
     return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detection.images.addresses import need
+from detection.errors import need
 from detection.outputs import json_lines, parquet
 
 FORMATS = {"parquet": parquet, "jsonl": json_lines}  # each with encode(records) -> bytes, and errors_in(those bytes)
@@ -37,4 +37,4 @@ def file_name(index: int, kind: str) -> str:
 def check_format(kind: str) -> None:
     """MissingPackageError, before any work is done, where writing it needs what is not installed."""
     if kind == "parquet":
-        need("pyarrow", "bulk", "--shard-format parquet (jsonl does without)")
+        need("--shard-format parquet (jsonl does without)", "pyarrow", extra="bulk")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from detection.cli.common import device, fraction, name_list, positive_int
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import MobileSSDError, need
 
 EPILOG = """\
 examples:
@@ -76,11 +76,7 @@ def run(args: argparse.Namespace) -> int:
             "no classifier ships with mobilessd: give --weights NAME_OR_FILE, as in mobilenet_v1_050.imagenet"
             " (`mobilessd info --list` shows all), or train one with --train DIR"
         )
-    try:
-        from detection.cli import classify_job as job  # torch with it
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "torchvision"):
-            raise
-        raise MissingPackageError(f'classifiers need {error.name}: pip install "mobilessd[torch]"') from None
+    need("mobilessd classify", "torch", "torchvision")
+    from detection.cli import classify_job as job
 
     return job.train(args) if args.train else job.evaluate(args) if args.eval else job.predict(args)

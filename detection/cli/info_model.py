@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError, nearest
+from detection.errors import BadWeightsError, MobileSSDError, nearest, need
 from detection.ssd.families import FAMILIES, family_of
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
@@ -231,10 +231,7 @@ def _backbones() -> tuple[str, ...]:
 
 
 def _need_torch() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
-        raise MissingPackageError("counting a network needs torch: pip install torch torchvision")
+    need("counting a network", "torch", "torchvision")
 
 
 def _first_sentence(text: str | None) -> str:

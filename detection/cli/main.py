@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from detection.cli.parser import Parser, UsageError
-from detection.errors import MobileSSDError, nearest
+from detection.errors import MobileSSDError, import_trouble, nearest
 from detection.masking import without_secrets
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("detection.cli.data", "check a data set before a training, or convert it"),
 }
 SIGPIPE = 141  # the exit code that shells give a command that a closed pipe has ended
+# What brings all that a command imports without asking first.
+EXTRA_OF_COMMAND = {"train": "train", "export": "export", "quantize": "export"}
 ALIASES = {"teach": "pseudo-label"}  # former names of commands
 
 
@@ -63,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file name that is no valid text must not end a run of thousands
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    code = SIGPIPE
+    code, words = SIGPIPE, list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _dispatch(words)
         sys.stdout.flush()
         return code
     except MobileSSDError as error:
@@ -77,6 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):  # a stdout that is no real file (tests, notebooks)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code  # of the command, where it was done and only its last lines went nowhere
+    except ImportError as error:
+        line = import_trouble(
+            error, " ".join(["mobilessd", *words[:1]]), EXTRA_OF_COMMAND.get(words[0] if words else "")
+        )
+        if line is None:
+            raise
+        return _complain(line)
     except OSError as error:  # no permission, no space left, a name too long: the machine's state, not a bug
         if error.errno is None:
             raise

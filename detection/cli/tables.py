@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import MobileSSDError, need
 
 EPILOG = """examples:
   mobilessd tables > docs/tables.md
@@ -26,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the page, or draws the plot and prints how well its lines fit."""
-    for package in ("torch", "torchvision"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(f"counting networks needs {package}: pip install torch torchvision")
+    need("counting networks", "torch", "torchvision")
     if args.plot is None:
         from detection.cli.tables_page import page
 

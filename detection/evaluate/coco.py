@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import MissingPackageError, MobileSSDError, install_line
 from detection.evaluate.results import Results
 from detection.evaluate.truth import GroundTruth
 
@@ -119,7 +119,7 @@ def choose_engine(engine: str = "auto") -> str:
         if importlib.util.find_spec(packages[name]):
             return name
     package = "pycocotools" if engine == "auto" else packages[engine].replace("_", "-")
-    raise MissingPackageError(f"{package} is not installed: pip install {package}")
+    raise MissingPackageError(f"{package} is not installed: {install_line('eval')}")
 
 
 def none_for_nan(value: Any) -> Any:

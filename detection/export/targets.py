@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detection.errors import MissingPackageError, MobileSSDError
-from detection.runtimes.table import installed
+from detection.errors import MobileSSDError, need
 from detection.weights.formats import EXECUTORCH, ONNX, OPENVINO, TFLITE, Format
 
 
@@ -47,14 +46,8 @@ class Target:
         return getattr(importlib.import_module(f"{package}.{module}"), function)
 
     def check_installed(self, doing: str, modules: Sequence[str]) -> None:
-        """Raises MissingPackageError, one line, for the first of `modules` that is not there. doing: "exporting"."""
-        for module in modules:
-            if not installed(module):
-                package = module.replace("_", "-")
-                way = f": pip install {package}"
-                if module == "litert_torch":
-                    way = ", which wants an older torch: pip install 'mobilessd[torch]' litert-torch in an environment of its own"
-                raise MissingPackageError(f"{doing} to {self.name} needs {package}{way}")
+        """Raises MissingPackageError, one line, unless all `modules` are there. doing: "exporting"."""
+        need(f"{doing} to {self.name}", *modules)
 
 
 _ROWS = (

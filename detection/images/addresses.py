@@ -4,13 +4,11 @@ when the first one is met. No message shows a password or a key of an address.
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
-from types import ModuleType
 from typing import Any
 
-from detection.errors import BadImageError, MissingPackageError, MobileSSDError, shown
+from detection.errors import BadImageError, MissingPackageError, MobileSSDError, install_line, need, shown
 from detection.masking import without_secrets
 
 TRIES = 3  # to read an image whose store does not answer
@@ -37,28 +35,19 @@ def local(name: str) -> str:
     return name.partition("://")[2] if name.startswith(("file://", "local://")) else name
 
 
-def need(module: str, extra: str, why: str) -> ModuleType:
-    """The module, imported; MissingPackageError, one line with the extra that brings it, where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        package = module.partition(".")[0]
-        raise MissingPackageError(f"{why} needs {package}: pip install 'mobilessd[{extra}]'") from None
-
-
 def file_system(address: str) -> tuple[Any, str]:
     """fsspec's file system for an address, and the path in it.
 
     Raises MissingPackageError where its package is not installed, MobileSSDError for a kind of address nobody knows.
     """
-    need("fsspec", "bulk", f"the address {shown(address)}")
+    need(f"the address {shown(address)}", "fsspec", extra="bulk")
     from fsspec.core import url_to_fs
 
     try:
         return url_to_fs(address)
     except ImportError as error:
         raise MissingPackageError(
-            f"{shown(address)}: its file system is not installed ({_words(error)}); mobilessd[bulk] brings that of s3://"
+            f"{shown(address)}: its file system is not installed ({_words(error)}); {install_line('bulk')} brings that of s3://"
         ) from None
     except ValueError as error:
         raise MobileSSDError(f"{shown(address)}: no file system reads this ({_words(error)})") from None

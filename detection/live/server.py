@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import MobileSSDError, need
 from detection.live.auth import Guard, is_loopback
 from detection.live.broadcaster import View
 from detection.live.channels import Channel
@@ -28,11 +28,7 @@ LARGEST_MESSAGE = 8 << 20  # bytes of a visitor's frame
 
 def need_packages() -> None:
     """Raises MissingPackageError, one line, where what the page needs is not installed."""
-    from importlib.util import find_spec
-
-    missing = [name for name in ("starlette", "uvicorn", "websockets") if find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(f"the page needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    need("the page", "starlette", "uvicorn", "websockets")
 
 
 class PageServer:

@@ -7,13 +7,12 @@ so the detector's score threshold should lie below the score at which boxes are 
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from detection.boxes.detections import Detections
-from detection.errors import MissingPackageError
+from detection.errors import need
 
 MEMORY = 2.0  # seconds that an object may be out of sight and come back with its number
 RATE = 30.0  # frames a second that the motion model reckons in; real times are given to it
@@ -92,5 +91,4 @@ class Tracker:
 
 def need_trackers() -> None:
     """Raises MissingPackageError, one line, where tracking is not installed."""
-    if find_spec("trackers") is None:
-        raise MissingPackageError('tracking needs the package trackers: pip install "mobilessd[track]"')
+    need("tracking", "trackers", "supervision")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detection.errors import MissingPackageError
+from detection.errors import need
 from detection.files import atomic_write
 from detection.weights.card import Card
 from detection.weights.card_files import CARD
@@ -233,8 +233,7 @@ def _replace(field: Any, items: list) -> None:
 
 
 def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError:
-        raise MissingPackageError("writing ONNX needs the onnx package: pip install onnx") from None
+    need("writing ONNX", "onnx")
+    import onnx
+
     return onnx

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import MissingPackageError, MobileSSDError, install_line, installed
 from detection.runtimes.base import Runtime
-from detection.runtimes.table import DEVICES, FASTEST, RUNTIMES, RuntimeInfo, info_of, installed, readers
+from detection.runtimes.table import DEVICES, FASTEST, RUNTIMES, RuntimeInfo, info_of, readers
 from detection.weights.resolve import Weights
 
 
@@ -24,8 +24,12 @@ def open_runtime(
         raise MobileSSDError(f"unknown device {device!r}; there are auto, {', '.join(DEVICES)}")
     row = info_of(choose(weights, device) if runtime == "auto" else runtime)
     if runtime == "auto" and row.name == "torch" and not row.installed:
+        if weights.ready is not None:
+            raise MissingPackageError(
+                f"no runtime is installed: {install_line('runtime')}, or with [torch] for training too"
+            )
         raise MissingPackageError(
-            f"{weights.source}: weights need torch to become a network (pip install torch torchvision); "
+            f"{weights.source}: needs torch to become a network: {install_line('torch')}; "
             "files that mobilessd export wrote run without"
         )
     row.check_installed()

@@ -6,12 +6,11 @@ Nothing heavy is imported for it: commands show the names in their help.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import EXTRAS, MissingPackageError, MobileSSDError, install_line, installed
 
 DEVICES = ("cpu", "cuda", "mps")
 
@@ -20,7 +19,7 @@ DEVICES = ("cpu", "cuda", "mps")
 class RuntimeInfo:
     """A runtime.
 
-    name: as in --runtime. package: what pip installs. module: of that package; the runtime is installed where it is
+    name: as in --runtime. package: as pip calls it. module: of that package; the runtime is installed where it is
     there. opener: "module:function" of this package, (weights, device, precision, threads) -> Runtime. formats: names
     (`weights.formats`) of the files that it runs as they are, and for the first of which it is the usual reader.
     devices, precisions: that it can have. converters: modules that turning a checkpoint into its own form takes. cache:
@@ -46,7 +45,7 @@ class RuntimeInfo:
     def check_installed(self) -> None:
         """Raises MissingPackageError, one line, where it is not."""
         if not self.installed:
-            raise MissingPackageError(f"runtime {self.name} is not installed: pip install {self.package}")
+            raise MissingPackageError(f"runtime {self.name} is not installed: {install_line(EXTRAS[self.module])}")
 
     def load(self, place: str) -> Callable[..., Any]:
         """What `opener` or `cache` names."""
@@ -107,11 +106,6 @@ def info_of(name: str) -> RuntimeInfo:
     if name not in RUNTIMES:
         raise MobileSSDError(f"unknown runtime {name!r}; there are {', '.join(NAMES)}")
     return RUNTIMES[name]
-
-
-def installed(module: str) -> bool:
-    """Whether a module can be imported, without importing it."""
-    return importlib.util.find_spec(module) is not None
 
 
 def readers(format: str) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detection.errors import MissingPackageError
+from detection.errors import MissingPackageError, install_line
 from detection.files import atomic_write
 
 INK, MUTED, LINE = "#1b1f24", "#59636e", "#d8dde3"
@@ -103,7 +103,7 @@ def _figure(chart: Chart) -> Iterator[Any]:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingPackageError("there are no plots without matplotlib: pip install matplotlib") from None
+        raise MissingPackageError(f"there are no plots without matplotlib: {install_line('eval')}") from None
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": chart.name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in other scripts: boxes, not a complaint
         figure = Figure(figsize=chart.size, layout="constrained")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.boxes.class_names import spelling
-from detection.errors import MissingPackageError
+from detection.errors import MissingPackageError, install_line
 from detection.evaluate.coco import CocoNumbers
 from detection.evaluate.errors import ErrorSplit
 from detection.evaluate.tables import MEANING, show
@@ -48,7 +48,7 @@ def page_template() -> Any:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError:
-        raise MissingPackageError("report.html needs jinja2: pip install jinja2") from None
+        raise MissingPackageError(f"report.html needs jinja2: {install_line('eval')}") from None
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detection.errors import MissingPackageError
+from detection.errors import MissingPackageError, install_line
 
 _LEVELS = np.arange(256, dtype=np.float32)
 
@@ -112,9 +112,7 @@ def corruptions() -> Any:
         licence_holder = {name.lower() for name in metadata.packages_distributions().get("albumentations", [])}
         import albumentations as A
     except ImportError:
-        raise MissingPackageError(
-            "corrupt > 0 needs albumentations: pip install 'albumentations>=2.0,<2.1' opencv-python"
-        ) from None
+        raise MissingPackageError(f"corrupt > 0 needs albumentations: {install_line('train')}") from None
     if "albumentationsx" in licence_holder or not A.__version__.startswith("2.0."):
         raise MissingPackageError(
             "the installed albumentations is not the MIT 2.0.x: pip uninstall albumentationsx; "

@@ -7,7 +7,6 @@ Reading runs no code of the file.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError
+from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError, install_line, installed, need
 from detection.weights.card import Card
 from detection.weights.card_files import is_pickle
 from detection.weights.formats import FORMATS, SAFETENSORS, TFLITE, Format, recognise
@@ -32,8 +31,8 @@ class Importer:
     """What reads one format of others.
 
     detector, classifier, backbone: `module:function` in this package. path -> (network, card); path -> an ImageNet
-    classifier or its backbone, None where the file holds none. package: what has to be installed beside torch, as pip
-    names it.
+    classifier or its backbone, None where the file holds none. package: the module that has to be installed
+    beside torch.
     """
 
     format: Format
@@ -79,8 +78,8 @@ PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt"), is_pickle)
 IMPORTERS = (
     Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
     Importer(TFJS, "tfjs:import_tfjs"),
-    Importer(FROZEN_GRAPH, "frozen_graph:import_frozen_graph", package="protobuf"),
-    Importer(CAFFE, "caffe:import_caffe", package="protobuf"),
+    Importer(FROZEN_GRAPH, "frozen_graph:import_frozen_graph", package="google.protobuf"),
+    Importer(CAFFE, "caffe:import_caffe", package="google.protobuf"),
     Importer(PYTORCH, "layouts:import_state_dict", backbone="layouts:import_backbone"),
     Importer(SAFETENSORS, "layouts:import_state_dict", backbone="layouts:import_backbone"),
 )
@@ -120,9 +119,9 @@ def import_backbone(path: str | os.PathLike) -> BackboneWeights | None:
 
 def need_torch(what: object) -> None:
     """Raises MissingPackageError, one line that names `what` needs it, where torch is not installed."""
-    if importlib.util.find_spec("torch") is None:
+    if not installed("torch"):
         raise MissingPackageError(
-            f"{what}: converting it needs torch once (pip install torch torchvision); the cache then serves without"
+            f"{what}: converting it needs torch once: {install_line('torch')}; the cache then serves without"
         )
 
 
@@ -139,13 +138,6 @@ def guarded(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec({"protobuf": "google.protobuf"}.get(package, package)) is not None
-    except ModuleNotFoundError:  # not even the package around it is there
-        return False
-
-
 def _read(path: Path, kind: str) -> Any:
     """What the importer of this file makes of it; None where it has no function for this kind."""
     importer = importer_of(path)
@@ -153,8 +145,8 @@ def _read(path: Path, kind: str) -> Any:
     if function is None:
         return None
     need_torch(path)
-    if importer.package and not _installed(importer.package):
-        raise MissingPackageError(f"{path}: {importer.format.title} needs a package: pip install {importer.package}")
+    if importer.package:
+        need(f"{path}: {importer.format.title}", importer.package)
     module, _, name = function.partition(":")
     read: Callable[[Path], Any] = getattr(importlib.import_module(f"{__package__}.{module}"), name)
     with guarded(path):
