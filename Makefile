@@ -1,6 +1,6 @@
 # make install   an environment in .venv with everything, or PYTHON=... to install into another
-# make demo      installs if need be, detects with the weights that ship in a photograph and in a clip, without a network;
-#                IMAGES="your.jpg own.jpg" WEIGHTS=file-or-name take the place of its own
+# make demo      detects with the weights that ship in photographs and in a clip, without a network; installs the little
+#                that it needs (0.5 GB) if need be; IMAGES="your.jpg own.jpg" WEIGHTS=file-or-name take the place of its own
 # make test      the tests; installs if need be
 # make lint      style, formatting, types, layers of imports; installs if need be
 #
@@ -19,25 +19,32 @@ OUTPUT ?= runs/demo
 WEIGHTS ?=
 IMAGES ?=
 
-.PHONY: help install demo test lint format
+.PHONY: help environment install demo test lint format
 
 help:
 	@sed -n '/^# make/,/^#$$/s/^# \(.*[^ ]\) *$$/\1/p' Makefile
 
-install:
-	@if [ "$(TARGET)" = "$(VENV)" ] && [ ! -x "$(VENV)" ]; then "$(BASE_PYTHON)" -m venv .venv; fi
+environment:
+	@if [ "$(TARGET)" = "$(VENV)" ] && [ ! -x "$(VENV)" ]; then \
+		"$(BASE_PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 10))" \
+			|| { echo "$(BASE_PYTHON) is missing or older than 3.10: make $(MAKECMDGOALS) BASE_PYTHON=python3.12" >&2; exit 2; }; \
+		"$(BASE_PYTHON)" -m venv .venv; \
+	fi
+
+install: environment
 # One command for torch and torchvision, so that they are a pair.
 	"$(TARGET)" -m pip install -e ".[all]"
 # albumentations brings opencv-python-headless, which writes over the same files; the one with windows must come last.
 	"$(TARGET)" -m pip install --force-reinstall --no-deps opencv-python
 
 demo:
-	@"$(TARGET)" -c "import cv2, matplotlib, openvino, detection" 2>/dev/null || $(MAKE) install
+	@"$(TARGET)" -c "import cv2, openvino, msgspec, detection" 2>/dev/null \
+		|| { $(MAKE) environment && "$(TARGET)" -m pip install -e ".[runtime]"; }
 	@"$(TARGET)" tools/demo.py $(IMAGES) $(if $(WEIGHTS),--weights "$(WEIGHTS)") --output "$(OUTPUT)"
 
 # An environment that has everything is used as it is; else one is made.
 CHOSEN = $(if $(shell $(READY) && echo yes),$(PYTHON),$(TARGET))
-NEEDED := hypothesis importlinter mypy msgspec pytest torch
+NEEDED := albumentations cv2 flask hypothesis importlinter msgspec mypy onnx openvino pyarrow pytest starlette torch trackers
 READY = "$(PYTHON)" -c "import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, '$(NEEDED)'.split())))"
 
 test:

@@ -4,6 +4,7 @@ The base reads weights files and images; detection needs a runtime on top: `[run
 `[torch]`. `make install` takes `[all]`.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -21,9 +22,19 @@ def version() -> str:
     return found.group(1)
 
 
+def address() -> str | None:
+    """Where the sources are, as the release workflow knows it."""
+    server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    return f"{server}/{repository}" if server and repository else None
+
+
 def long_description() -> str:
-    readme = HERE / "README.md"
-    return readme.read_text("utf-8") if readme.exists() else ""
+    """README; with an address, links to files of the repository lead there, as PyPI's page has none of them."""
+    text = (HERE / "README.md").read_text("utf-8")
+    if address() is None:
+        return text
+    text = re.sub(r"(!\[[^]]*\]\()(?!https?:)", rf"\g<1>{address()}/raw/v{version()}/", text)
+    return re.sub(r"(?<!!)(\[[^]!]*\]\()(?!https?:|#)", rf"\g<1>{address()}/blob/v{version()}/", text)
 
 
 BASE = [
@@ -109,6 +120,9 @@ setup(
     long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    keywords=["object detection", "SSD", "SSDLite", "MobileNet", "PyTorch", "OpenVINO", "COCO"],
+    project_urls={"Source": address(), "Changelog": f"{address()}/blob/main/CHANGELOG.md"} if address() else {},
     py_modules=["mobilessd"],
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
     package_data={
@@ -120,7 +134,10 @@ setup(
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["mobilessd = detection.cli.main:entry"]},
     classifiers=[
-        "Programming Language :: Python :: 3",
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        *(f"Programming Language :: Python :: {number}" for number in ("3", "3.10", "3.11", "3.12", "3.13")),
         "Operating System :: OS Independent",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],

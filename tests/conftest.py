@@ -72,6 +72,19 @@ def made_v1(tmp_path_factory) -> Path:
     return write_tflite(net, tmp_path_factory.mktemp("made") / "ssd_v1.tflite", "uint8", noise(net))
 
 
+@pytest.fixture(scope="session")
+def world(tmp_path_factory, made_v1) -> Path:
+    """A folder with small files of every kind that commands take; to be copied before it is written to."""
+    pytest.importorskip("onnx", reason="needs onnx")
+    import docs_world
+
+    folder = docs_world.make(tmp_path_factory.mktemp("docs") / "world")
+    for name in ("detect.tflite", "old.tflite"):
+        shutil.copy(made_v1, folder / name)
+    docs_world.teacher(folder / "teacher.onnx")
+    return folder
+
+
 @pytest.fixture(scope="module", params=["made", "published"])
 def v1_file(request) -> Path:
     """An SSD MobileNet V1 of 90 classes in uint8: the made one, and where it is at hand TensorFlow's own."""

@@ -45,6 +45,12 @@ SUBSTITUTES: list[tuple[str, str, str]] = [
     (r"s3://", "bucket://", "no store: a folder"),
     (r"bucket://", "file://$PWD/", "no store: a folder"),
     (r"\brtsp://[\d.]+/main\b", "film.mp4", "no camera"),
+    (
+        r"(--train animals/) --weights mobilenet_v1_025\.imagenet",
+        r"\1 --model mobilenet_v1 --set options.alpha=0.25",
+        "10 MB",
+    ),
+    (r"\bmobilenet_v1_050\.imagenet\b", "runs/published/best.safetensors", "5 MB to fetch"),
     (r"(?<=live )0\b", "film.mp4", "no camera"),
     (r"(?<=yard=)0\b", "film.mp4", "no camera"),
     (r"(?<=--no-window)", " film.mp4", "no camera"),
@@ -54,12 +60,16 @@ SUBSTITUTES: list[tuple[str, str, str]] = [
     (r"--compile yes", "", "takes a minute"),
     (r"(tools/release_weights\.py .*--parent \S+)", r"\1 --output released.safetensors", "would replace what ships"),
 ]
-# Files of one page that another page made.
-FROM_OTHER_PAGES = {"evaluate.md": {"runs/train/best.safetensors": "cells.safetensors"}}
+# What is done before a page's own commands: it begins where other pages have been.
+BEFORE = {
+    "evaluate.md": "mkdir -p runs/train && cp cells.safetensors runs/train/best.safetensors",
+    "classify.md": "mobilessd classify --train animals --model mobilenet_v1 --set options.alpha=0.5 --output runs/published",
+}
 TRAIN = r"(mobilessd train|tools/train_det\.py)"
 # What is added to commands that would take long: the last of two equal options holds.
 ADDED: list[tuple[str, str]] = [
     (TRAIN + r"(?!.*--resume)", "--steps 2 --batch 2 --workers 0 --input-size 96 --compile no"),
+    (r"mobilessd classify --train", "--steps 2 --batch 2"),
     (TRAIN + r".*(distillation|_mobilessd|_scratch)", "--set distillation.teacher=small.safetensors"),
     (TRAIN + r".*(--model \w+|_scratch |_coco(?!\S))(?!.*alpha)", "--set options.alpha=0.25"),
     (r"mobilessd live", "--frames 2 --port 0"),
@@ -95,6 +105,10 @@ def make(folder: Path) -> Path:
     data_sets.voc(folder / "voc2012_animals", animals, {"train": list(animals)})
     for name in ("unlabelled", "coco_unlabelled", "bucket/images"):
         data_sets.make_image(folder / name / f"{Path(name).name}.png", seed=len(name))
+    for number in range(12):
+        data_sets.make_image(folder / "animals" / ("cat", "dog")[number % 2] / f"{number}.png", seed=number)
+    (folder / "imagenet").symlink_to("animals")
+    (folder / "data").symlink_to("coco")
     film(folder / "film.mp4")
     network(folder / "small.safetensors", "ssdlite_mobilenet_v2", list(COCO_80.items()))
     network(folder / "cells.safetensors", "ssdlite_mobilenet_v2", list(enumerate(("RBC", "WBC"), 1)))

@@ -55,22 +55,10 @@ def programs(tmp_path_factory):
     server.wait()
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory, made_v1):
-    folder = docs_world.make(tmp_path_factory.mktemp("docs") / "world")
-    for name in ("detect.tflite", "old.tflite"):
-        shutil.copy(made_v1, folder / name)
-    docs_world.teacher(folder / "teacher.onnx")
-    return folder
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
 def test_every_command_of_the_page_works(page, programs, world, tmp_path):
     folder = tmp_path / "here"
     shutil.copytree(world, folder, symlinks=True)
-    for name, source in docs_world.FROM_OTHER_PAGES.get(page.name, {}).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / source, folder / name)
     keep = {name: value for name, value in os.environ.items() if name.startswith(("MOBILESSD", "OMP", "LANG", "LC_"))}
     environment = {
         **keep,
@@ -82,6 +70,8 @@ def test_every_command_of_the_page_works(page, programs, world, tmp_path):
         "PYTHONPATH": str(ROOT),
         "PYTHON": sys.executable,
     }
+    before = docs_world.run_block([(0, docs_world.BEFORE.get(page.name, "true"))], folder, environment)
+    assert not before
     wrong = [docs_world.run_block(block.commands, folder, environment) for block in blocks_of(page) if not block.why]
     assert not (told := "\n".join(filter(None, wrong))), f"{page.name}, {told}"
 

@@ -2,12 +2,12 @@
 
 import importlib
 import shutil
+import sys
 
 import pytest
 
 from detection.errors import BadWeightsError, MissingPackageError
 from detection.weights.formats import FORMATS, by_ending, recognise
-from detection.weights.importers import table
 from detection.weights.importers.table import IMPORTERS, READABLE, import_detector
 from detection.weights.names import load
 from detection.weights.records import DEFAULT, find_record
@@ -82,9 +82,8 @@ def test_a_folder_without_weights_is_one_line(tmp_path):
 
 
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
-    find = table.importlib.util.find_spec
-    monkeypatch.setattr(table.importlib.util, "find_spec", lambda name: None if name == "tflite" else find(name))
+    monkeypatch.setitem(sys.modules, "tflite", None)
     path = tmp_path / "a.tflite"
     path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(100))
-    with pytest.raises(MissingPackageError, match="pip install tflite"):
+    with pytest.raises(MissingPackageError, match=r'needs tflite: pip install "mobilessd\[tflite\]"'):
         import_detector(path)

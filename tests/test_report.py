@@ -208,7 +208,7 @@ def test_a_perfect_result_has_no_worst_images(tmp_path, images, no_plots):
 def test_without_matplotlib_one_line_says_so_and_the_rest_is_written(tmp_path, images, no_plots):
     truth, results = made_up()
     report = write_report(tmp_path, in_folder(truth, images), results, sections=[training_section(HISTORY)])
-    assert len(report.notes) == 1 and "pip install matplotlib" in report.notes[0]
+    assert len(report.notes) == 1 and 'pip install "mobilessd[eval]"' in report.notes[0]
     assert report.notes[0] in text_of(report)
     assert [p.name for p in (tmp_path / "plots").iterdir()] == ["predictions.png"]
     assert len(list((tmp_path / "worst").iterdir())) == 20
@@ -217,11 +217,11 @@ def test_without_matplotlib_one_line_says_so_and_the_rest_is_written(tmp_path, i
 def test_without_jinja2_one_line_says_so_and_nothing_is_written(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     truth, results = made_up()
-    with pytest.raises(MissingPackageError, match="pip install jinja2"):
+    with pytest.raises(MissingPackageError, match=r"needs jinja2: pip install .mobilessd\[eval\]"):
         write_report(tmp_path / "out", truth, results)
     command = ["eval", "--annotations", "none.json", "--self-test", "--report", str(tmp_path / "out")]
     assert main(command) == 2
-    assert capsys.readouterr().err == "error: report.html needs jinja2: pip install jinja2\n"
+    assert capsys.readouterr().err == 'error: report.html needs jinja2: pip install "mobilessd[eval]"\n'
     assert not (tmp_path / "out").exists()
 
 

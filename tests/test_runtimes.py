@@ -129,13 +129,15 @@ def test_auto_takes_the_fastest_that_is_installed(small, monkeypatch):
 def test_weights_where_nothing_can_convert_them_say_what_would(small, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "openvino" else None)
     monkeypatch.setattr("detection.runtimes.open._converted_before", lambda weights, row: False)
-    with pytest.raises(MobileSSDError, match=r"weights need torch .*; files that mobilessd export wrote run without"):
+    with pytest.raises(
+        MobileSSDError, match=r"needs torch to become .*; files that mobilessd export wrote run without"
+    ):
         Detector(small)
 
 
 def test_help_names_the_package_of_a_runtime_that_is_missing(small, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MobileSSDError, match="runtime litert is not installed: pip install ai-edge-litert"):
+    with pytest.raises(MobileSSDError, match=r"litert is not installed: pip install .mobilessd\[litert\]"):
         Detector(small, runtime="litert")
 
 

@@ -145,7 +145,7 @@ def test_without_torch_nothing_is_fetched_in_vain(own_home, monkeypatch):
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else real(name, *a))
-    with pytest.raises(MissingPackageError, match="pip install torch"):
+    with pytest.raises(MissingPackageError, match=r'pip install "mobilessd\[torch\]"'):
         resolve.resolve(LITE)
 
 

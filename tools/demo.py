@@ -3,8 +3,7 @@
 
     python tools/demo.py [IMAGE...] [--weights NAME_OR_FILE] [--output runs/demo]
 
-The photographs are ones that installed libraries carry: matplotlib's portrait of Grace Hopper, and scikit-image's cat and
-astronaut where it is installed. The clip pans over the first of them, as a camera would.
+The photographs are those of photos/; the clip pans over the last of them, as a camera would.
 """
 
 from __future__ import annotations
@@ -24,27 +23,28 @@ from detection.errors import MobileSSDError
 from detection.files import atomic_write
 from detection.images.decode import read_image
 
+PHOTOS = Path(__file__).resolve().parents[1] / "photos"
 WIDTH, HEIGHT, FRAMES = 640, 480, 90  # of the clip
 SURE = 0.5  # lowest score that is shown
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own, in the place of the libraries'")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own, in the place of those of photos/")
     parser.add_argument("--weights", default=None, metavar="NAME_OR_FILE", help="others than the ones that ship")
     parser.add_argument("--output", default="runs/demo", metavar="DIR")
     args = parser.parse_args()
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     try:
-        return demo([Path(image) for image in args.images] or carried_images(), args.weights, output)
+        return demo([Path(image) for image in args.images] or sorted(PHOTOS.glob("*.jpg")), args.weights, output)
     except MobileSSDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def demo(images: list[Path], weights: str | None, output: Path) -> int:
-    """Detects in the images, then live in a clip of the first. Returns the exit code."""
+    """Detects in the images, then live in a clip of the last. Returns the exit code."""
     print("loading the weights (the first time they are made ready for this processor)")
     detector = Detector(weights, score=SURE)
     print(detector)
@@ -56,8 +56,8 @@ def demo(images: list[Path], weights: str | None, output: Path) -> int:
             cv2.imwrite(str(temporary), cv2.cvtColor(found.draw(image), cv2.COLOR_RGB2BGR))
         words = ", ".join(f"{name} {score:.2f}" for name, score in zip(found.names, found.scores))
         print(f"{path.name}: {words or 'nothing'} -> {drawn}")
-    clip = panned(read_image(images[0]), output / "clip.avi")
-    print(f"\nlive, without a window, on a clip that pans over {images[0].name}:")
+    clip = panned(read_image(images[-1]), output / "clip.avi")
+    print(f"\nlive, without a window, on a clip that pans over {images[-1].name}:")
     code = mobilessd(
         ["live", str(clip), "--headless", "--speed", "max", "--stats", "--score", str(SURE)]
         + ["--record", str(output / "live.mp4"), *(["--weights", weights] if weights else [])]
@@ -66,34 +66,12 @@ def demo(images: list[Path], weights: str | None, output: Path) -> int:
     return code
 
 
-def carried_images() -> list[Path]:
-    """Photographs of installed libraries. Raises MobileSSDError, one line, where there is none."""
-    found = []
-    try:
-        from matplotlib import cbook
-
-        found.append(Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
-    except (ImportError, FileNotFoundError):
-        pass
-    try:
-        import skimage
-
-        data = Path(skimage.__file__).parent / "data"
-        found += [data / name for name in ("astronaut.png", "chelsea.png") if (data / name).exists()]
-    except ImportError:
-        pass
-    if not found:
-        raise MobileSSDError(
-            "no photograph at hand: pip install matplotlib, or name one: python tools/demo.py photo.jpg"
-        )
-    return found
-
-
 def panned(image: np.ndarray, path: Path) -> Path:
     """A video in which a window of 4:3 wanders over an image [h, w, 3] and zooms a little."""
     height, width = image.shape[:2]
     widest = min(width, height * WIDTH / HEIGHT)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (WIDTH, HEIGHT))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (PHOTOS = Path(__file__).resolve().parents[1] / "photos"
+WIDTH, HEIGHT))
     if not writer.isOpened():
         raise MobileSSDError(f"{path}: cannot be written; name another folder with --output")
     for turn in np.linspace(0, 2 * np.pi, FRAMES, endpoint=False):
@@ -102,7 +80,8 @@ def panned(image: np.ndarray, path: Path) -> Path:
         x = (width - wide) * (1 + np.sin(turn)) / 2
         y = (height - high) * (1 - np.cos(turn)) / 4
         part = image[int(y) : int(y + high), int(x) : int(x + wide)]
-        writer.write(cv2.cvtColor(cv2.resize(part, (WIDTH, HEIGHT)), cv2.COLOR_RGB2BGR))
+        writer.write(cv2.cvtColor(cv2.resize(part, (PHOTOS = Path(__file__).resolve().parents[1] / "photos"
+WIDTH, HEIGHT)), cv2.COLOR_RGB2BGR))
     writer.release()
     return path
 
