@@ -45,6 +45,9 @@ SUBSTITUTES: list[tuple[str, str, str]] = [
     (r"s3://", "bucket://", "no store: a folder"),
     (r"bucket://", "file://$PWD/", "no store: a folder"),
     (r"\brtsp://[\d.]+/main\b", "film.mp4", "no camera"),
+    (r"git clone URL mobilessd", f"git clone -q --shared {ROOT} mobilessd", "the address is this checkout"),
+    (r"^make demo$", "make demo PYTHON=python", "the environment is there"),
+    (r"^\. \.venv/bin/activate$", "true", "the environment is there"),
     (
         r"(--train animals/) --weights mobilenet_v1_025\.imagenet",
         r"\1 --model mobilenet_v1 --set options.alpha=0.25",

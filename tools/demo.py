@@ -70,8 +70,7 @@ def panned(image: np.ndarray, path: Path) -> Path:
     """A video in which a window of 4:3 wanders over an image [h, w, 3] and zooms a little."""
     height, width = image.shape[:2]
     widest = min(width, height * WIDTH / HEIGHT)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (PHOTOS = Path(__file__).resolve().parents[1] / "photos"
-WIDTH, HEIGHT))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (WIDTH, HEIGHT))
     if not writer.isOpened():
         raise MobileSSDError(f"{path}: cannot be written; name another folder with --output")
     for turn in np.linspace(0, 2 * np.pi, FRAMES, endpoint=False):
@@ -80,8 +79,7 @@ WIDTH, HEIGHT))
         x = (width - wide) * (1 + np.sin(turn)) / 2
         y = (height - high) * (1 - np.cos(turn)) / 4
         part = image[int(y) : int(y + high), int(x) : int(x + wide)]
-        writer.write(cv2.cvtColor(cv2.resize(part, (PHOTOS = Path(__file__).resolve().parents[1] / "photos"
-WIDTH, HEIGHT)), cv2.COLOR_RGB2BGR))
+        writer.write(cv2.cvtColor(cv2.resize(part, (WIDTH, HEIGHT)), cv2.COLOR_RGB2BGR))
     writer.release()
     return path
 
