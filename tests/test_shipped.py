@@ -108,9 +108,8 @@ def test_without_torch_weights_network_or_cache_it_detects(tmp_path):
 
 
 def test_the_demo_finds_her_and_plays_the_clip(tmp_path):
-    pytest.importorskip("matplotlib", reason="needs matplotlib's portrait")
     command = [sys.executable, ROOT / "tools" / "demo.py", "--output", tmp_path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert "grace_hopper.jpg: person" in done.stdout and " fps" in done.stdout and "recorded" in done.stdout
-    assert (tmp_path / "grace_hopper.jpg").exists() and (tmp_path / "live.mp4").exists()
+    assert "hopper.jpg: person" in done.stdout and " fps" in done.stdout and "recorded" in done.stdout
+    assert (tmp_path / "hopper.jpg").exists() and (tmp_path / "live.mp4").exists()

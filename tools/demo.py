@@ -9,11 +9,17 @@ The photographs are those of photos/; the clip pans over the last of them, as a 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
+
+os.environ |= {
+    "OPENCV_LOG_LEVEL": "SILENT",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",
+}  # they explain every codec that is not there
+import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
