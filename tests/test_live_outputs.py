@@ -1,5 +1,6 @@
 """Where live frames go: recordings that play, and windows only where they can be."""
 
+import math
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,32 @@ def test_a_live_recording_plays_as_fast_as_things_happened(tmp_path):
         for seconds in (0.0, 3600.0, 3600.1):  # away for an hour
             recorder.write(np.zeros((48, 64, 3), np.uint8), seconds)
     assert recorder.frames < 60
+
+
+def test_what_happens_late_is_late_in_the_recording(tmp_path):
+    with Recorder(tmp_path / "out.avi", 10, longest_gap=math.inf) as recorder:
+        for seconds in (0.0, 0.1, 0.2, 7.0, 7.1):
+            recorder.write(np.full((48, 64, 3), 250 * (seconds > 5), np.uint8), seconds)
+    bright = [frame.time for frame in Video(tmp_path / "out.avi") if frame.image.mean() > 100]
+    assert bright == pytest.approx([7.0, 7.1], abs=0.01)
+
+
+def test_small_unevenness_neither_doubles_nor_drops_a_frame(tmp_path):
+    jitter = np.random.default_rng(0).uniform(-0.03, 0.03, 40)
+    with Recorder(tmp_path / "out.avi", 10) as recorder:
+        for number, late in enumerate(jitter):
+            recorder.write(np.full((48, 64, 3), 6 * number, np.uint8), max(0.0, number / 10 + late))
+    assert recorder.frames == 40
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_video_plays_in_a_browser_or_says_that_it_does_not(tmp_path, monkeypatch, quick):
+    """Without the program ffmpeg: by what OpenCV has."""
+    monkeypatch.setattr("detection.outputs.encoders.ffmpeg_writes_h264", lambda: False)
+    with Recorder(tmp_path / "out.mp4", 10, quick=quick) as recorder:
+        recorder.write(np.zeros((48, 64, 3), np.uint8))
+    codec = int(cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").lower()
+    assert (codec in (b"h264", b"avc1", b"vp09", b"vp90")) == (recorder.hint == "")
 
 
 def test_a_recording_survives_an_exception_and_no_frame_leaves_no_file(tmp_path):

@@ -66,6 +66,8 @@ def open_camera(camera: int | str, size: tuple[int, int] | list[int] | None = No
         capture = cv2.VideoCapture(camera, cv2.CAP_V4L2)
     else:
         capture = cv2.VideoCapture(camera)
+    if isinstance(camera, int) and is_present(camera) and not capture.isOpened():  # an OpenCV without Video4Linux
+        capture = cv2.VideoCapture(camera)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     if size:
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])

@@ -1,4 +1,4 @@
-"""What a person names as a source: its kind, and the name under which it may be shown. Standard library only."""
+"""What a person names as a source: its kind, and the name under which it may be shown."""
 
 from __future__ import annotations
 
