@@ -225,6 +225,15 @@ def nested_names(folder):
     return file
 
 
+def accents(folder):
+    """NFC in the annotation, NFD on the disk; and another image as a web page's address writes it."""
+    file = coco(folder, [(1, 1, XYWH), (2, 1, XYWH)])
+    os.rename(folder / "images/1.png", folder / "images/Le\u0301o.png")
+    os.rename(folder / "images/2.png", folder / "images/a b.png")
+    names = "L\u00e9o.png", "upload/a%20b.png"
+    return edit(file, lambda c: [image.update(file_name=name) for image, name in zip(c["images"], names)])
+
+
 def two_of_one_file(folder):
     file = coco(folder, [(1, 1, XYWH), (2, 1, XYWH)])
     (folder / "images/2.png").unlink()
@@ -251,6 +260,7 @@ COCO = {
     "one id for two annotations": (lambda f: edit(coco(f, [(1, 1, XYWH), (2, 1, XYWH)]),
                                                   lambda c: c["annotations"][1].update(id=1)), [BOX, BOX], SAID),
     "names of another system": (nested_names, [BOX], SAID),
+    "accents and addresses": (accents, [BOX, BOX], SAID),
     "UTF-16": (lambda f: write(f / "utf16.json", one_coco(f).read_text().encode("utf-16")), [BOX], SAID),
     "an ending of one's own": (lambda f: one_coco(f).rename(f / "truth.gt"), [BOX], SAID),
     "two images, one file": (two_of_one_file, [BOX], {"same file": ("other/1.png",), "missing": ()}),
@@ -289,6 +299,7 @@ DOUBTFUL = {
         "undeclared class",
         [0, 0, 40, 30],
     ),
+    "pixels": (lambda f: one_yolo(f, f"{ROW}\n1 40 30 20 10"), "bad line", None),
     "no number": (lambda f: one_yolo(f, f"{ROW}\n1 nan .5 .5 .5"), "not finite", None),
     "an object without a box": (
         lambda f: one_voc(f, lambda t: t.replace("</annotation>", "<object><name>cat</name></object></annotation>")),

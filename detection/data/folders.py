@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from detection.data.faults import Faults
 from detection.images.header import explain_no_image
@@ -45,7 +47,8 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 
 
 class Listing:
-    """The names in folders, each folder listed once; names are found in upper and lower case."""
+    """The names in folders, each folder listed once; names are found in upper and lower case, and however their accents are
+    composed (macOS writes them in two parts)."""
 
     def __init__(self) -> None:
         self._folders: dict[str, dict[str, list[str]]] = {}
@@ -56,7 +59,7 @@ class Listing:
 
     def find(self, folder: str | os.PathLike, name: str) -> str | None:
         """The name as it is in the folder: `name` itself, else the only one that differs in case."""
-        found = self._of(folder).get(name.lower(), ())
+        found = self._of(folder).get(_alike(name), ())
         return name if name in found else found[0] if len(found) == 1 else None
 
     def _of(self, folder: str | os.PathLike) -> dict[str, list[str]]:
@@ -65,7 +68,7 @@ class Listing:
             listed: dict[str, list[str]] = {}
             try:
                 for name in sorted(os.listdir(key or os.curdir)):
-                    listed.setdefault(name.lower(), []).append(name)
+                    listed.setdefault(_alike(name), []).append(name)
             except OSError:
                 pass
             self._folders[key] = listed
@@ -76,9 +79,9 @@ class ImageFinder:
     """Finds the file of an annotated image by its name, wherever the annotation was written.
 
     Annotations often survive a conversion of the images (`.jpg` written in the XML, `.webp` on the disk), come from another
-    system (a drive and backslashes), or name folders that are not there (`/home/me/val2017/1.jpg`). In this order: the path
-    as it is; its last parts, below one of the folders; the bare name in one of them, in other case or with another extension
-    of images; the only image of that name below one of the folders `deep` (default: all).
+    system (a drive and backslashes) or a web page (`%20`), or name folders that are not there (`/home/me/val2017/1.jpg`). In
+    this order: the path as it is; its last parts, below one of the folders; the bare name in one of them, in other case or
+    with another extension of images; the only image of that name below one of the folders `deep` (default: all).
     """
 
     def __init__(self, *folders: str | os.PathLike, deep: Sequence[str | os.PathLike] | None = None):
@@ -94,9 +97,12 @@ class ImageFinder:
 
     def look(self, name: str) -> Path | None:
         """The file, or None where there is none."""
-        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
         if not parts:
             return None
+        return self._look(name, parts) or (self.look(unquote(name)) if "%" in name and unquote(name) != name else None)
+
+    def _look(self, name: str, parts: list[str]) -> Path | None:
         if len(parts) > 1:
             if os.path.isabs(name) and os.path.exists(name):
                 return Path(name)
@@ -105,13 +111,13 @@ class ImageFinder:
                     if (path := folder.joinpath(*parts[start:])).exists():
                         return path
         for folder in self.folders:
-            if found := self._listing.find(folder, parts[-1]) or self._by_stem(folder).get(_stem(parts[-1])):
+            if found := self._listing.find(folder, parts[-1]) or self._by_stem(folder).get(_alike(_stem(parts[-1]))):
                 return folder / found
         return self._further_below(parts)
 
     def _by_stem(self, folder: Path) -> dict[str, str]:
         if folder not in self._stems:
-            self._stems[folder] = {_stem(name): name for name in self._listing.names(folder) if is_image(name)}
+            self._stems[folder] = {_alike(_stem(name)): name for name in self._listing.names(folder) if is_image(name)}
         return self._stems[folder]
 
     def _further_below(self, parts: Sequence[str]) -> Path | None:
@@ -119,9 +125,9 @@ class ImageFinder:
         if self._below is None:
             self._below = {}
             for path in sorted({os.fspath(path) for folder in self.deep for path in find_images(folder)}):
-                for key in {os.path.basename(path).lower(), _stem(path).lower()}:
+                for key in {_alike(os.path.basename(path)), _alike(_stem(path))}:
                     self._below.setdefault(key, []).append(path)
-        found = self._below.get(parts[-1].lower()) or self._below.get(_stem(parts[-1]).lower()) or []
+        found = self._below.get(_alike(parts[-1])) or self._below.get(_alike(_stem(parts[-1]))) or []
         for count in range(2, len(parts) + 1):
             if len(found) <= 1:
                 break
@@ -173,6 +179,10 @@ def _stem(name: str) -> str:
     bare = os.path.basename(name)
     root, ending = os.path.splitext(bare)
     return root if ending.lower() in IMAGES or ending.lower() in ANNOTATIONS else bare
+
+
+def _alike(name: str) -> str:
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).lower()
 
 
 def _is_link(root: str, name: str) -> bool:

@@ -1,7 +1,8 @@
 """YOLO's .txt files: where the one of an image lies, and what a line says.
 
 A line is `class cx cy w h` in fractions of the image; with a sixth number, the score of a pseudo-label. With more numbers it
-is an outline (`class x1 y1 x2 y2 x3 y3 ...`) or a pose (`class cx cy w h`, then keypoints): of both, the box is taken.
+is an outline (`class x1 y1 x2 y2 x3 y3 ...`) or a pose (`class cx cy w h`, then keypoints): of both, the box is taken. Numbers
+that are pixels, no fractions, are no label.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from detection.data.folders import Listing
 
+FAR = 2  # fractions do not reach further: numbers that do are pixels
 Corners = tuple[float, float, float, float]
 
 
@@ -81,6 +83,8 @@ def parse(line: str, keypoints: tuple[int, int] | None = None) -> tuple[int, Cor
     except (ValueError, OverflowError):
         return None
     number = len(values)
+    if any(abs(value) > FAR for value in values[:4]):
+        return None
     if number in (4, 5) or _is_pose(values, keypoints):
         cx, cy, w, h = values[:4]
         return int(kind), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), values[4] if number == 5 else 1.0
