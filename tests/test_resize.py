@@ -1,5 +1,8 @@
 """The same weights at another input size: what a network knows of sizes, it knows in pixels."""
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -7,11 +10,14 @@ from random_networks import random_network
 
 from detection import Detector
 from detection.cli.main import main
+from detection.errors import MobileSSDError
 from detection.postprocessor import PostProcessor
 from detection.ssd.network import anchors_of, feature_maps
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
 from detection.weights.records import DEFAULT
+from detection.weights.resize import at_size
+from detection.weights.resolve import open_weights
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +94,51 @@ def test_the_default_finds_the_portrait_at_a_smaller_size(size, tmp_path):
     assert found.names[0] == "person"
     x1, y1, x2, y2 = found.boxes[0]
     assert x2 - x1 > 330 and y2 - y1 > 500, "anchors that shrink with the input make the box smaller than the person"
+
+
+def test_commands_take_an_input_size_without_an_export(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path / "home"))
+    image = tmp_path / "one.png"
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (80, 90, 3), np.uint8))
+    run = ["detect", str(image), "--weights", str(small), "--runtime", "torch", "--device", "cpu", "--threads", "1"]
+    run += ["--no-draw", "--score", "0.1", "--input-size", "161x120", "--json", str(tmp_path / "boxes.json")]
+    assert main(run) == 0
+    assert "small.safetensors at 120x161 with torch" in capsys.readouterr().out
+    made = list((tmp_path / "home" / "resized").iterdir())
+    assert [read_card(path).input_size for path in made] == [(161, 120)]
+    before = made[0].stat().st_mtime_ns
+    assert main(run) == 0 and made[0].stat().st_mtime_ns == before, "made once"
+    found = Detector(made[0], "cpu", "torch", threads=1, score=0.1)(str(image))
+    boxes = json.loads((tmp_path / "boxes.json").read_text())
+    assert len(boxes) == len(found) > 0
+    assert [box["score"] for box in boxes] == pytest.approx(found.scores.tolist(), abs=1e-3)
+
+
+def test_at_their_own_size_weights_are_what_they_are_and_an_exported_file_has_no_other(small, monkeypatch):
+    weights = open_weights(small)
+    assert at_size(weights, (97, 131)) is weights
+    monkeypatch.setattr(type(weights), "exported", True)
+    assert at_size(weights, (97, 131)) is weights
+    with pytest.raises(MobileSSDError, match="an exported file has one input size, here 131x97; name the weights"):
+        at_size(weights, 300)
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (["detect", "x.png", "--input-size", "20"], "an input of 20x20 pixels is too small"),
+        (["detect", "x.png", "--input-size", "0"], "an input size is S or HEIGHTxWIDTH"),
+        (["eval", "--annotations", "a", "--self-test", "--input-size", "300"], "--input-size is the network's"),
+        (["eval", "--annotations", "a", "--store-threshold", "--input-size", "300"], "leave --input-size out"),
+    ],
+)
+def test_sizes_that_cannot_be_get_one_line(small, tmp_path, monkeypatch, capsys, arguments, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"")
+    weights = [] if "--self-test" in arguments else ["--weights", str(small)]
+    try:
+        code = main([*arguments, *weights])
+    except SystemExit as stopped:  # argparse
+        code = stopped.code
+    said = capsys.readouterr().err.strip()
+    assert code == 2 and line in said and "Traceback" not in said

@@ -130,7 +130,8 @@ class TestFit:
         assert found.network.ssd.spec.input.size == (160, 160)
         assert "was made for 96x96; at 160x160 all its boxes have the wrong size" in caplog.text
 
-    def test_a_teacher_of_another_size_whose_anchors_keep_their_pixels_is_right(self, teacher, caplog):
+    def test_a_teacher_of_another_size_whose_anchors_keep_their_pixels_is_right(self, teacher, caplog, monkeypatch):
+        monkeypatch.setattr("detection.train.teachers.teacher.choose", lambda *_: "torch")
         ssd = build(load_checkpoint(teacher)[0].spec.with_input_size(80, keep_pixels=True))
         card = Card(ssd.spec.to_dict(), NAMES, (1, 2, 3), feature_maps(ssd))
         found = teacher_for(DistillationConfig(teacher=teacher), ssd, card, {}, False, "cpu")

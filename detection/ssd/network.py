@@ -130,6 +130,13 @@ def anchors_of(ssd: SSD, input_size: Size | None = None) -> np.ndarray:
     return anchors_for(ssd.spec.anchors, [maps for maps, _ in here], size, _grids(ssd, size, here))
 
 
+def anchors_at(spec: SSDSpec, size: Size) -> np.ndarray:
+    """`anchors_of` the network of `spec.resized(size)`, without building its weights. Raises MobileSSDError where the size
+    is too small for it."""
+    with torch.device("meta"):
+        return anchors_of(SSD(spec.resized(size)))
+
+
 class Deployable(nn.Module):
     """A detector as it is deployed: uint8 RGB images [N, H, W, 3] in, float32 encodings and logits out.
 

@@ -179,6 +179,9 @@ class TrainConfig:
     model, options: zoo name and its options (alpha, layout ...); None: the network of `weights`, whose one option is
     aspect_ratios. weights: name or file of a detector or of an ImageNet backbone; None: from scratch. input_size: pixels,
     one number or [height, width]; None: the model's own.
+    input_sizes: sizes to learn at, one a step in turn by chance, as often as each is named; () is input_size alone, which
+    the result has and at which it is evaluated in any case. trusted_boxes: for each of them [least, most], the sides of
+    boxes (square root of the area, pixels of that input) that are learned from; () is `scales.usual_range`.
     batch: images of one step of the optimiser, over all processes. accumulate: parts in which a process computes its
     share. steps | epochs | samples (images seen): the length of the run, exactly one of them. recipe_batch: the batch
     that lr and warm-up are meant for (None: `batch`); with rescale_lr another batch scales lr with it and the warm-up
@@ -199,6 +202,8 @@ class TrainConfig:
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     input_size: int | tuple[Positive, Positive] | None = None
+    input_sizes: tuple[int | tuple[Positive, Positive], ...] = ()
+    trusted_boxes: tuple[tuple[NotNegative, NotNegative], ...] = ()
     initial: InitialConfig = InitialConfig()
     batch: Positive = 16
     accumulate: Positive = 1
@@ -241,6 +246,14 @@ class TrainConfig:
             raise MobileSSDError(f"{' and '.join(lengths)}: only one can be the length of a run")
         if isinstance(self.input_size, int) and self.input_size < 1:
             raise MobileSSDError(f"input_size: {self.input_size} is not at least 1")
+        if wrong := [size for size in self.input_sizes if isinstance(size, int) and not 1 <= size <= 16384]:
+            raise MobileSSDError(f"input_sizes: {wrong[0]} is not from 1 to 16384")
+        if self.trusted_boxes and len(self.trusted_boxes) != len(self.input_sizes):
+            raise MobileSSDError(
+                f"trusted_boxes: {len(self.trusted_boxes)} ranges for {len(self.input_sizes)} input_sizes; give one each"
+            )
+        if wrong_ranges := [pair for pair in self.trusted_boxes if pair[0] >= pair[1]]:
+            raise MobileSSDError(f"trusted_boxes: {list(wrong_ranges[0])} is no [least, most]")
         if self.schedule.kind == "exponential" and self.schedule.decay_every <= 0:
             raise MobileSSDError("schedule.decay_every: an exponential schedule needs a length above 0")
         if list(self.schedule.milestones) != sorted(self.schedule.milestones):

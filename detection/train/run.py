@@ -23,7 +23,7 @@ from detection.evaluate.truth import ground_truth
 from detection.files import write_text
 from detection.runtimes.torch import choose_device
 from detection.ssd.batch_norms import rebuild_batch_norms
-from detection.ssd.network import SSD, Deployable, anchors_of
+from detection.ssd.network import SSD, Deployable
 from detection.train.config import TrainConfig
 from detection.train.distributed import World, same_on_all, same_weights, world
 from detection.train.finalize import Keeper, finish
@@ -38,6 +38,7 @@ from detection.train.learn.plan import changed_plan, make_plan, plan_in_time
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
 from detection.train.origin import check_unchanged, config_text, fingerprint_of, network_of_state, origin_of, resumed
 from detection.train.request import Data, Request, open_parts
+from detection.train.scales import Scales, scales_of, sizes_of
 from detection.train.speed import choose_precision
 from detection.train.state import has_state, read_state, sweep
 from detection.train.teachers.teacher import teacher_for
@@ -75,10 +76,10 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         )
     prepared = network_for(config, data.train, request.class_map) if state is None else network_of_state(config, state)
     ssd = prepared.ssd.to(device)
-    anchors = torch.from_numpy(anchors_of(ssd)).to(device)
+    scales = scales_of(config, ssd, device)
     _check_norms(config, ssd, here)
     if here.first:
-        _say(request, data, prepared, device, here)
+        _say(request, data, prepared, device, here, scales)
     loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
     if prepared.folded is not None:
         _rebuild_norms(prepared.folded, ssd, loader, device)
@@ -89,7 +90,7 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         ssd=ssd.to(memory_format=torch.channels_last),
         card=prepared.card,
         loader=loader,
-        anchors=anchors,
+        scales=scales,
         optimizer=build_optimizer(config, ssd),
         ema=EMA(ssd, config.ema),
         world=here,
@@ -100,7 +101,7 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
     )
     if config.distillation.teacher is not None:
         focal = not CLASSIFICATION[job.loss.classification].background
-        job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device)
+        job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device, scales)
     keeper = Keeper(ground_truth(data.select) if data.select is not None else None)
     clock, progress, budget = None, RunProgress(), request.time_budget
     try:
@@ -172,6 +173,7 @@ def loader_for(
         crowd=config.crowd,
         difficult=config.difficult,
         pin_memory=device.startswith("cuda"),
+        sizes=sizes_of(config),
     )
 
 
@@ -225,7 +227,7 @@ def _run_folder(request: Request, here: World) -> Iterator[Path]:
         raise
 
 
-def _say(request: Request, data: Data, prepared: Prepared, device: str, here: World) -> None:
+def _say(request: Request, data: Data, prepared: Prepared, device: str, here: World, scales: Scales) -> None:
     print(data.report.text())
     parts = f"training on {len(data.train):,} images"
     if data.select is not None:
@@ -233,6 +235,8 @@ def _say(request: Request, data: Data, prepared: Prepared, device: str, here: Wo
     if data.final is not None:
         parts += f", {len(data.final):,} scored once at the end"
     print("", parts, *prepared.said, sep="\n")
+    if sizes := sizes_of(request.config):
+        print("a size a step: " + ", ".join(str(scales[size]) for size in dict.fromkeys(sizes)))
     where = f"{here.size} processes, " if here.size > 1 else ""
     print(
         f"on {where}{device}, {choose_precision(request.config.precision, device)}, {torch.get_num_threads()} threads",

@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,8 @@ class TrainLoader:
 
     data: boxes are cleaned here (`clean_boxes`); clean the images beforehand. batch_size: of all ranks together; rank
     r of `world` gets its r-th part of each global batch. workers: processes; 0 works in this one. cache_mb: memory for
-    decoded images (`ImageCache`). Large images are halved as in detection (`images.preprocess.halved`). crowd,
+    decoded images (`ImageCache`). sizes: those of the batches, one a step, each as often as it stands there, in an order by
+    chance; (): all of `input_size`. Large images are halved as in detection (`images.preprocess.halved`). crowd,
     difficult: what becomes of such boxes: "drop" (torchvision, Caffe), "ignore" (a region of which nothing is known) or
     "train" (TensorFlow).
     """
@@ -63,6 +64,7 @@ class TrainLoader:
         difficult: str = "drop",
         prefetch: int = 2,
         pin_memory: bool = False,
+        sizes: Sequence[tuple[int, int]] = (),
     ):
         if not len(data):
             raise BadDataError(f"{data.origin}: no images to train on")
@@ -71,8 +73,9 @@ class TrainLoader:
         self.data = _with_policy(clean_boxes(data), crowd=crowd, difficult=difficult)
         self.batch_size, self.rank, self.world, self.workers = batch_size, rank, world, workers
         self.prefetch, self.pin_memory = prefetch, pin_memory
-        cache = ImageCache(self.data.sizes, cache_mb, input_size, workers) if cache_mb > 0 else None
-        self.source = _Source(self.data, input_size, augmentation, seed, cache, batch_size, rank, world)
+        self.source = _Source(self.data, input_size, augmentation, seed, None, batch_size, rank, world, tuple(sizes))
+        if cache_mb > 0:
+            self.source.cache = ImageCache(self.data.sizes, cache_mb, self.source.largest, workers)
         self._warned: set[str] = set()
         self._loader: Any = None
         self._steps = _Steps()
@@ -92,9 +95,10 @@ class TrainLoader:
             yield self._checked(batch)
 
     def augmented_by(self, augmentation: Augmentation) -> TrainLoader:
-        """The same stream with another augmentation, loaded in this process; the two share their cache."""
+        """The same stream with another augmentation, all of `input_size`, loaded in this process; the two share their
+        cache."""
         other = copy.copy(self)
-        other.source, other.workers, other._loader = replace(self.source, augmentation=augmentation), 0, None
+        other.source, other.workers, other._loader = replace(self.source, augmentation=augmentation, sizes=()), 0, None
         return other
 
     def names(self, batch: Batch) -> list[str]:
@@ -135,7 +139,7 @@ class TrainLoader:
 
     def _torch_loader(self) -> Any:
         if self._loader is None:
-            height, width = self.source.input_size
+            height, width = self.source.largest
             in_flight = (self.workers * self.prefetch + 2) * (self.batch_size // self.world) * height * width * 3
             self.source.shared_memory = _shared_memory_free() > 2 * in_flight
             self._loader = DataLoader(
@@ -176,32 +180,45 @@ class _Source:
     batch_size: int
     rank: int
     world: int
+    sizes: tuple[tuple[int, int], ...] = ()
     shared_memory: bool = False
     _epoch: int = -1
     _order: np.ndarray | None = None
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """(height, width) of which every batch has at most as much: images are loaded for it."""
+        heights, widths = zip(*(self.sizes or (self.input_size,)))
+        return max(heights), max(widths)
+
+    def size_at(self, step: int) -> tuple[int, int]:
+        """The size of a step's batch: every turn of as many steps as there are sizes has each of them once."""
+        if not self.sizes:
+            return self.input_size
+        turn, place = divmod(step, len(self.sizes))
+        return self.sizes[np.random.default_rng((self.seed, 2, turn)).permutation(len(self.sizes))[place]]
 
     def __getitem__(self, step: int) -> Batch | str:
         own = self.batch_size // self.world
         first = step * self.batch_size + self.rank * own
         problems: list[str] = []
+        size = self.size_at(step)
         try:
-            samples = [self.sample(position, problems) for position in range(first, first + own)]
+            samples = [self.sample(position, problems, size) for position in range(first, first + own)]
         except BadDataError as error:  # torch would wrap an exception into pages of traceback
             return str(error)
-        batch = replace(collate(samples, self.input_size, len(self.data.class_names)), problems=tuple(problems))
+        batch = replace(collate(samples, size, len(self.data.class_names)), problems=tuple(problems))
         if self.shared_memory:
             batch = batch.map(torch.from_numpy)
         return batch
 
-    def sample(self, position: int, problems: list[str]) -> Sample:
-        """The sample at a position of the endless order. An image that cannot be read is replaced by another one."""
+    def sample(self, position: int, problems: list[str], size: tuple[int, int]) -> Sample:
+        """The sample, of `size`, at a position of the endless order. An image that cannot be read is replaced by another one."""
         index = self.image_at(position)
         for attempt in range(TRIES):
             rng = np.random.default_rng((self.seed, 1, position, attempt))
             try:
-                return augment(
-                    self.load(index), self.augmentation, rng, self.input_size, lambda r: self._partner(r, problems)
-                )
+                return augment(self.load(index), self.augmentation, rng, size, lambda r: self._partner(r, problems))
             except BadImageError as error:
                 problems.append(str(error))
                 index = int(rng.integers(len(self.data)))
@@ -220,7 +237,7 @@ class _Source:
         entry = self.data.image(index)
         image = self.cache.get(index) if self.cache else None
         if image is None:
-            image = load_image(entry.path, self.input_size)
+            image = load_image(entry.path, self.largest)
             if self.cache:
                 self.cache.put(index, image)
         boxes = entry.boxes

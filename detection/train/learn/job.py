@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detection.ssd.network import SSD
 from detection.train.config import LossConfig, TrainConfig
 from detection.train.distributed import World
+from detection.train.input.batch import Batch
 from detection.train.input.loader import TrainLoader
 from detection.train.learn.ema import EMA
 from detection.train.learn.history import History
+from detection.train.scales import Scale, Scales
 from detection.train.teachers.teacher import Teacher
 from detection.weights.card import Card
 
@@ -28,7 +30,7 @@ class Job:
     ssd: SSD
     card: Card
     loader: TrainLoader
-    anchors: Tensor
+    scales: Scales
     optimizer: torch.optim.Optimizer
     ema: EMA
     world: World
@@ -39,6 +41,10 @@ class Job:
     network: nn.Module | None = None  # what is called: `network_of`
     teacher: Teacher | None = None
     origin: dict[str, Any] = field(default_factory=dict)
+
+    def scale(self, batch: Batch) -> Scale:
+        """The input size that a batch was made for."""
+        return self.scales[tuple(batch.images.shape[1:3])]
 
 
 @dataclass

@@ -64,7 +64,7 @@ def fit(
     config, accumulate = job.config, job.config.accumulate
     network = network_of(job, plan.compiled)
     if job.teacher is not None and plan.compiled:
-        job.teacher = job.teacher.compiled()
+        job.teacher = job.teacher.compiled(len(job.scales))
     scaler = torch.amp.GradScaler(job.device.split(":")[0], enabled=job.precision == "float16")
     if progress.scaler:
         scaler.load_state_dict(progress.scaler)
@@ -146,7 +146,7 @@ def network_of(job: Job, compiled: bool = False) -> nn.Module:
         if job.world.size > 1:
             devices = [job.world.local_rank] if job.device.startswith("cuda") else None
             network = nn.parallel.DistributedDataParallel(network, device_ids=devices)
-        job.network = compile_network(network) if compiled else network
+        job.network = compile_network(network, len(job.scales)) if compiled else network
     return job.network
 
 
@@ -156,7 +156,7 @@ def step_gradients(job: Job, network: nn.Module, batches: list[Batch], scaler: A
     batches = [batch.to(job.device) for batch in batches]
     targets = [targets_of(job, batch) for batch in batches]
     positives = global_positives(torch.stack([t.positives for t in targets]).sum())
-    predicted = job.teacher.predict(batches, job.precision) if job.teacher is not None else None
+    predicted = job.teacher.predict(batches, job.precision, job.scales) if job.teacher is not None else None
     sums: dict[str, Tensor] = {}
     for i, (batch, target) in enumerate(zip(batches, targets)):
         waiting = i < len(batches) - 1 and isinstance(network, nn.parallel.DistributedDataParallel)
@@ -164,7 +164,13 @@ def step_gradients(job: Job, network: nn.Module, batches: list[Batch], scaler: A
             with autocast(job.precision, job.device):
                 encodings, logits = network(batch.images)
             losses = detection_losses(
-                encodings, logits, target, job.loss, job.anchors, positives, coder=job.ssd.spec.coder
+                encodings,
+                logits,
+                target,
+                job.loss,
+                job.scale(batch).anchors,
+                positives,
+                coder=job.ssd.spec.coder,
             )
             if predicted is not None:
                 losses = losses.with_distillation(predicted[i].loss(encodings, logits))
@@ -177,13 +183,16 @@ def step_gradients(job: Job, network: nn.Module, batches: list[Batch], scaler: A
 
 
 def targets_of(job: Job, batch: Batch) -> Any:
+    scale = job.scale(batch)
+    trusted = scale.trusts(batch.boxes)
     return build_targets(
         batch.boxes,
         batch.labels,
         batch.scores,
         batch.ignore,
-        job.anchors,
+        scale.anchors,
         unknown=batch.unknown,
+        untrusted=None if trusted is None else ~trusted,
         coder=job.ssd.spec.coder,
         rule=job.loss.matcher,
         threshold=job.loss.match_iou,

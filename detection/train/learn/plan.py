@@ -147,7 +147,7 @@ def _trial(job: Job, steps: int) -> bool:
     # Several processes must make the same steps, so none of them tries things out by the clock.
     wanted = job.config.compile if job.world.size == 1 else job.config.compile is True
     if steps or wanted is True:
-        job.network = try_compile(network, whole, part, parts, steps, wanted)
+        job.network = try_compile(network, whole, part, parts, steps, wanted, len(job.scales))
     job.optimizer.zero_grad(set_to_none=True)
     torch.set_rng_state(rng)
     return job.network is not network

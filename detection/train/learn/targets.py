@@ -54,10 +54,12 @@ def build_targets(
     anchors: Tensor,
     *,
     unknown: Tensor | None = None,
+    untrusted: Tensor | None = None,
     coder: BoxCoder = BoxCoder(),  # noqa: B008 (frozen)
     rule: str = "tf",
     threshold: float = 0.5,
     ignore_overlap: float = 0.5,
+    untrusted_iou: float = 0.3,
 ) -> Targets:
     """Targets of a padded batch (`detection.train.input.batch.Batch`), on the device of its tensors.
 
@@ -67,6 +69,9 @@ def build_targets(
 
     An anchor of which more than `ignore_overlap` lies in an ignore region is no negative either, if it is not positive
     (intersection over the anchor's area, as mmdet's ignore_iof_thr: a crowd is larger than its members).
+    untrusted bool [N, M] or None: boxes of a size that this input does not learn from. They match nothing, and an anchor
+    whose IoU with one is above `untrusted_iou` is no negative (SNIP's rule; what lies within a large box is still
+    background to small anchors).
     Raises MobileSSDError for an unknown rule.
     """
     if rule not in RULES:
@@ -75,20 +80,24 @@ def build_targets(
     if width == 0:  # no image has a box: one of padding keeps the shapes
         boxes, labels = boxes.new_zeros(number, 1, 4), labels.new_full((number, 1), -1)
         scores, ignore = scores.new_zeros(number, 1), ignore.new_zeros(number, 1)
+        untrusted = None
     on_cpu = boxes.device.type == "cpu"
     used = (labels >= 0) | ignore
     if on_cpu and number:  # looking at the values would make a GPU wait
         width = max(int(used.any(0).nonzero().max()) + 1 if used.any() else 1, 1)
         boxes, labels, scores, ignore = boxes[:, :width], labels[:, :width], scores[:, :width], ignore[:, :width]
+        untrusted = None if untrusted is None else untrusted[:, :width]
     if on_cpu and unknown is not None and not unknown.any():
         unknown = None
     part = max(1, (CPU_PART if on_cpu else GPU_PART) // (labels.shape[1] * len(anchors)))
     regions_anywhere = not on_cpu or bool(ignore.any())
     corners = to_xyxy(anchors)
-    found = [
-        _match_part(b, v & ~r, r, corners, rule, threshold, ignore_overlap if regions_anywhere else None)
-        for b, v, r in zip(boxes.split(part), (labels >= 0).split(part), ignore.split(part))
-    ]
+    valid = (labels >= 0) & ~ignore
+    doubted = torch.zeros_like(valid) if untrusted is None else valid & untrusted
+    cover = ignore_overlap if regions_anywhere else None
+    overlap = None if untrusted is None else untrusted_iou
+    parts = (tensor.split(part) for tensor in (boxes, valid & ~doubted, ignore, doubted))
+    found = [_match_part(b, v, r, d, corners, rule, threshold, cover, overlap) for b, v, r, d in zip(*parts)]
     matched, in_region = (torch.cat(tensors) for tensors in zip(*found))
 
     positive = matched >= 0
@@ -109,9 +118,17 @@ def build_targets(
 
 
 def _match_part(
-    boxes: Tensor, valid: Tensor, regions: Tensor, corners: Tensor, rule: str, threshold: float, cover: float | None
+    boxes: Tensor,
+    valid: Tensor,
+    regions: Tensor,
+    doubted: Tensor,
+    corners: Tensor,
+    rule: str,
+    threshold: float,
+    cover: float | None,
+    overlap: float | None,
 ) -> tuple[Tensor, Tensor]:
-    """Matches [n, A] and the anchors [n, A] inside ignore regions, of some images."""
+    """Matches [n, A], and the anchors [n, A] inside ignore regions or upon doubted boxes, of some images."""
     shared = _intersections(boxes, corners)
     anchor_areas = area(corners)
     if cover is None:
@@ -119,6 +136,8 @@ def _match_part(
     else:
         in_region = ((shared > cover * anchor_areas) & regions[..., None]).any(1)
     iou = shared.div_((area(boxes)[..., None] + anchor_areas).sub_(shared).clamp_(min=1e-12))
+    if overlap is not None:
+        in_region |= ((iou > overlap) & doubted[..., None]).any(1)
     iou.masked_fill_(~valid[..., None], -1.0)
     return RULES[rule](iou, valid, threshold), in_region
 

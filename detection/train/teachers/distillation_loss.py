@@ -26,6 +26,7 @@ def distillation_loss(
     teacher_scores: str | None = None,
     background: bool = True,
     normaliser: Tensor | None = None,
+    trusted: Tensor | None = None,
 ) -> Tensor:
     """How far a student is from its teacher, a scalar: 0 for a perfect copy. Gradients flow to the student alone.
 
@@ -38,11 +39,16 @@ def distillation_loss(
     Anchors where the teacher sees something count more: minimum + (1 - minimum) * confidence ** power. The boxes are
     compared by smooth L1, each anchor weighted by the teacher's confidence. Both are divided by `normaliser`; None: the
     sum of the teacher's confidences on this process, at least 1 (over processes: `distributed.global_positives` of it).
+
+    trusted bool [N, A] or None: where the teacher's box has a size that is learned from. Elsewhere an anchor counts the
+    less the surer the teacher is: what it says of background stays.
     """
     kind = teacher_scores or scores
     with torch.no_grad():
         sure = confidence(teacher_logits, kind)
         weights = config.minimum + (1 - config.minimum) * sure**config.power
+        if trusted is not None:
+            weights, sure = torch.where(trusted, weights, weights * (1 - sure)), sure * trusted
         divisor = sure.sum().clamp(min=1) if normaliser is None else normaliser
         wanted = _softened(teacher_logits.float(), kind, config.temperature)
     own = logits.float() / config.temperature
