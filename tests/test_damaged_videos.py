@@ -115,6 +115,15 @@ def test_frames_that_vanish_without_an_error_leave_a_gap(tmp_path, name):
     assert video.problem.startswith(f"{len(frames)} of about 1") and not video.broken
 
 
+@FFMPEG
+def test_a_damaged_end_is_said(tmp_path):
+    frames, video = read(damaged(made_by_ffmpeg(tmp_path / "a.mkv", "-g", "10"), 0.7, 0.3))
+    assert (
+        len(frames) < 60
+        and video.problem == f"{len(frames)} of about 60 frames can be read, its end is damaged or its sound goes on"
+    )
+
+
 def test_a_frame_behind_a_gap_has_the_number_that_its_file_gives_it():
     """The decoder skipped two of six uneven frames; their packets are in the file."""
     packets = [0.0, 0.1, 0.2, 1.0, 1.1, 3.0]
@@ -124,12 +133,28 @@ def test_a_frame_behind_a_gap_has_the_number_that_its_file_gives_it():
     assert [even.next(said)[0] for said in (0.0, 0.1, 0.2, 0.6, 0.7)] == [0, 1, 2, 6, 7]
 
 
+def test_frames_that_come_late_behind_a_damaged_spot_are_left_out():
+    """As decoders of H.264 give them out: an old one, a new one, in turns."""
+    times = FrameTimes(fps=10.0, count=30)
+    said = [0.0, 0.1, 0.2, 0.3, 1.8, 0.4, 1.9, 0.5, 2.0, 2.1]
+    places = [times.next(one) for one in said]
+    assert [place and place[0] for place in places] == [0, 1, 2, 3, 18, None, 19, None, 20, 21]
+    assert times.time == pytest.approx(2.1)
+    anew = FrameTimes(fps=10.0, count=0)  # a gap, and then another recording
+    places = [anew.next(one) for one in (0.0, 0.1, 5.0, *np.arange(200) / 10)]
+    assert places.count(None) <= 16 and anew.time > 23
+    begins = FrameTimes(fps=10.0, count=30)
+    begins.again()
+    assert [begins.next(one)[0] for one in (0.9, 1.0)] == [9, 10], "the first frames are lost"
+
+
 def test_time_never_runs_backwards():
     times = FrameTimes(fps=10.0, count=0)
     said = [0.0, 0.1, 0.1, 0.3, float("nan"), 0.5]
     assert [times.next(one)[1] for one in said] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     two = FrameTimes(fps=10.0, count=0)  # two recordings in one file
-    assert [two.next(one)[1] for one in (0.0, 5.0, 10.0, 0.0, 5.0)] == pytest.approx([0.0, 5.0, 10.0, 10.1, 15.1])
+    said = [*np.arange(20) / 10, *np.arange(20) / 10]
+    assert [two.next(one)[1] for one in said] == pytest.approx(np.arange(40) / 10)
     broken = FrameTimes(fps=10.0, count=30)
     assert [broken.next(one)[1] for one in (0.0, 0.1, 1e9, 1e9 + 0.1)] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 

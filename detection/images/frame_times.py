@@ -19,6 +19,8 @@ MOST_TRIES = (
 FEWEST_TRIES = 200
 PATIENCE = 30.0  # seconds of that: a web server that does not answer takes its time each time
 EVEN = 0.95  # of a video's intervals are alike: frames between others are missing, where they are not
+STRAGGLERS = 50  # frames behind a damaged spot among which earlier ones may still come
+REORDERED = 16  # of them at most, as H.264 and HEVC reorder no more; behind that, a clock begins anew
 WRAPPED = 1.0  # seconds back: a clock that begins anew, as of two recordings in one file
 LONGEST_JUMP = 60.0  # seconds forward, in a video that is shorter: a clock that is broken
 
@@ -40,20 +42,25 @@ class FrameTimes:
         self._failed = 0  # times in a row
         self._since = 0.0
         self._even = 0  # intervals
+        self._torn = -STRAGGLERS  # the frame behind the last gap
+        self._late = 0  # frames in a row that came too late
 
-    def next(self, said: float) -> tuple[int, float]:
+    def next(self, said: float) -> tuple[int, float] | None:
         """(number, seconds) of a frame that was read; said: its time by its file, in seconds. Numbers and times only
-        rise."""
+        rise: None for a frame that a decoder gives out late, behind the frames that follow a damaged spot."""
         step, before = 1 / self.fps, self.time
+        failed, self._failed = self._failed > 0, 0
+        if self.frames - self._torn < STRAGGLERS and said + self._shift < before - step / 2 and self._late < REORDERED:
+            self._late += 1
+            return None
+        self._late = 0
         self.time = self._plausible(said, step)
         number = self.last + 1
-        gap = self.frames and self.time - before > 1.5 * step
-        if self._failed:
-            self.failures += 1
-        if gap or (self._failed and self.frames):
+        if failed or (self.frames and self.time - before > 1.5 * step):
+            self.failures += failed
+            self._torn = self.frames
             number = max(number, self._number(number))
         self._even += bool(self.frames) and abs(self.time - before - step) < step / 4
-        self._failed = 0
         self.frames += 1
         self.last = number
         return number, self.time
@@ -86,11 +93,19 @@ class FrameTimes:
             return f"{numbers}, it is damaged", True
         if counted and self.last + 2 < self.count:
             return f"{numbers}, it is damaged", True
-        if cut is None and short > max(2 / self.fps, min(1.0, 0.05 * self.count / self.fps)):
+        much = short > max(2 / self.fps, min(1.0, 0.05 * self.count / self.fps))
+        if cut is None and much:
             return f"{numbers}, it is cut short or damaged", True
         if lost:
             return f"{self.frames} of about {self.last + 1} frames can be read, its times have a gap", False
+        if much and 0 < len(self._packets()) < self.count - 1:  # a trimmed MP4 has more packets than frames
+            return f"{self.frames} of about {total} frames can be read, its end is damaged or its sound goes on", False
         return "", True
+
+    def _packets(self) -> np.ndarray:
+        if self._times is None:
+            self._times = np.asarray(self._known(), np.float64)
+        return self._times
 
     def _plausible(self, said: float, step: float) -> float:
         """The time of the frame at hand: what its file says, without jumps of a broken clock."""
@@ -105,9 +120,7 @@ class FrameTimes:
 
     def _number(self, following: int) -> int:
         """The number of the frame at hand by its time; `following` where that does not tell."""
-        if self._times is None:
-            self._times = np.asarray(self._known(), np.float64)
-        times = self._times
+        times = self._packets()
         by_time = round(self.time * self.fps)
         if not len(times):
             return by_time if self._even >= EVEN * (self.frames - 1) else following

@@ -135,6 +135,7 @@ def read_frames(capture: cv2.VideoCapture, times: FrameTimes) -> Iterator[tuple[
     while True:
         ok, bgr = capture.read()
         if ok:
-            yield bgr, *times.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            if (place := times.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)) is not None:
+                yield bgr, *place
         elif not times.again():
             return

@@ -178,9 +178,12 @@ def _frames(capture: Any, times: Any) -> Iterator[_Frame]:
         ok, bgr = capture.retrieve()
         if not ok:
             continue
-        number, seconds = times.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-        index = number if times.count else times.frames - 1
-        yield _Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, arrived, seconds if times.count else math.nan)
+        image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        if not times.count:  # a stream has no numbers: whatever comes is the newest
+            times.frames += 1
+            yield _Frame(image, times.frames - 1, arrived)
+        elif (place := times.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)) is not None:
+            yield _Frame(image, place[0], arrived, place[1])
 
 
 def _no_snapshot(address: str) -> str | None:
