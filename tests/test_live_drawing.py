@@ -227,6 +227,16 @@ def test_also_on_a_held_image_and_on_a_video_that_has_ended(browser, film, tab):
     tab.tab.click("[data-do=pause]")
     draw(tab, "zone", (0.1, 0.1), (0.9, 0.9))
     tab.until("mobilessd.tiles[0].gates.length == 1 && mobilessd.tiles[0].gates[0].counts")
+    tab.js(
+        """(tile => {
+          const redraw = tile.redraw;
+          window.drawn = 0;
+          tile.redraw = () => (window.drawn++, redraw.call(tile));
+        })(mobilessd.tiles[0])"""
+    )
+    held = tab.js("mobilessd.tiles[0].packet.n")
+    tab.until("window.drawn > 20")  # its counts go on
+    assert tab.js("mobilessd.tiles[0].packet.n") == held
     server = Page([f"front={film}"], Reds(), speed="max")
     ended = browser.page(server.url)
     ended.until("window.mobilessd && mobilessd.tiles[0].image && mobilessd.tiles[0].status.state == 'ended'")
