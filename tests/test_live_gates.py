@@ -345,7 +345,7 @@ def test_changes_are_json_of_this_origin_with_its_token(film):
 
 
 def test_without_a_tracker_it_is_said_how_to_get_one(page, monkeypatch):
-    monkeypatch.setattr("detection.live.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("detection.errors.installed", lambda module: module != "trackers")
     status, answer = send(page, "POST", "/api/watch", ZONE)
     assert status == 501 and 'pip install "mobilessd[track]"' in answer["error"]
     assert page.json("/api/watch")[1]["problem"] == answer["error"]
