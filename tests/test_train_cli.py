@@ -1,5 +1,6 @@
 """`mobilessd train` as a person meets it: whatever can be put right is one line with the way out, and exit code 2."""
 
+import io
 import json
 import os
 import shutil
@@ -65,6 +66,19 @@ def refused(capsys, tmp_path):
         return lines[0].removeprefix("error: ")
 
     return of
+
+
+class Head(io.StringIO):
+    """A pipe that is closed at the other end when a text comes."""
+
+    def __init__(self, until):
+        super().__init__()
+        self.until = until
+
+    def write(self, text):
+        if self.until in text:
+            raise BrokenPipeError
+        return super().write(text)
 
 
 class TestBadData:
@@ -184,6 +198,22 @@ class TestRuns:
         assert "this run has clip_norm 10.0, not 1.0" in capfd.readouterr().err
         assert main(["train", "--resume", "--output", str(output), "--time-budget", "1m"]) == 0
         assert "--time-budget changes nothing now: it became these 4 steps" in capfd.readouterr().out
+
+    @pytest.mark.parametrize("until", ["training on", "step 2 of 4"])
+    def test_a_pipe_that_closes_ends_it_and_it_can_go_on(self, data, recipe, tmp_path, capfd, monkeypatch, until):
+        """`train | head -N`: before anything is begun, and on its way."""
+        output = tmp_path / "run"
+        command = [*f"train --data {data} --config {recipe} --threads 1 --set log_every=1 --output {output}".split()]
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", Head(until))
+            assert main(command) == 141
+        err = capfd.readouterr().err
+        if until == "training on":
+            assert err == "" and not output.exists()
+            return
+        assert read_state(output).meta["step"] == 2
+        assert f"stopped at step 2 of 4; go on with --resume --output {output}" in err
+        assert main([*command, "--resume"]) == 0 and read_state(output).meta["step"] == 4
 
     def test_resuming_nothing(self, refused, data, tmp_path):
         assert "--resume needs the folder of the run" in refused("--data", data, "--resume")

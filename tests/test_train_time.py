@@ -37,6 +37,7 @@ class Machine:
         self.at, self.seconds, self.steps = 0.0, seconds, 0
         monkeypatch.setattr(clocks, "now", lambda: self.at)
         monkeypatch.setattr(loop, "now", lambda: self.at)
+        monkeypatch.setattr(clocks, "busy", lambda seconds: 1.0)
         original = loop.step_gradients
 
         def step(*arguments):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from detection.classify.config import FINETUNE, load_classifier_config
 from detection.classify.images import VAL, open_image_folder
 from detection.classify.network import open_classifier
 from detection.classify.score import columns_of, score
+from detection.cli.news import with_news
 from detection.cli.train import next_folder, settings
 from detection.errors import BadImageError, MobileSSDError
 from detection.files import write_text
@@ -77,12 +76,11 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
-    """A run of `detection.classify.run`."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    own = logging.getLogger("mobilessd")
-    own.handlers, own.propagate = [handler], False
-    own.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    """A run of `detection.classify.run`. Returns the exit code."""
+    return with_news(lambda: _train(args))
+
+
+def _train(args: argparse.Namespace) -> None:
     if args.resume and not args.output:
         raise MobileSSDError("--resume needs the folder of the run: --output DIR")
     output = Path(args.output) if args.output else next_folder(Path("runs") / "classify")
@@ -102,7 +100,6 @@ def train(args: argparse.Namespace) -> int:
         )
     )  # fmt: skip
     print(f"{folder / 'best.safetensors'}: the weights that were best")
-    return 0
 
 
 def _opened(args: argparse.Namespace) -> Any:

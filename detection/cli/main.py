@@ -11,7 +11,6 @@ because nobody reads what is printed any more (`| head`). A file that a stopped 
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import importlib.util
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from detection.cli.parser import Parser, UsageError
+from detection.cli.pipes import SIGPIPE, stop_printing
 from detection.errors import MobileSSDError, import_trouble, nearest
 from detection.masking import without_secrets
 
@@ -38,7 +38,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pseudo-label": ("detection.cli.pseudo_label", "label images that nobody annotated, with a stronger detector"),
     "data": ("detection.cli.data", "check a data set before a training, or convert it"),
 }
-SIGPIPE = 141  # the exit code that shells give a command that a closed pipe has ended
 # What brings all that a command imports without asking first.
 EXTRA_OF_COMMAND = {"train": "train", "export": "export", "quantize": "export"}
 ALIASES = {"teach": "pseudo-label"}  # former names of commands
@@ -76,8 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `mobilessd ... | head` is no error; keep Python from complaining again at exit
-        with contextlib.suppress(OSError, ValueError):  # a stdout that is no real file (tests, notebooks)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stop_printing()
         return code  # of the command, where it was done and only its last lines went nowhere
     except ImportError as error:
         line = import_trouble(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import yaml
 
 from detection.cli.common import device, fraction, input_size, name_list, positive_int
+from detection.cli.news import with_news
 from detection.data.readers import FORMATS
 from detection.errors import MobileSSDError
 from detection.yaml_reader import parse_value
@@ -104,11 +102,10 @@ def explain_option(name: str) -> str | None:
 def run(args: argparse.Namespace) -> int:
     """Trains; see the parser for `args`."""
     began = time.monotonic()
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    own = logging.getLogger("mobilessd")  # ours alone: other libraries' news are not the run's
-    own.handlers, own.propagate = [handler], False
-    own.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)  # one process tells the news
+    return with_news(lambda: _train(args, began))
+
+
+def _train(args: argparse.Namespace, began: float) -> None:
     if args.resume and not args.output:
         raise MobileSSDError("--resume needs the folder of the run: --output DIR")
     from detection.train import origin, recipes, request, run  # torch and OpenCV with them
@@ -144,7 +141,6 @@ def run(args: argparse.Namespace) -> int:
         began=began,
     )
     run.train(asked if args.resume else origin.repeated(asked, args.config))
-    return 0
 
 
 def overrides_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -189,7 +189,8 @@ class TrainConfig:
     replanned: [step, steps] pairs: from this step on the schedule was that of a run of so many steps in all, because the
     clock said so (`--time-budget`); a run of this config does the same.
     norm_momentum: of the batch norms, PyTorch's sense (TF's decay is 1 minus it); None: the model's. norms: "train" or
-    "frozen". freeze: that many stages of the backbone (`freeze.stages`), or prefixes of module names.
+    "frozen". norm_images: on so many of the training images norms that were folded away are rebuilt. freeze: that many
+    stages of the backbone (`freeze.stages`), or prefixes of module names.
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
     clip_norm: largest norm of the gradient, 0 for none. precision: "auto" asks the processor. compile: "auto" measures.
     round_to_int8: the network computes as an int8 file would, for `mobilessd quantize` afterwards (`rounding`).
@@ -221,6 +222,7 @@ class TrainConfig:
     ema: EMAConfig = EMAConfig()
     norms: Literal["train", "frozen"] = "train"
     norm_momentum: Share | None = None
+    norm_images: Positive = 256
     freeze: Count | tuple[str, ...] = 0
     crowd: Literal["ignore", "drop", "train"] = "ignore"
     difficult: Literal["ignore", "drop", "train"] = "ignore"

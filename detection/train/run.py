@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from detection.data.dataset import DetectionData
 from detection.errors import BadDataError, MobileSSDError
@@ -45,6 +48,8 @@ from detection.train.teachers.teacher import teacher_for
 from detection.weights.names import spec_for
 
 log = logging.getLogger("mobilessd.train")
+BAR: dict[str, Any] = {"unit": "batch", "disable": None, "dynamic_ncols": True, "leave": False}  # no terminal: no bar
+NORM_SHARE = 0.1  # of a time budget, for the rebuilding of folded norms
 
 
 def train(request: Request) -> Path:
@@ -82,7 +87,8 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         _say(request, data, prepared, device, here, scales)
     loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
     if prepared.folded is not None:
-        _rebuild_norms(prepared.folded, ssd, loader, device)
+        seconds = math.inf if request.time_budget is None else NORM_SHARE * request.time_budget
+        config = _with_norms(config, prepared.folded, ssd, loader, device, same_on_all(seconds))
     same_weights(ssd)
     job = Job(
         config=config,
@@ -193,15 +199,28 @@ def _workers(device: str, here: World) -> int:
     return max(1, min(8, cores - 1)) if device != "cpu" else 1
 
 
-def _rebuild_norms(part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, images: int = 256) -> None:
-    """Of the backbone, or of the whole network, on images of the training data as they are."""
-    images = min(images, len(loader.data))
+def _with_norms(
+    config: TrainConfig, part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, seconds: float
+) -> TrainConfig:
+    """Rebuilds the norms of the backbone, or of the whole network, on images of the training data as they are; ends behind
+    so many seconds and at least two batches. The config says on how many images."""
+    images = min(config.norm_images, len(loader.data))
     log.info("the weights had their batch norms folded: rebuilding them on %d of your images", images)
     deployable = Deployable(ssd).to(device)
     plain = replace(loader.source.augmentation, crop="none", mosaic=0.0, mixup=0.0, photometric="none", expand=0.0)
-    steps = max(2, -(-images // loader.batch_size))
-    batches = loader.augmented_by(plain).batches(0, steps)
-    rebuild_batch_norms(part, (deployable.normalise(batch.images.to(device)) for batch in batches))
+    steps, begun = max(2, -(-images // loader.batch_size)), time.monotonic()
+
+    def batches() -> Iterator[torch.Tensor]:
+        for step, batch in enumerate(tqdm(loader.augmented_by(plain).batches(0, steps), "norms", steps, **BAR)):
+            if step >= 2 and time.monotonic() - begun > seconds:
+                return
+            yield deployable.normalise(batch.images.to(device))
+
+    seen = rebuild_batch_norms(part, batches())
+    if seen >= images:
+        return config
+    log.info("%d of them, as there is not more time", seen)
+    return replace(config, norm_images=seen)
 
 
 @contextlib.contextmanager

@@ -14,15 +14,22 @@ from dataclasses import dataclass, field
 now = time.monotonic
 
 EVALUATE_SECONDS = 0.08  # of an image in an evaluation on a CPU, before one was measured
-END_SECONDS = 6.0  # what comes behind the last evaluation: weights, report; the report alone draws thirty images
+END_SECONDS = 6.0  # of a processor, for what comes behind the last evaluation: weights, plots, thirty drawn images
 OFF = 0.04  # share of the budget by which the end may be missed before steps are planned anew
 WINDOW = 0.08  # share of the budget over which the speed is measured; it must have been wrong for as long
 MOST_PLANS = 5  # plans after the first; behind them only the end itself is kept
 
 
+def busy(seconds: float) -> float:
+    """How much slower than alone the process has been since it began, `seconds` ago: 1 to 8. Most of a beginning is the
+    work of one thread."""
+    return min(max(1.0, seconds / max(time.process_time(), 1e-3)), 8.0)
+
+
 @dataclass
 class Clock:
     """deadline: when everything must be done, in the sense of `now`. budget: seconds from the very beginning to it.
+    busy: seconds on the clock for one of a processor, of what one thread computes.
     images, final_images: of an evaluation, and of the one behind the last step. step_seconds: as measured before."""
 
     deadline: float
@@ -30,6 +37,7 @@ class Clock:
     images: int
     final_images: int
     step_seconds: float
+    busy: float = 1.0
     plans: int = 0
     evaluation: float = 0.0  # in steps of the network: a busy machine slows both
     fastest: float = 0.0
@@ -38,13 +46,13 @@ class Clock:
 
     def __post_init__(self) -> None:
         self.fastest = self.step_seconds
-        self.evaluation = self.images * EVALUATE_SECONDS / self.step_seconds
+        self.evaluation = self.images * EVALUATE_SECONDS * self.busy / self.step_seconds
 
     def reserve(self) -> float:
         """Seconds that the last evaluation and the end of the run take, at the speed of now."""
         final = self.evaluation * self.final_images / max(1, self.images)
         slower = min(max(1.0, self.step_seconds / self.fastest), 4.0)
-        return (self.evaluation + final) * self.step_seconds + END_SECONDS * slower
+        return (self.evaluation + final) * self.step_seconds + END_SECONDS * self.busy * slower
 
     def steps_that_fit(self, evaluations: int) -> int:
         """From now on, with so many evaluations on the way, the last one not counted. May be below 1."""

@@ -49,13 +49,14 @@ def plan_in_time(
     guess = resolve(config, images_seen).total
     compiled = _trial(job, 10**9 if budget > LONG else 0)
     seconds = same_on_all(_seconds_a_step(job))
-    clock = clocks.Clock(deadline, budget, images, final_images, seconds)
+    begun = deadline - budget
+    clock = clocks.Clock(deadline, budget, images, final_images, seconds, clocks.busy(clocks.now() - begun))
     one, left = clock.evaluation * seconds, clock.steps_that_fit(0) * seconds
     evaluations = same_on_all(max(1, min(EVALUATIONS, int(THEIR_SHARE * left / one) if one else EVALUATIONS)))
     steps = same_on_all(clock.steps_that_fit(evaluations - 1))
     if steps < 1:
         raise MobileSSDError(
-            f"a time budget of {budget:.0f} s is too short: setting up took {budget - deadline + clocks.now():.0f} s, one step "
+            f"a time budget of {budget:.0f} s is too short: setting up took {clocks.now() - begun:.0f} s, one step "
             f"takes {seconds:.1f} s, the end of the run about {clock.reserve():.0f} s"
         )
     log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * config.batch)
