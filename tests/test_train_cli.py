@@ -1,5 +1,6 @@
 """`mobilessd train` as a person meets it: whatever can be put right is one line with the way out, and exit code 2."""
 
+import importlib.util
 import io
 import json
 import os
@@ -253,6 +254,24 @@ class TestRuns:
     def test_input_sizes_that_are_not_square(self, data, asked):
         assert asked("--data", data, "--input-size", "96").config.input_size == 96
         assert asked("--data", data, "--input-size", "96x160").config.input_size == (96, 160)
+
+    def test_what_the_end_needs_is_looked_for_at_the_beginning(self, data, recipe, tmp_path, capsys, monkeypatch):
+        command = [
+            "train",
+            "--data",
+            str(data),
+            "--config",
+            recipe,
+            "--threads",
+            "1",
+            "--output",
+            str(tmp_path / "run"),
+        ]
+        there = importlib.util.find_spec
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if "coco" in name else there(name, *a))
+        monkeypatch.setattr("detection.train.run.fit", None)
+        assert main(command) == 2
+        assert "pycocotools" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
     def test_a_failed_start_leaves_no_folder(self, data, recipe, tmp_path, capsys):
         output = tmp_path / "new" / "run"

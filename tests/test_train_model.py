@@ -262,3 +262,17 @@ class TestAspectRatios:
     def test_torchvisions_anchors_have_the_flip_of_each(self):
         spec = spec_for("ssdlite_mobilenet_v3_large", layout="torchvision", aspect_ratios=(1, 2, 0.5, 5))
         assert spec.anchors.options["ratios"] == ((2.0, 5.0),) * 6
+
+
+def test_the_backbone_of_a_whole_detector_is_said_to_be_a_part_of_it(tmp_path):
+    """AP 0 behind a short training puzzles whoever thinks that heads were taken, too."""
+    spec = spec_for("ssd_mobilenet_v1", alpha=0.25, input_size=96, num_classes=2)
+    whole = from_scratch(spec, ("cat", "dog"), (1, 2))
+    path = tmp_path / "whole.safetensors"
+    save_checkpoint(path, whole.ssd, whole.card)
+    said = from_scratch(spec, ("bird",), (1,), str(path)).said[0]
+    assert f"{path} is a whole detector of this network: to go on with all of it, leave --model out" in said
+    other = from_scratch(
+        spec_for("ssdlite_mobilenet_v1", alpha=0.25, input_size=96, num_classes=2), ("a",), (1,), str(path)
+    )
+    assert "whole detector" not in other.said[0]

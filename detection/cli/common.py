@@ -7,6 +7,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from detection.progress import waiting
 from detection.runtimes.table import NAMES
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     """
     from detection.runtimes.open import open_runtime
 
-    weights = weights_of(args)
-    runtime = open_runtime(weights, args.runtime, args.device, args.precision, args.threads)
+    with waiting("getting the network ready"):
+        weights = weights_of(args)
+        runtime = open_runtime(weights, args.runtime, args.device, args.precision, args.threads)
     if at_once:
         runtime.start()
     from detection.detector import Detector

@@ -14,6 +14,7 @@ from detection.cli.common import device, fraction, input_size, name_list, positi
 from detection.cli.news import with_news
 from detection.data.readers import FORMATS
 from detection.errors import MobileSSDError
+from detection.progress import waiting
 from detection.yaml_reader import parse_value
 
 EPILOG = """\
@@ -108,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace, began: float) -> None:
     if args.resume and not args.output:
         raise MobileSSDError("--resume needs the folder of the run: --output DIR")
-    from detection.train import origin, recipes, request, run  # torch and OpenCV with them
+    with waiting("loading torch"):
+        from detection.train import origin, recipes, request, run  # OpenCV with it
 
     if not args.data and not args.resume and not (args.config and recipes.data_section(args.config)):
         raise MobileSSDError("nothing to train on: give --data PATH, or --resume with the --output of a run")

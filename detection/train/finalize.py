@@ -130,6 +130,7 @@ def complete_card(
 
 def _report(job: Job, scored: Validation, card: Card) -> None:
     assert job.history is not None
+    log.info("writing the report")
     try:
         report = write_report(
             job.folder,

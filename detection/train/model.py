@@ -93,6 +93,10 @@ def from_scratch(
     if backbone_weights is not None:
         report = load_backbone(ssd, backbone_weights)
         said[0] = f"network: {spec.backbone}, backbone from {backbone_weights}, extras and heads fresh"
+        if report.whole:
+            said[0] += (
+                f"; {backbone_weights} is a whole detector of this network: to go on with all of it, leave --model out"
+            )
         said += report.notes
         folded = ssd.backbone if report.folded else None  # fresh norms behind it are right as they are
     card = Card(spec={}, class_names=(), category_ids=())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import math
 import os
@@ -21,9 +22,12 @@ from torch import nn
 from tqdm import tqdm
 
 from detection.data.dataset import DetectionData
-from detection.errors import BadDataError, MobileSSDError
+from detection.errors import BadDataError, MissingPackageError, MobileSSDError
+from detection.evaluate.coco import choose_engine
+from detection.evaluate.report.page import page_template
 from detection.evaluate.truth import ground_truth
 from detection.files import write_text
+from detection.progress import waiting
 from detection.runtimes.torch import choose_device
 from detection.ssd.batch_norms import rebuild_batch_norms
 from detection.ssd.network import SSD, Deployable
@@ -72,14 +76,18 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
     if state is not None:
         request = resumed(request, state)
         earlier = check_unchanged(config, state, folder)
-    data = open_parts(request)
+    with waiting("reading and checking the data"):
+        data = open_parts(request)
+    if here.first:
+        check_packages(scored=data.select is not None or data.final is not None)
     fingerprint = fingerprint_of(data.train, data.select)
     if state is not None and fingerprint != state.meta["origin"]["data"]:
         raise BadDataError(
             f"{folder}: this run began with other images or boxes than {request.data} gives now, so it cannot go "
             "on as it was; give it the same data and options, or begin another one from its weights with --weights"
         )
-    prepared = network_for(config, data.train, request.class_map) if state is None else network_of_state(config, state)
+    with waiting("loading the weights"):
+        prepared = network_of_state(config, state) if state else network_for(config, data.train, request.class_map)
     ssd = prepared.ssd.to(device)
     scales = scales_of(config, ssd, device)
     _check_norms(config, ssd, here)
@@ -134,6 +142,19 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
             job.history.close()
     if here.first:
         finish(job, progress, keeper, data)
+
+
+def check_packages(scored: bool) -> None:
+    """What is needed at the end is looked for at the beginning. MissingPackageError where nothing can score; without a
+    report a run is worth its while."""
+    if scored:
+        choose_engine()
+    try:
+        page_template()
+        if importlib.util.find_spec("matplotlib") is None:
+            raise MissingPackageError('its plots need matplotlib: pip install "mobilessd[train]"')
+    except MissingPackageError as error:
+        log.warning("there will be no report: %s", error)
 
 
 def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, str]) -> Prepared:

@@ -42,7 +42,7 @@ def validate(
     found = no_results()
     if len(share):
         found, _ = detect_all(
-            detector, truth.select(images=share.tolist()), categories, workers=workers, progress=False
+            detector, truth.select(images=share.tolist()), categories, workers=workers, progress=world.first
         )
         found = Results(share[found.image], found.category, found.boxes, found.scores)
     parts = gather(found) if world.size > 1 else [found]

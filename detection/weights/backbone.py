@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from detection.errors import BadWeightsError
 from detection.ssd.network import SSD
+from detection.ssd.spec import SSDSpec
 from detection.weights.checkpoint import LoadReport, load_into
 from detection.weights.classifier import classifier_backbone
 from detection.weights.formats import card_of
@@ -18,10 +19,12 @@ from detection.weights.resolve import resolve
 
 @dataclass
 class BackboneReport(LoadReport):
-    """What `load_backbone` did: `LoadReport`, and in `notes` where backbone and detector follow other rules."""
+    """What `load_backbone` did: `LoadReport`, and in `notes` where backbone and detector follow other rules. whole: the
+    file holds a detector of the same network, whose extras and heads were passed over."""
 
     notes: list[str] = field(default_factory=list)
     folded: bool = False
+    whole: bool = False
 
     def __str__(self) -> str:
         return "; ".join([super().__str__(), *self.notes])
@@ -36,7 +39,7 @@ def read_backbone(name_or_path: str | os.PathLike) -> BackboneWeights:
     if card_of(path, READABLE) is None and (found := import_backbone(path)) is not None:
         return found
     ssd, card = load(path)
-    return BackboneWeights(ssd.backbone, ssd.spec.input, ssd.spec.padding, card.folded_norms)
+    return BackboneWeights(ssd.backbone, ssd.spec.input, ssd.spec.padding, card.folded_norms, ssd.spec)
 
 
 def load_backbone(ssd: SSD, name_or_path: str | os.PathLike) -> BackboneReport:
@@ -54,6 +57,7 @@ def load_backbone(ssd: SSD, name_or_path: str | os.PathLike) -> BackboneReport:
     change_eps(published.backbone, ssd.spec.norm_eps)
     found = load_into(ssd.backbone, published.backbone.state_dict())
     report = BackboneReport(found.loaded, found.missing, found.unexpected, found.mismatched, folded=published.folded)
+    report.whole = published.detector is not None and _same_network(published.detector, ssd.spec)
     if report.mismatched or not report.loaded:
         raise BadWeightsError(
             f"{name_or_path}: a {name} of another width than the detector's (alpha, min_depth): {report}"
@@ -63,3 +67,10 @@ def load_backbone(ssd: SSD, name_or_path: str | os.PathLike) -> BackboneReport:
             f"trained with {published.padding} padding, the detector pads {ssd.spec.padding}: fine-tune it"
         )
     return report
+
+
+def _same_network(one: SSDSpec, other: SSDSpec) -> bool:
+    """Whether two detectors differ at most in classes, input and anchors' places."""
+    return all(
+        getattr(one, name) == getattr(other, name) for name in ("backbone", "taps", "extras", "heads", "pyramid")
+    )

@@ -48,6 +48,7 @@ def plan_in_time(
     config, images_seen = job.config, len(job.loader.data)
     guess = resolve(config, images_seen).total
     compiled = _trial(job, 10**9 if budget > LONG else 0)
+    log.info("timing a few steps")
     seconds = same_on_all(_seconds_a_step(job))
     begun = deadline - budget
     clock = clocks.Clock(deadline, budget, images, final_images, seconds, clocks.busy(clocks.now() - begun))

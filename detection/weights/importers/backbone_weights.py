@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from detection.ssd.spec import InputSpec
+from detection.ssd.spec import InputSpec, SSDSpec
 from detection.weights.importers.recognize import layers_of
 
 IMAGENET = InputSpec((224, 224), (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
@@ -16,12 +16,13 @@ IMAGENET = InputSpec((224, 224), (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229
 @dataclass(frozen=True)
 class BackboneWeights:
     """A published backbone: its network, filled; the input it was trained on; "same" or "symmetric" padding; whether its
-    batch norms are trivial because the file had folded them."""
+    batch norms are trivial because the file had folded them; detector: the whole network, where the file holds one."""
 
     backbone: nn.Module
     input: InputSpec
     padding: str
     folded: bool
+    detector: SSDSpec | None = None
 
 
 @torch.no_grad()
