@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 
 now = time.monotonic
 
-EVALUATE_SECONDS = 0.08  # of an image in an evaluation on a CPU, before one was measured
-END_SECONDS = 6.0  # of a processor, for what comes behind the last evaluation: weights, plots, thirty drawn images
+READ_SECONDS = 0.01  # of a processor, to read an image of an evaluation and to score what was found in it
+PASS = 0.5  # of an image's share of a training step: what the network takes to look at it
+END_SECONDS = 5.0  # of a processor, for what comes behind the last evaluation: weights, plots, thirty drawn images
+MOST_END = 0.2  # share of the budget that is kept for it at most
 OFF = 0.04  # share of the budget by which the end may be missed before steps are planned anew
 WINDOW = 0.08  # share of the budget over which the speed is measured; it must have been wrong for as long
 MOST_PLANS = 5  # plans after the first; behind them only the end itself is kept
@@ -30,6 +32,7 @@ def busy(seconds: float) -> float:
 class Clock:
     """deadline: when everything must be done, in the sense of `now`. budget: seconds from the very beginning to it.
     busy: seconds on the clock for one of a processor, of what one thread computes.
+    batch: images of a step.
     images, final_images: of an evaluation, and of the one behind the last step. step_seconds: as measured before."""
 
     deadline: float
@@ -37,6 +40,7 @@ class Clock:
     images: int
     final_images: int
     step_seconds: float
+    batch: int
     busy: float = 1.0
     plans: int = 0
     evaluation: float = 0.0  # in steps of the network: a busy machine slows both
@@ -46,13 +50,15 @@ class Clock:
 
     def __post_init__(self) -> None:
         self.fastest = self.step_seconds
-        self.evaluation = self.images * EVALUATE_SECONDS * self.busy / self.step_seconds
+        seconds = PASS * self.step_seconds / self.batch + READ_SECONDS * self.busy
+        self.evaluation = self.images * seconds / self.step_seconds
 
     def reserve(self) -> float:
         """Seconds that the last evaluation and the end of the run take, at the speed of now."""
         final = self.evaluation * self.final_images / max(1, self.images)
         slower = min(max(1.0, self.step_seconds / self.fastest), 4.0)
-        return (self.evaluation + final) * self.step_seconds + END_SECONDS * self.busy * slower
+        end = min(END_SECONDS * self.busy * slower, MOST_END * self.budget)
+        return (self.evaluation + final) * self.step_seconds + end
 
     def steps_that_fit(self, evaluations: int) -> int:
         """From now on, with so many evaluations on the way, the last one not counted. May be below 1."""
@@ -78,9 +84,9 @@ class Clock:
             self.fastest = min(self.fastest, self.step_seconds)
         evaluations = (steps - 1) // evaluate_every - done // evaluate_every
         room = self.steps_that_fit(evaluations)
-        if room < 1:  # the time is up
-            return done + 1 if steps > done + 1 else None
         off = (steps - done - room) * self.step_seconds
+        if room < 1 and off > OFF * self.budget:  # the time is up
+            return done + 1 if steps > done + 1 else None
         if abs(off) <= OFF * self.budget or self.plans >= MOST_PLANS:
             self.since = None
             return None

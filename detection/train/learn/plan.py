@@ -51,7 +51,9 @@ def plan_in_time(
     log.info("timing a few steps")
     seconds = same_on_all(_seconds_a_step(job))
     begun = deadline - budget
-    clock = clocks.Clock(deadline, budget, images, final_images, seconds, clocks.busy(clocks.now() - begun))
+    clock = clocks.Clock(
+        deadline, budget, images, final_images, seconds, config.batch, clocks.busy(clocks.now() - begun)
+    )
     one, left = clock.evaluation * seconds, clock.steps_that_fit(0) * seconds
     evaluations = same_on_all(max(1, min(EVALUATIONS, int(THEIR_SHARE * left / one) if one else EVALUATIONS)))
     steps = same_on_all(clock.steps_that_fit(evaluations - 1))
