@@ -49,7 +49,7 @@ class Machine:
 
 
 class TestClock:
-    """The watch alone: 600 s, an evaluation of 10 s and an end of 5 s where nothing else runs."""
+    """The watch alone: 600 s, an evaluation of 10 s and an end of 7 s where nothing else runs."""
 
     def end(self, monkeypatch, factor):
         """When a run ends whose every second takes `factor(at)`; and how often it was planned anew."""
@@ -65,7 +65,7 @@ class TestClock:
                 clock.evaluated(10 * factor(at))
             if (new := clock.step(done, steps, every)) is not None:
                 steps, plans = new, plans + 1
-        return at + 5 * factor(at), plans, first, steps
+        return at + 7 * factor(at), plans, first, steps
 
     def test_nothing_comes_in_between(self, monkeypatch):
         end, plans, first, steps = self.end(monkeypatch, lambda at: 1.0)
