@@ -24,6 +24,7 @@ TELLING = (
 PACKAGES = (
     "numpy",
     "opencv-python",
+    "opencv-python-headless",
     "pycocotools",
     "openvino",
     "onnxruntime",

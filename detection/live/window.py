@@ -21,7 +21,10 @@ def window_problem() -> str | None:
     lines = (line.split() for line in cv2.getBuildInformation().splitlines())
     toolkit = next((line[1] for line in lines if len(line) >= 2 and line[0] == "GUI:"), "NONE")
     if toolkit == "NONE":
-        return "this OpenCV is built without windows (opencv-python-headless; opencv-python has them)"
+        return (
+            "this OpenCV is built without windows (opencv-python-headless; "
+            "`pip install --force-reinstall --no-deps opencv-python` brings them)"
+        )
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display (DISPLAY and WAYLAND_DISPLAY are not set)"
     try:
