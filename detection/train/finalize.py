@@ -66,7 +66,7 @@ class Keeper:
             keep(job, BEST)
 
 
-def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data) -> None:
+def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data, report: bool = True) -> None:
     """Scores the best weights once on the validation data, completes their card, draws the report, says where it is."""
     best = job.folder / BEST
     keep(job, LAST_WEIGHTS)
@@ -85,7 +85,8 @@ def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data) -> None:
         numbers = scored.numbers
         where = f"{len(final):,} images of {final.origin} ({chosen})"
         print(f"AP {numbers.AP:.3f}, AP50 {numbers.AP50:.3f} on {where}")
-        _report(job, scored, card)
+        if report:
+            _report(job, scored, card)
     print(f"weights: {best} (step {progress.best_step}); everything else beside it; use it with --weights {best}")
 
 

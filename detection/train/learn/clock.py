@@ -15,8 +15,11 @@ now = time.monotonic
 
 READ_SECONDS = 0.01  # of a processor, to read an image of an evaluation and to score what was found in it
 PASS = 0.5  # of an image's share of a training step: what the network takes to look at it
-END_SECONDS = 7.0  # of a processor, for what comes behind the last evaluation: weights, plots, thirty drawn images
-MOST_END = 0.3  # share of the budget that is kept for it at most
+SAVE_SECONDS, REPORT_SECONDS = (
+    1.5,
+    5.5,
+)  # of a processor, behind the last evaluation: weights; plots, thirty drawn images
+MOST_REPORT = 0.25  # share of the budget that a report may take
 OFF = 0.04  # share of the budget by which the end may be missed before steps are planned anew
 WINDOW = 0.08  # share of the budget over which the speed is measured; it must have been wrong for as long
 MOST_PLANS = 5  # plans after the first; behind them only the end itself is kept
@@ -57,8 +60,13 @@ class Clock:
         """Seconds that the last evaluation and the end of the run take, at the speed of now."""
         final = self.evaluation * self.final_images / max(1, self.images)
         slower = min(max(1.0, self.step_seconds / self.fastest), 2.0)
-        end = min(END_SECONDS * self.busy * slower, MOST_END * self.budget)
-        return (self.evaluation + final) * self.step_seconds + end
+        end = SAVE_SECONDS + (REPORT_SECONDS if self.report else 0.0)
+        return (self.evaluation + final) * self.step_seconds + end * self.busy * slower
+
+    @property
+    def report(self) -> bool:
+        """Whether there is time for a report at the end."""
+        return REPORT_SECONDS * self.busy <= MOST_REPORT * self.budget
 
     def steps_that_fit(self, evaluations: int) -> int:
         """From now on, with so many evaluations on the way, the last one not counted. May be below 1."""

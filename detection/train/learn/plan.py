@@ -62,6 +62,10 @@ def plan_in_time(
             f"a time budget of {budget:.0f} s is too short: setting up took {clocks.now() - begun:.0f} s, one step "
             f"takes {seconds:.1f} s, the end of the run about {clock.reserve():.0f} s"
         )
+    if not clock.report:
+        log.warning(
+            "there is no time for a report on this busy machine; `mobilessd eval --report` writes one afterwards"
+        )
     log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * config.batch)
     plan = _plan(config, steps, -(-steps // evaluations), guess, compiled)
     job.config = in_steps_alone(config, plan, images_seen)
