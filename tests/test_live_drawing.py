@@ -134,6 +134,11 @@ def test_escape_leaves_everything_as_it_was(tab, tmp_path):
     tab.tab.mouse.click(*tab.at(0.5, 0.5))
     tab.tab.keyboard.press("Escape")
     assert tab.js("[mobilessd.editor.kind, mobilessd.editor.draft]") == [None, None]
+    tab.tab.click("#add-line")
+    tab.tab.focus("[data-bar=cancel] >> visible=true")
+    tab.tab.keyboard.press("Enter")
+    assert not tab.js("mobilessd.editor.kind")
+    tab.js("new Promise(done => setTimeout(done, 300))")
     assert tab.js("getComputedStyle(document.querySelector('.tile figcaption')).display") != "none"
     assert kept(tmp_path) == {}
 

@@ -1,10 +1,11 @@
 // Drawing, moving, naming and removing lines and zones on the images, by mouse, finger and keys.
 
+import { prepareBar, showBar } from "./bar.js";
 import { COARSE, corners, drawDraft, drawGates, fillZones, isNear, outline, partAt } from "./gates.js";
+import { far, place, shifted, stretched, within } from "./shapes.js";
 import { notice } from "./state.js";
 import { add, change, inTurn, remove, restore } from "./watch.js";
 
-const DRAG = 8; // CSS pixels that a pointer moves before it drags
 const STEP = 0.01; // of the image, for the arrow keys
 const STARTS = { line: [[0.5, 0.1], [0.5, 0.9]], zone: [[0.3, 0.3], [0.7, 0.3], [0.7, 0.7], [0.3, 0.7]] };
 
@@ -50,7 +51,7 @@ export class Editor {
     tile.canvas.addEventListener("click", (event) => this.swallow && event.stopImmediatePropagation());
     tile.canvas.addEventListener("dblclick", () => this.draft && this.finish());
     tile.canvas.addEventListener("touchstart", (event) => this.holds(tile) && event.preventDefault(), { passive: false });
-    this.bar(tile);
+    prepareBar(this, tile);
   }
 
   /** The tile's lines and zones, with what we have changed and the server has not shown yet. */
@@ -305,7 +306,7 @@ export class Editor {
     if (event.key === "Backspace" && this.draft && !this.draft.saving) {
       event.preventDefault();
       this.undoCorner();
-    } else if (event.key === "Enter" && (this.draft || event.target.closest?.(".tile") || event.target === document.body)) {
+    } else if (event.key === "Enter" && !event.target.closest?.("button")) {
       event.preventDefault();
       const tile = this.draft?.tile || this.tiles.find((one) => one.element.contains(event.target)) || this.tiles[0];
       // With keys alone one begins in the middle, and is moved by the arrows then.
@@ -314,98 +315,16 @@ export class Editor {
     }
   }
 
-  // ---------------------------------------------------------------- the bar below an image
-
-  bar(tile) {
-    const part = (name) => tile.element.querySelector(`[data-bar=${name}]`);
-    const bars = { drawing: part("drawing"), picked: part("picked"), caption: tile.element.querySelector("figcaption") };
-    Object.assign(bars, { hint: part("hint"), name: part("name"), swap: part("swap"), undo: part("undo"), done: part("done") });
-    tile.bars = bars;
-    const acts = {
-      undo: () => this.undoCorner(),
-      done: () => this.finish(),
-      cancel: () => this.stop(),
-      swap: () => this.swap(),
-      remove: () => this.remove(this.picked.tile, this.picked.id),
-      close: () => this.stop(),
-    };
-    for (const [name, act] of Object.entries(acts)) part(name).addEventListener("click", act);
-    bars.name.addEventListener("change", () => this.rename(bars.name.value));
-    bars.name.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter") return;
-      this.rename(bars.name.value);
-      this.stop();
-      tile.element.focus({ preventScroll: true });
-    });
-  }
-
   /** Everything that shows what is being done. */
   refresh() {
     this.since = performance.now();
     for (const tile of this.tiles) {
-      const { bars } = tile;
-      const gate = this.picked?.tile === tile && this.find(this.picked);
-      const draft = this.draft?.tile === tile ? this.draft : null;
-      bars.caption.hidden = Boolean(this.kind || gate);
-      bars.drawing.hidden = !this.kind;
-      bars.picked.hidden = !gate;
+      showBar(this, tile);
       tile.element.classList.toggle("drawing", Boolean(this.kind));
       tile.canvas.classList.toggle("held", this.holds(tile));
       if (!this.kind) tile.canvas.style.cursor = "";
-      if (this.kind) {
-        const words = hint(this.kind, draft);
-        if (bars.hint.textContent !== words) bars.hint.textContent = words;
-        bars.undo.hidden = !draft || draft.saving;
-        bars.done.hidden = !draft || draft.points.length < (this.kind === "line" ? 2 : 3) || draft.saving;
-      }
-      if (gate) {
-        if (document.activeElement !== bars.name) bars.name.value = gate.name;
-        bars.swap.hidden = gate.kind !== "line";
-      }
       tile.redraw();
     }
     this.changed();
   }
-}
-
-function hint(kind, draft) {
-  const click = COARSE ? "tap" : "click";
-  if (draft?.saving) return "Saving";
-  if (kind === "line") return draft ? `Now ${click} where the line ends` : "Drag a line across the image";
-  const count = draft?.points.length || 0;
-  if (!count) return `Drag a box, or ${click} its corners`;
-  return count < 3 ? `Next corner (${count} so far)` : `Next corner, or ${click} the first one`;
-}
-
-/** Where a pointer is: {pixel: in the image, share: as fractions of it}. */
-function place(tile, event) {
-  const box = tile.canvas.getBoundingClientRect();
-  const pixel = [event.clientX - box.left, event.clientY - box.top];
-  return { pixel, share: within([pixel[0] / box.width, pixel[1] / box.height]) };
-}
-
-const within = (point) => point.map((value) => Math.min(Math.max(value, 0), 1));
-const far = ([x1, y1], [x2, y2], than = DRAG) => Math.hypot(x1 - x2, y1 - y2) > than;
-
-/** Moved as a whole, and no further than the image's edges. */
-function shifted(points, dx, dy) {
-  const held = (move, axis) => {
-    const values = points.map((point) => point[axis]);
-    return Math.min(Math.max(move, -Math.min(...values)), 1 - Math.max(...values));
-  };
-  const [x, y] = [held(dx, 0), held(dy, 1)];
-  return points.map((point) => [point[0] + x, point[1] + y]);
-}
-
-/** Wider or narrower, higher or lower, around its middle. */
-function stretched(points, dx, dy) {
-  const scaled = (axis, more) => {
-    const values = points.map((point) => point[axis]);
-    const [least, most] = [Math.min(...values), Math.max(...values)];
-    const size = most - least;
-    const factor = size ? Math.max((size + 2 * more) / size, 0.02 / size) : 1;
-    return (value) => (least + most) / 2 + (value - (least + most) / 2) * factor;
-  };
-  const [x, y] = [scaled(0, dx), scaled(1, -dy)];
-  return points.map((point) => within([x(point[0]), y(point[1])]));
 }
