@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 
 from detection.masking import without_secrets
@@ -27,6 +28,15 @@ class BadDataError(MobileSSDError):
 
 class MissingPackageError(MobileSSDError):
     """An optional library that is not installed; the message holds the command that installs it."""
+
+
+class MobileSSDWarning(UserWarning):
+    """Something that a person should hear of while the work goes on: one line. The commands print it as `warning: ...`."""
+
+
+def warn(text: str) -> None:
+    """Says a MobileSSDWarning by way of Python's warnings."""
+    warnings.warn(text, MobileSSDWarning, stacklevel=3)
 
 
 # The modules that an installation may lack, and the extra of setup.py that brings each (and what it needs beside it).

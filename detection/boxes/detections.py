@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from detection.boxes.class_names import ClassNames
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import MobileSSDError, need
 from detection.files import write_text
 
 # What supervision, ultralytics and torchvision call these things: an AttributeError says our word.
@@ -294,10 +294,8 @@ class Detections:
 
 
 def _package(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        raise MissingPackageError(f"{name} is not installed: pip install {name}") from None
+    need(f"Detections.to_{name}", name)
+    return import_module(name)
 
 
 def _written(text: str, path: str | os.PathLike | None) -> str:

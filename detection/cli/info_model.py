@@ -192,6 +192,7 @@ def _detector_facts(subject: Subject) -> tuple[dict[str, Any], Any]:
         "feature_maps": [list(size) for size in maps],
         "anchors_per_cell": list(per_cell),
         "score_threshold": card.score_threshold if card else None,
+        "notes": list(card.notes) if card else [],
         "spec": spec.to_dict(),
     }
     return facts, network

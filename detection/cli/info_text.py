@@ -46,6 +46,7 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("threshold", "" if threshold is None else f"{threshold:.3f}, the score of best F1"),
         ("licence", ", ".join(filter(None, (report.get("licence"), report.get("attribution"))))),
         ("source", report.get("source", "")),
+        *(("note", note) for note in report.get("notes", ())),
     ]
 
 

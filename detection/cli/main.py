@@ -16,12 +16,13 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from detection.cli.parser import Parser, UsageError
 from detection.cli.pipes import SIGPIPE, stop_printing
-from detection.errors import MobileSSDError, import_trouble, nearest
+from detection.errors import MobileSSDError, MobileSSDWarning, import_trouble, nearest
 from detection.masking import without_secrets
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file name that is no valid text must not end a run of thousands
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _one_line
     code, words = SIGPIPE, list(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(words)
@@ -159,6 +161,18 @@ def _version() -> str:
         return metadata.version("mobilessd")
     except metadata.PackageNotFoundError:
         return "(not installed; run from the source tree)"
+
+
+def _one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    """Our own warnings as they are for people; those of others with their place in the code."""
+    return (
+        f"warning: {message}\n"
+        if issubclass(category, MobileSSDWarning)
+        else _usual_form(message, category, *place, **line)
+    )
+
+
+_usual_form = warnings.formatwarning
 
 
 def _complain(message: str) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from detection.errors import BadImageError
+from detection.errors import BadImageError, warn
 from detection.images.inputs import WAYS, ImageInput, is_image, is_tensor
 from detection.images.sources import Source, find_sources
 from detection.images.video import Video
@@ -59,12 +58,7 @@ def each_of(given: Any, color: str = "rgb") -> Iterator[ImageInput]:
 
 def leave_out(error: BadImageError) -> None:
     """Says what is left out of a folder, pattern or list, and goes on."""
-    say(f"left out: {error}")
-
-
-def say(text: str) -> None:
-    """A warning of Python's."""
-    warnings.warn(text, UserWarning, stacklevel=2)
+    warn(f"left out: {error}")
 
 
 def _held(value: Any, color: str) -> ImageInput:
@@ -87,7 +81,7 @@ def _frames(source: Source) -> Iterator[ImageInput]:
             for frame in video:
                 yield ImageInput(frame.image, "rgb", source.shown, frame.index, frame.time, source.named)
         if video.problem:
-            say(f"{source.shown}: {video.problem}")
+            warn(f"{source.shown}: {video.problem}")
     except BadImageError as error:
         if source.named:
             raise

@@ -27,7 +27,8 @@ class Card:
     folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
     training. metrics: a list of {split, protocol, images, AP, ...}.
     training_images: the first twelve digits of the SHA-256 of each image's file (longer ones are cut); in the file
-    they are one text, six bytes each in base64. precision: how the file holds its weights: float32, float16 or int8.
+    they are one text, six bytes each in base64. notes: what a person has to know who uses the weights, a line each.
+    precision: how the file holds its weights: float32, float16 or int8.
     """
 
     spec: dict[str, Any]
@@ -45,6 +46,7 @@ class Card:
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     training_images: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     precision: str = "float32"
     format: int = FORMAT
 
@@ -83,6 +85,7 @@ class Card:
             known = {f.name for f in fields(Card)}
             card = Card(**{key: value for key, value in data.items() if key in known})
             card.class_names, card.category_ids = tuple(card.class_names), tuple(card.category_ids)
+            card.notes = tuple(map(str, card.notes))
             card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)
             card.anchor_grids = tuple((float(y), float(x), float(v), float(h)) for y, x, v, h in card.anchor_grids)
             if card.score_threshold is not None and math.isnan(card.score_threshold):

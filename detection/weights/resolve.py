@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from detection.errors import BadWeightsError, nearest
+from detection.errors import BadWeightsError, nearest, warn
 from detection.files import home, sha256_of
 from detection.weights.card import Card
 from detection.weights.checkpoint import read_card, save_checkpoint
@@ -16,6 +16,7 @@ from detection.weights.formats import Format, card_of, recognise
 from detection.weights.importers.table import READABLE, import_detector, importer_of, need_torch
 from detection.weights.records import DEFAULT, Record, find_record, list_weights
 
+LABELS = 1  # raised whenever label files beside weights would be read in another way
 CONVERTER = 1  # raised whenever an importer would convert the same file to something else
 
 
@@ -59,14 +60,16 @@ class Weights:
 
 
 def open_weights(name_or_path: str | os.PathLike | None) -> Weights:
-    """Finds weights by name or path, of any kind known; None means the bundled ones. Raises MobileSSDError, one line,
-    where there are none."""
+    """Finds weights by name or path, of any kind known; None means the bundled ones. What their card notes is a warning.
+    Raises MobileSSDError, one line, where there are none."""
     name_or_path = name_or_path or DEFAULT
     path = resolve(name_or_path)
     card = card_of(path, READABLE)
     if card is None:
         path = converted(path)
         card = read_card(path)
+    for note in card.notes:
+        warn(f"{name_or_path}: {note}")
     return Weights(path, card, str(name_or_path))
 
 
@@ -122,7 +125,7 @@ def content_hash(path: Path) -> str:
     import hashlib
 
     files = importer_of(path).files(path)
-    return hashlib.sha256(f"{CONVERTER}:{':'.join(map(sha256_of, files))}".encode()).hexdigest()
+    return hashlib.sha256(f"{CONVERTER}:{LABELS}:{':'.join(map(sha256_of, files))}".encode()).hexdigest()
 
 
 def _convert(original: Path, target: Path, record: Record | None = None) -> None:

@@ -15,7 +15,7 @@ from detection.weights.card import Card
 from detection.weights.importers import qfgaohao, torchvision
 from detection.weights.importers.backbone_weights import BackboneWeights
 from detection.weights.importers.labels import labels_of
-from detection.weights.importers.state_dicts import read_state_dict
+from detection.weights.importers.state_dicts import read_state_dict, views
 
 State = Mapping[str, Tensor]
 
@@ -47,9 +47,9 @@ def import_state_dict(path: Path) -> tuple[SSD, Card]:
     Nothing in the file is run: one that holds code or objects is refused.
     """
     state = read_state_dict(path)
-    for layout in LAYOUTS:
-        if layout.is_detector(state):
-            return layout.detector(state, str(path), labels_of(path))
+    if found := _detector_in(state):
+        layout, part = found
+        return layout.detector(part, str(path), labels_of(path))
     raise BadWeightsError(
         f"{path}: no SSD of {' or '.join(layout.name for layout in LAYOUTS)}, and no card that says what it is "
         f"({len(state)} tensors: {', '.join(list(state)[:3])}, ...)"
@@ -59,5 +59,19 @@ def import_state_dict(path: Path) -> tuple[SSD, Card]:
 def import_backbone(path: Path) -> BackboneWeights | None:
     """The backbone of a classifier's state dict; None if it is no classifier of a known project."""
     state = read_state_dict(path)
-    found = (layout.backbone(state, str(path)) for layout in LAYOUTS)
-    return next((backbone for backbone in found if backbone is not None), None)
+    if _detector_in(state):
+        return None
+    for part in views(state):
+        for layout in LAYOUTS:
+            try:
+                if (backbone := layout.backbone(part, str(path))) is not None:
+                    return backbone
+            except BadWeightsError:
+                if part is state:
+                    raise  # a part that looks like one may be of any other network
+    return None
+
+
+def _detector_in(state: State) -> tuple[Layout, State] | None:
+    """The project whose detector a state dict holds, and the tensors under the names that it gives them."""
+    return next(((layout, part) for part in views(state) for layout in LAYOUTS if layout.is_detector(part)), None)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,11 @@ from detection.weights.checkpoint import load_tensors
 from detection.weights.formats import SAFETENSORS, recognise
 from detection.weights.importers.fill import fill_trivial_norm
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")  # where training scripts put the state dict
+# What wraps a module without being one: torch.compile, FSDP, activation checkpointing, Lightning's Fabric.
+_WRAPPED = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+_SECOND = re.compile(r"(?:^|_)(?:ema|swa)(?:_|$)|teacher|shadow|averag")  # a copy: taken where there is no other
+_TRAINING = re.compile(r"optim|sched|scaler|callback|loops|rng|hyper")  # what is no network
+DEEPEST = 6  # dictionaries in each other, and prefixes before each other
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -39,12 +44,13 @@ class Pair(NamedTuple):
 def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a `.pth`, `.pt` or `.safetensors` file by name, floating-point ones as float32.
 
-    A training checkpoint is opened to its model; "module." of DataParallel is dropped. Raises BadWeightsError, one
-    line, where the file holds code or objects (none of it runs), is cut short, or holds no tensors.
+    A training checkpoint is opened to its model, or where it holds nothing else to its average (EMA); names are `plain_name`s.
+    Raises BadWeightsError, one line, where the file holds code or objects (none of it runs), is cut short, or holds no
+    tensors.
     """
     path = Path(path)
     if recognise(path) == SAFETENSORS:
-        return load_tensors(path)
+        return {plain_name(name): value for name, value in load_tensors(path).items()}
     try:
         with open(path, "rb") as file:
             start = file.read(HEAD)
@@ -71,19 +77,50 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
     if not isinstance(content, Mapping):
         raise BadWeightsError(f"{path}: holds a {type(content).__name__}, not a state dict")
-    tensors = {
-        str(name).removeprefix("module."): value.float() if value.is_floating_point() else value
-        for name, value in content.items()
-        if isinstance(value, Tensor)
-    }
-    if not tensors:
+    states = list(_states(content))
+    if not states:
         raise BadWeightsError(f"{path}: holds no tensors, so it is no state dict")
-    return tensors
+    # The largest ones are networks, what has far fewer tensors counts or weighs something; averages come last.
+    most = max(len(tensors) for _, tensors in states)
+    _, network = min(
+        (state for state in states if 2 * len(state[1]) >= most), key=lambda state: (state[0], -len(state[1]))
+    )
+    return {plain_name(name): value.float() if value.is_floating_point() else value for name, value in network.items()}
+
+
+def _states(content: Mapping, second: bool = False, depth: int = 0) -> Iterator[tuple[bool, dict[str, Tensor]]]:
+    """(whether it is a copy of another, its tensors) of a dictionary and of all inside it, but for those of optimisers."""
+    if tensors := {str(name): value for name, value in content.items() if isinstance(value, Tensor)}:
+        yield second, tensors
+    for name, value in content.items():
+        if isinstance(value, Mapping) and depth < DEEPEST and not _TRAINING.search(str(name).lower()):
+            yield from _states(value, second or bool(_SECOND.search(str(name).lower())), depth + 1)
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without what torch.compile, DDP, FSDP and Fabric put around modules, in any order."""
+    name = _WRAPPED.sub("", name)
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name
+
+
+def views(state: Mapping[str, Tensor], depth: int = 0) -> Iterator[Mapping[str, Tensor]]:
+    """A state dict, and then each of its parts with a prefix of its own taken off ("model." of a Lightning module, "ema.",
+    "detector.net."), the largest first and copies of others last: whoever knows the names of a network finds it in one of
+    them, however it was wrapped."""
+    yield state
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        prefix, dot, rest = name.partition(".")
+        if dot:
+            parts.setdefault(prefix, {})[rest] = value
+    if depth < DEEPEST:
+        for prefix, part in sorted(parts.items(), key=lambda one: (bool(_SECOND.search(one[0])), -len(one[1]))):
+            if len(part) > 1 and not prefix.isdigit():
+                yield from views(part, depth + 1)
 
 
 def copy_into(network: nn.Module, pairs: Iterable[Pair], state: Mapping[str, Tensor], file: str) -> bool:

@@ -18,6 +18,8 @@ from detection.errors import BadWeightsError, MissingPackageError, MobileSSDErro
 from detection.weights.card import Card
 from detection.weights.card_files import is_pickle
 from detection.weights.formats import FORMATS, SAFETENSORS, TFLITE, Format, recognise
+from detection.weights.importers.labels import NAMES as LABEL_FILES
+from detection.weights.importers.labels import misfits
 
 if TYPE_CHECKING:
     from backbones import Classifier
@@ -42,13 +44,14 @@ class Importer:
     package: str | None = None
 
     def files(self, path: Path) -> list[Path]:
-        """All files on whose content the outcome depends: the shards of a model in a folder; else what belongs to the file,
-        and labels beside it."""
+        """All files on whose content the outcome depends: the shards of a model in a folder, or what belongs to the file;
+        and label files beside it."""
         if self.format.inside:
             path = path / self.format.inside if path.is_dir() else path
-            return [path, *sorted(path.parent.glob("group*"))]
-        parts = [part for part in self.format.files(path) if part.exists()]
-        return [*parts, *sorted(path.parent.glob("*label*.txt"))]
+            parts = [path, *sorted(path.parent.glob("group*"))]
+        else:
+            parts = [part for part in self.format.files(path) if part.exists()]
+        return [*parts, *(path.parent / name for name in LABEL_FILES if (path.parent / name).is_file())]
 
 
 def _is_tfjs(head: bytes) -> bool:
@@ -72,8 +75,12 @@ TFJS = Format("tfjs", "TensorFlow.js", (".json",), _is_tfjs, inside="model.json"
 FROZEN_GRAPH = Format(
     "frozen-graph", "TensorFlow frozen graph", (".pb",), _is_graph_def, inside="frozen_inference_graph.pb"
 )
+<<<<<<< HEAD
 CAFFE = Format("caffe", "Caffe", (".caffemodel",), _is_caffe)
 PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt"), is_pickle)
+=======
+PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt", ".ckpt"), is_pickle)
+>>>>>>> cf2f161 (Checkpoints are found however they were wrapped, label files read in every form; what a label file beside weights does not fit is said and stands in the card)
 
 IMPORTERS = (
     Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
@@ -104,6 +111,7 @@ def import_detector(path: str | os.PathLike) -> tuple[SSD, Card]:
     """A published detector of any kind in the table -> (network, card). Raises MobileSSDError, one line."""
     ssd, card = _read(Path(path), "detector")
     card.source = Path(path).name
+    card.notes = (*card.notes, *misfits(Path(path), card.class_names))
     return ssd, card
 
 

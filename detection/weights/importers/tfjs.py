@@ -19,6 +19,7 @@ from detection.weights.card import Card
 from detection.weights.importers.assemble import assemble
 from detection.weights.importers.folding import Operation
 from detection.weights.importers.graph import DetectorGraph
+from detection.weights.importers.labels import labels_of
 from detection.weights.importers.tensorflow import read_detector
 
 DTYPES = {"float32": np.float32, "int32": np.int32, "uint8": np.uint8, "bool": np.bool_}
@@ -44,7 +45,9 @@ def read_tfjs(path: str | Path) -> DetectorGraph:
             f"{path}: not a TensorFlow.js graph model (no modelTopology and weightsManifest)"
         ) from None
     constants = _read_weights(path, groups)
-    return read_detector((_operation(node, constants) for node in raw_nodes), str(path))
+    found = read_detector((_operation(node, constants) for node in raw_nodes), str(path))
+    found.details["labels"] = labels_of(path)
+    return found
 
 
 def _operation(raw: dict[str, Any], constants: dict[str, np.ndarray]) -> Operation:
