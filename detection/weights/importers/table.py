@@ -75,12 +75,8 @@ TFJS = Format("tfjs", "TensorFlow.js", (".json",), _is_tfjs, inside="model.json"
 FROZEN_GRAPH = Format(
     "frozen-graph", "TensorFlow frozen graph", (".pb",), _is_graph_def, inside="frozen_inference_graph.pb"
 )
-<<<<<<< HEAD
 CAFFE = Format("caffe", "Caffe", (".caffemodel",), _is_caffe)
-PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt"), is_pickle)
-=======
 PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt", ".ckpt"), is_pickle)
->>>>>>> cf2f161 (Checkpoints are found however they were wrapped, label files read in every form; what a label file beside weights does not fit is said and stands in the card)
 
 IMPORTERS = (
     Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
