@@ -3,7 +3,7 @@
     python benchmarks/python_stream.py --images photos/ --number 10000 --kind files
 
 The images of a folder are given again and again, as one generator: by their names (files), as arrays decoded anew (arrays), as
-Pillow images (pillow). The resident memory of the process is read at each image; after the first tenth, in which runtimes and
+Pillow images (pillow). What the process holds is read every 50 images; after the first tenth, in which runtimes and
 allocators fill their pools, it may rise by 5 %. Prints JSON, and exits with 1 if it rose by more.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import sys
 import time
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from detection import Detector
 from detection.benchmark.machine import machine
+from detection.benchmark.memory import proportional_mib
 from detection.images.decode import read_image
 from detection.images.sources import find_sources
 
@@ -42,7 +44,7 @@ def main() -> int:
     for number, found in enumerate(detector.stream(images(names, args.number, args.kind))):
         boxes += len(found)
         if number % 50 == 0:
-            memory.append(resident_mib())
+            memory.append(proportional_mib(os.getpid()))
     seconds = time.perf_counter() - begin
     settled = memory[len(memory) // 10 :]
     tenth = max(len(settled) // 10, 1)
@@ -53,7 +55,7 @@ def main() -> int:
         "kind": args.kind,
         "boxes": boxes,
         "images_per_second": round(args.number / seconds, 1),
-        "resident_mib": {"after the first tenth": round(first), "at the end": round(last), "most": round(max(settled))},
+        "mib": {"after the first tenth": round(first), "at the end": round(last), "most": round(max(settled))},
         "rise": round(rise, 4),
         "runtime": str(detector.runtime),
         "machine": machine(),
@@ -75,12 +77,6 @@ def images(names: list[str], number: int, kind: str) -> Iterator[Any]:
             with PIL.Image.open(name) as image:
                 image.load()
             yield image
-
-
-def resident_mib() -> float:
-    """Of this process, in MiB."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    return int(fields["VmRSS"].split()[0]) / 1024
 
 
 if __name__ == "__main__":
