@@ -49,8 +49,8 @@ def entry() -> NoReturn:
     # What imports make stays: a collector that walks over it again and again costs a start a twentieth.
     gc.set_threshold(50_000, 20, 20)
     code = main()
-    if sys.argv[1:2] == ["detect"]:
-        # All files are closed by now. What is left is that runtimes take themselves apart: a tenth of a short run.
+    if sys.argv[1:2] in (["detect"], ["train"]):
+        # All files are closed by now. What is left is that libraries take themselves apart: a tenth of a short run.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
