@@ -137,6 +137,11 @@ YOLO = {
     "poses of an even length": (lambda f: one_yolo(f, f"{ROW} .4 .4 .6 .6", more="kpt_shape: [2, 2]\n"), [BOX], SAID),
     "outlines": (lambda f: one_yolo(f, "0 .25 .25 .75 .25 .75 .75 .25 .75"), [BOX], SAID),
     "an empty label file": (lambda f: (one_yolo(f, ""), one_yolo(f / "x"))[1], [BOX], SAID),
+    "classes in capitals": (
+        lambda f: labelimg(f).joinpath("classes.txt").rename(f / "images/Classes.TXT").parent,
+        [BOX],
+        SAID,
+    ),
     "names in a text": (lambda f: one_yolo(f, names="cat, dog"), [BOX], SAID),
     "names in a file": (lambda f: (write(f / "my.names", "cat\ndog\n"), one_yolo(f, names="my.names"))[1], [BOX], SAID),
     "a list of another machine": (list_of_another_machine, [BOX, BOX], SAID),
@@ -288,6 +293,13 @@ def test_boxes_are_right_and_what_is_lost_is_said(tmp_path, make, boxes, said):
     corners = truth.boxes[~truth.crowd] + np.pad(truth.boxes[~truth.crowd, :2], ((0, 0), (2, 0)))
     readable = np.array([os.path.exists(path) for path in truth.paths])[truth.image[~truth.crowd]]
     assert np.abs(corners[readable] - boxes).max() < 0.01
+
+
+def test_a_folder_of_two_formats_is_the_same_for_training_and_evaluation(tmp_path):
+    """VOC beside a COCO file that somebody converted of it."""
+    one_voc(tmp_path)
+    coco(tmp_path, [(1, 2, XYWH)])
+    assert open_data(tmp_path).source == open_evaluation(tmp_path).source == "voc"
 
 
 # --- what is annotated and cannot be read is no background

@@ -138,10 +138,9 @@ def open_evaluation(
     split: None takes `val`, else `test`, else everything; in a COCO folder, COCO's own layout first
     (`ANNOTATION_PLACES`). images: the folder of a COCO file's images. Raises BadDataError with one line.
     """
-    path, layout = Path(path), None
-    if split is None and format in ("auto", "coco") and (found := _annotations_in(path)):
+    layout = recognise(path, format)
+    if split is None and layout.format == "coco" and (found := _annotations_in(layout.path)):
         layout = recognise(found, "coco")
-    layout = layout or recognise(path, format)
     name: str | None = None
     if split and (split != "all" or "all" in layout.splits):
         name = layout.resolve(split)

@@ -87,7 +87,7 @@ def _is_voc(file: Path) -> bool:
 
 def available_splits(folder: Path) -> list[str]:
     """Names of the lists in ImageSets/Main; the per-class lists of VOC (`cat_train`) and empty ones are left out."""
-    files = sorted((folder / "ImageSets" / "Main").glob("*.txt"))
+    files = sorted((folder / "ImageSets" / "Main").glob("*.[tT][xX][tT]"))
     stems = [file.stem for file in files if file.stat().st_size > 0]
     per_class = {stem for stem in stems if stem.rpartition("_")[2] in SPLITS and "_" in stem}
     return [stem for stem in SPLITS if stem in stems] + [s for s in stems if s not in SPLITS and s not in per_class]
@@ -95,7 +95,8 @@ def available_splits(folder: Path) -> list[str]:
 
 def read_image_set(folder: Path, split: str) -> list[str]:
     """Stems of the images in ImageSets/Main/{split}.txt. In a per-class list (`cat_train`), those not marked -1."""
-    file = folder / "ImageSets" / "Main" / f"{split}.txt"
+    lists = folder / "ImageSets" / "Main"
+    file = lists / (Listing().find(lists, f"{split}.txt") or f"{split}.txt")
     if not file.is_file():
         raise BadDataError(
             f"{folder}: no split {split!r}; ImageSets/Main has {', '.join(available_splits(folder)) or 'none'}"

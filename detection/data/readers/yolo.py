@@ -36,7 +36,7 @@ def look(path: Path) -> Layout | None:
         if path.suffix.lower() not in (".yaml", ".yml"):
             return None
         return Layout("yolo", path, tuple(splits_of(read_config(path))))
-    for file in (path / "data.yaml", path / "data.yml", *sorted(path.glob("*.y*ml"))):
+    for file in (path / "data.yaml", path / "data.yml", *sorted(path.glob("*.[yY]*[mM][lL]"))):
         if file.is_file():
             try:
                 config = read_config(file)
@@ -96,8 +96,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def class_file(folder: Path) -> Path | None:
     """The file with a class a line: classes.txt (labelImg puts it beside the labels), obj.names (Darknet)."""
-    places = [folder / inside / name for name in CLASS_FILES for inside in ("", "labels", "images")]
-    return next((file for file in places if file.is_file()), None)
+    listing = Listing()
+    places = [(folder / inside, name) for name in CLASS_FILES for inside in ("", "labels", "images")]
+    return next((place / found for place, name in places if (found := listing.find(place, name))), None)
 
 
 def class_names_of(config: dict[str, Any], path: Path) -> list[str]:
