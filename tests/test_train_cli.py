@@ -124,7 +124,7 @@ class TestBadData:
             == 0
         )
         said = capsys.readouterr().out
-        for kind in ("missing", "unreadable", "unknown class", "degenerate", "outside", "clipped"):
+        for kind in ("missing", "unreadable", "undeclared class", "degenerate", "outside", "clipped"):
             assert f"1 {KINDS[kind][0]}" in said.partition("training on")[0], kind
 
 
