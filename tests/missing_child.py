@@ -27,7 +27,6 @@ def main() -> None:
     import cv2  # noqa: F401
     import torchvision  # noqa: F401
 
-    os.chdir(sys.argv[1])
     for words in json.load(sys.stdin):
         code, said, asked = child(words, None)
         report(words, None, code, said)
@@ -52,6 +51,8 @@ def child(words: list[str], missing: str | None) -> tuple[int, str, list[str]]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             asked = listen() if missing is None else hide(missing)
             code = 100
+            os.chdir(fresh(sys.argv[1]))
+            os.environ["MOBILESSD_HOME"] = "home"
             try:
                 code = importlib.import_module("detection.cli.main").main(words)
             except BaseException:
@@ -65,6 +66,14 @@ def child(words: list[str], missing: str | None) -> tuple[int, str, list[str]]:
         said.seek(0)
         noted.seek(0)
         return code, said.read(), json.loads(noted.read() or "[]")
+
+
+def fresh(world: str) -> str:
+    """A folder of its own for what a run writes, with links to what it reads."""
+    folder = tempfile.mkdtemp(dir=os.path.dirname(world))
+    for name in os.listdir(world):
+        os.symlink(os.path.join(world, name), os.path.join(folder, name))
+    return folder
 
 
 def hide(missing: str) -> set[str]:
