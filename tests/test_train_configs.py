@@ -56,7 +56,7 @@ def test_two_steps(name, data, weights, tmp_path, monkeypatch):
     jobs = []
     fit = loop.fit
     monkeypatch.setattr("detection.train.run.fit", lambda job, *rest: (jobs.append(job), fit(job, *rest)))
-    monkeypatch.setattr("detection.train.run.finish", lambda *_: None)
+    monkeypatch.setattr("detection.train.run.finish", lambda *_, **__: None)
     config = shrunk(name, weights)
     train(Request(str(data), config, tmp_path, device="cpu", threads=1, select=0.0))
     rows, state = read_history(tmp_path), read_state(tmp_path)

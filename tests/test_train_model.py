@@ -207,7 +207,7 @@ def test_folded_norms_are_rebuilt_before_the_first_step(v1_file, tmp_path, monke
     data = runs.shapes(tmp_path / "data", 8)
     path = v1_file
     monkeypatch.setattr("detection.train.run.fit", lambda *_: None)
-    monkeypatch.setattr("detection.train.run.finish", lambda *_: None)
+    monkeypatch.setattr("detection.train.run.finish", lambda *_, **__: None)
     start = {"model": None, "options": {}, "weights": str(path), "class_map": {"disc": "sports ball", "square": "tv"}}
     train(runs.request(data, tmp_path / "run", select=0.0, **start))
     state = read_state(tmp_path / "run").part("model")

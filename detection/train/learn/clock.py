@@ -85,7 +85,7 @@ class Clock:
         span = WINDOW * self.budget
         while len(self.ends) > 2 and self.ends[-1] - self.ends[1] >= span:
             self.ends.popleft()
-        if len(self.ends) < 2 or done >= steps:
+        if self.ends[-1] - self.ends[0] < span / 2 or done >= steps:  # too short a time says nothing of the speed
             return None
         self.step_seconds = (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
         if self.ends[-1] - self.ends[0] >= span:
