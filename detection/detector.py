@@ -30,7 +30,14 @@ Classes = str | Sequence[str | int]
 
 # Words for our options that other programs and older versions have: the same thing, or what to say.
 SAME = {"name_or_path": "weights", "max_det": "max_detections"}
-ELSEWHERE = {"model": "weights", "conf": "score", "confidence": "score", "threshold": "score", "nms": "iou"}
+ELSEWHERE = {
+    "model": "weights",
+    "conf": "score",
+    "confidence": "score",
+    "threshold": "score",
+    "nms": "iou",
+    "imgsz": "input_size",
+}
 
 
 class Detector:
@@ -41,7 +48,8 @@ class Detector:
     litert. precision: auto, float32, bfloat16, float16, int8. threads: None for as many as there are cores.
     score, iou, max_detections, classes (names, or their places in `class_names`): the rules of post-processing; score
     None: the threshold of best F1 that stands in the weights' card, else 0.3; "auto": that of each class where it stands
-    there, else as None. The options are those of the command `mobilessd detect`, by the same names.
+    there, else as None. input_size: pixels, or (height, width), of the network; None for the weights' own. The options are
+    those of the command `mobilessd detect`, by the same names.
 
     Calling it is safe from several threads. It can be pickled; a process that it is sent to, or that is forked, opens its
     own network when it first needs it. Raises MobileSSDError, one line, where weights or runtime cannot be had, or an
@@ -59,6 +67,7 @@ class Detector:
         iou: float = 0.6,
         max_detections: int = 100,
         classes: Classes | None = None,
+        input_size: int | tuple[int, int] | None = None,
         **others: Any,
     ) -> None:
         for name, value in others.items():
@@ -71,6 +80,10 @@ class Detector:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise MobileSSDError(f"threads is a whole number from 1, not {threads!r}")
         opened = open_weights(weights)
+        if input_size is not None:
+            from detection.weights.resize import at_size  # only where somebody asks for another size
+
+            opened = at_size(opened, input_size)
         rules: dict[str, Any] = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
         opening = Opening(opened, runtime, device, precision, threads)
         self._set_up(opened.card, opening(), opened.source, rules, opening)
@@ -246,7 +259,7 @@ class Detector:
 
 
 RULES = ("score", "iou", "max_detections", "classes")
-OPTIONS = ("weights", "device", "runtime", "precision", "threads", *RULES)
+OPTIONS = ("weights", "device", "runtime", "precision", "threads", *RULES, "input_size")
 
 
 def _no_option(name: str, call: bool = False) -> str:
