@@ -2,6 +2,7 @@
 `.tflite` files."""
 
 import json
+import os
 
 import numpy as np
 from frozen_networks import activations
@@ -28,14 +29,11 @@ def write_tfjs(net, folder, shards=5):
     return folder
 
 
-def write_frozen_graph(net, file, norms="kept"):
-    """`frozen_inference_graph.pb`. norms: as in `tensorflow_graph`."""
-    from detection.weights.importers.schema import message
-
-    nodes, constants = tensorflow_graph(net, norms)
-    graph = message("GraphDef")
+def graph_def(nodes, constants, graph, variables=()):
+    """Fills a GraphDef; constants named in `variables` become variables, whose values lie elsewhere."""
     for node in nodes:
-        made = graph.node.add(name=node["name"], op=node["op"], input=node["input"])
+        variable = node["name"] in variables
+        made = graph.node.add(name=node["name"], op="VariableV2" if variable else node["op"], input=node["input"])
         for key, value in node["attr"].items():
             attr = made.attr.add(key=key)
             ((kind, inner),) = value.items()
@@ -43,7 +41,7 @@ def write_frozen_graph(net, file, norms="kept"):
                 attr.value.list.i.extend(int(i) for i in inner["i"])
             else:
                 setattr(attr.value, kind, inner)
-        if node["op"] == "Const":
+        if node["op"] == "Const" and not variable:
             array, attr = constants[node["name"]], made.attr.add(key="value")
             tensor = attr.value.tensor
             tensor.dtype = {"float32": 1, "int32": 3}[array.dtype.name]
@@ -53,8 +51,77 @@ def write_frozen_graph(net, file, norms="kept"):
                 (tensor.float_val if tensor.dtype == 1 else tensor.int_val).append(array.flat[0])
             else:
                 tensor.tensor_content = array.tobytes()
+
+
+def write_frozen_graph(net, file, norms="kept"):
+    """`frozen_inference_graph.pb`. norms: as in `tensorflow_graph`."""
+    from detection.weights.importers.schema import message
+
+    graph = message("GraphDef")
+    graph_def(*tensorflow_graph(net, norms), graph)
     file.write_bytes(graph.SerializeToString())
     return file
+
+
+def write_checkpoint(net, folder, averages=False):
+    """`model.ckpt.index`, `.meta` and `.data-00000-of-00001` of TensorFlow 1 -> the first. averages: the variables hold noise,
+    and what the network computes with stands in their exponential moving averages."""
+    from detection.weights.importers.schema import message
+
+    nodes, constants = tensorflow_graph(net, "kept")
+    variables = [name for name in constants if name.startswith("FeatureExtractor/")]
+    meta = message("MetaGraph")
+    graph_def(nodes, constants, meta.graph_def, variables)
+    values = {name: constants[name] for name in variables}
+    if averages:
+        kept = {f"{name}/ExponentialMovingAverage": value for name, value in values.items()}
+        values = {
+            name: net.random.normal(0, 1, value.shape).astype(np.float32) for name, value in values.items()
+        } | kept
+    (folder / "model.ckpt.meta").write_bytes(meta.SerializeToString())
+    return write_bundle(values, folder / "model.ckpt.index")
+
+
+def write_bundle(values, index):
+    """tensorflow/core/util/tensor_bundle: the arrays one behind the other, and a LevelDB table that says where."""
+    from detection.weights.importers.schema import message
+
+    header, data, entries = message("BundleHeader"), b"", []
+    header.num_shards = 1
+    for key in sorted(values):
+        entry = message("BundleEntry")
+        entry.dtype, entry.offset, entry.size = 1, len(data), values[key].nbytes
+        for side in values[key].shape:
+            entry.shape.dim.add(size=side)
+        data += values[key].tobytes()
+        entries.append((key.encode(), entry.SerializeToString()))
+    index.with_name(f"{index.stem}.data-00000-of-00001").write_bytes(data)
+    table = _block([(b"", header.SerializeToString()), *entries])
+    handle = _varint(0) + _varint(len(table) - 5)
+    at, empty = len(table), _block([])
+    directory = _block([(b"~", handle)])
+    ends = _varint(at) + _varint(len(empty) - 5) + _varint(at + len(empty)) + _varint(len(directory) - 5)
+    footer = ends.ljust(40, b"\0") + (0xDB4775248B80FB57).to_bytes(8, "little")
+    index.write_bytes(table + empty + directory + footer)
+    return index
+
+
+def _block(entries):
+    """Keys that share their beginnings with the one before, the restart points, and a trailer."""
+    out, before = b"", b""
+    for key, value in entries:
+        shared = len(os.path.commonprefix([key, before]))
+        out += _varint(shared) + _varint(len(key) - shared) + _varint(len(value)) + key[shared:] + value
+        before = key
+    return out + bytes(4) + (1).to_bytes(4, "little") + bytes(5)
+
+
+def _varint(number):
+    out = b""
+    while number > 127:
+        out += bytes([number & 127 | 128])
+        number >>= 7
+    return out + bytes([number])
 
 
 def tensorflow_graph(net, norms):

@@ -175,6 +175,7 @@ def _as_quantised(attributes: Mapping[str, Any], x: np.ndarray, low: np.ndarray,
 
 COMPUTED: dict[str, Callable[..., Any]] = {
     "Identity": lambda a, x: x,
+    "ReadVariableOp": lambda a, x: x,
     "StopGradient": lambda a, x: x,
     "Add": _elementwise(np.add),
     "AddV2": _elementwise(np.add),

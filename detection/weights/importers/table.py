@@ -66,12 +66,25 @@ def _is_graph_def(head: bytes) -> bool:
     return head[:1] == b"\x0a" and head[at + 1 : at + 2] == b"\x0a"
 
 
+def _is_saved_model(head: bytes) -> bool:
+    """A protobuf message of a schema version (1) and graphs (field 2)."""
+    return head.startswith(b"\x08\x01\x12")
+
+
+def _is_nothing(head: bytes) -> bool:
+    return False  # the mark of a checkpoint's index is its end: only its name says what it is
+
+
 def _is_caffe(head: bytes) -> bool:
     """A protobuf message whose first field is the net's name, its second a layer (field 100)."""
     return len(head) > 2 and head[0] == 0x0A and head[1] < 0x80 and head[2 + head[1] :][:2] == b"\xa2\x06"
 
 
 TFJS = Format("tfjs", "TensorFlow.js", (".json",), _is_tfjs, inside="model.json")
+SAVED_MODEL = Format(
+    "saved-model", "TensorFlow SavedModel", ("saved_model.pb",), _is_saved_model, inside="saved_model.pb"
+)
+CHECKPOINT = Format("checkpoint", "TensorFlow checkpoint", (".index",), _is_nothing)
 FROZEN_GRAPH = Format(
     "frozen-graph", "TensorFlow frozen graph", (".pb",), _is_graph_def, inside="frozen_inference_graph.pb"
 )
@@ -81,6 +94,8 @@ PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt", ".ckpt"), is_pickle)
 IMPORTERS = (
     Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
     Importer(TFJS, "tfjs:import_tfjs"),
+    Importer(SAVED_MODEL, "tensorflow_variables:import_saved_model", package="google.protobuf"),
+    Importer(CHECKPOINT, "tensorflow_variables:import_checkpoint", package="google.protobuf"),
     Importer(FROZEN_GRAPH, "frozen_graph:import_frozen_graph", package="google.protobuf"),
     Importer(CAFFE, "caffe:import_caffe", package="google.protobuf"),
     Importer(PYTORCH, "layouts:import_state_dict", backbone="layouts:import_backbone"),

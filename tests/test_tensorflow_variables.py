@@ -1,0 +1,91 @@
+"""TensorFlow graphs with their variables beside them: checkpoints of TensorFlow 1, SavedModels; and what bad ones say."""
+
+import numpy as np
+import pytest
+import torch
+from frozen_files import graph_def, tensorflow_graph, write_bundle, write_checkpoint
+from frozen_networks import noise, run, ssd_v1
+
+from detection.errors import BadWeightsError
+from detection.ssd.network import Deployable
+from detection.weights.importers.schema import message
+from detection.weights.importers.table import import_detector
+from detection.weights.importers.tensor_bundle import TensorBundle
+
+pytest.importorskip("google.protobuf", reason="needs protobuf")
+
+
+@pytest.fixture(autouse=True)
+def _on_one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on small images two that wait for each other are slower
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_same(path, net):
+    ssd, card = import_detector(path)
+    encodings, scores = run(net, noise(net))
+    with torch.no_grad():
+        ours, logits = Deployable(ssd)(torch.from_numpy(noise(net)))
+    assert np.abs(ours.numpy()[..., [1, 0, 3, 2]] - encodings).max() < 1e-3
+    assert np.abs(logits.sigmoid().numpy() - scores).max() < 1e-4
+    assert not card.folded_norms
+
+
+@pytest.mark.parametrize("averages", [False, True])
+def test_a_checkpoint_gives_its_averages_where_it_has_them(tmp_path, averages):
+    net = ssd_v1()
+    assert_same(write_checkpoint(net, tmp_path, averages), net)
+
+
+def test_a_saved_model_of_the_first_zoo_is_a_frozen_graph(tmp_path):
+    net, model = ssd_v1(), message("SavedModel")
+    graph_def(*tensorflow_graph(net, "kept"), model.meta_graphs.add().graph_def)
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01" + model.SerializeToString())
+    assert_same(tmp_path, net)
+
+
+def test_arrays_are_read_by_their_keys(tmp_path):
+    values = {"a/weights": np.arange(6, dtype=np.float32).reshape(2, 3), "a/weights/more": np.ones(2, np.float32)}
+    bundle = TensorBundle(write_bundle(values, tmp_path / "x.index"))
+    assert sorted(bundle.keys()) == sorted(values) and bundle.shape("a/weights") == (2, 3)
+    assert all((bundle.array(key) == values[key]).all() for key in values)
+
+
+def without(name):
+    def remove(folder):
+        (folder / name).unlink()
+
+    return remove
+
+
+def cut(name, share):
+    def shorten(folder):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: int(len(data) * share)])
+
+    return shorten
+
+
+def of_tensorflow_2(folder):
+    write_bundle({"_CHECKPOINTABLE_OBJECT_GRAPH": np.zeros(3, np.float32)}, folder / "model.ckpt.index")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without("model.ckpt.meta"), "model.ckpt.meta is missing"),
+        (without("model.ckpt.data-00000-of-00001"), "data-00000-of-00001, are missing"),
+        (cut("model.ckpt.data-00000-of-00001", 0.5), "ends before"),
+        (cut("model.ckpt.index", 0.9), "no index of a TensorFlow checkpoint, or cut short"),
+        (cut("model.ckpt.meta", 0.5), "cut short"),
+        (of_tensorflow_2, "a checkpoint of TensorFlow 2, which holds no graph; name the SavedModel"),
+    ],
+)
+def test_what_is_missing_or_short_is_named_in_one_line(tmp_path, damage, words):
+    path = write_checkpoint(ssd_v1(), tmp_path)
+    damage(tmp_path)
+    with pytest.raises(BadWeightsError, match=words) as error:
+        import_detector(path)
+    assert "model.ckpt" in str(error.value) and "\n" not in str(error.value)
