@@ -70,12 +70,6 @@ class TensorBundle:
             )
         return np.frombuffer(self._bytes(key), dtype.newbyteorder("<")).astype(dtype).reshape(shape)
 
-    def text(self, key: str) -> bytes:
-        """The one string that stands under a key: varint length, checksum of the length, the bytes (tensor_bundle.cc)."""
-        data = self._bytes(key)
-        length, at = _varint(data, 0)
-        return data[at + 4 : at + 4 + length]
-
     def _bytes(self, key: str) -> bytes:
         entry = self._entry(key)
         shard = self.index.with_name(f"{self.index.stem}.data-{entry.shard_id:05}-of-{self._shards:05}")
