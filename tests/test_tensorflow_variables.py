@@ -9,7 +9,7 @@ from frozen_networks import noise, run, ssd_v1
 from detection.errors import BadWeightsError
 from detection.ssd.network import Deployable
 from detection.weights.importers.schema import message
-from detection.weights.importers.table import import_detector
+from detection.weights.importers.table import import_detector, importer_of
 from detection.weights.importers.tensor_bundle import TensorBundle
 
 pytest.importorskip("google.protobuf", reason="needs protobuf")
@@ -97,3 +97,10 @@ def test_what_is_missing_or_short_is_named_in_one_line(tmp_path, damage, words):
     with pytest.raises(BadWeightsError, match=words) as error:
         import_detector(path)
     assert "model.ckpt" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_all_that_a_checkpoint_is_made_of_counts_in_its_hash(tmp_path):
+    path = write_checkpoint(ssd_v1(), tmp_path)
+    (tmp_path / "labels.txt").write_text("a")
+    names = {file.name for file in importer_of(path).files(path)}
+    assert names == {"model.ckpt.index", "model.ckpt.meta", "model.ckpt.data-00000-of-00001", "labels.txt"}

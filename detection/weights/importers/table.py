@@ -33,8 +33,8 @@ class Importer:
     """What reads one format of others.
 
     detector, classifier, backbone: `module:function` in this package. path -> (network, card); path -> an ImageNet
-    classifier or its backbone, None where the file holds none. package: the module that has to be installed
-    beside torch.
+    classifier or its backbone, None where the file holds none. package: what has to be installed beside torch.
+    beside: patterns of further files that are read, NAME being the file's own without its ending.
     """
 
     format: Format
@@ -42,15 +42,16 @@ class Importer:
     classifier: str | None = None
     backbone: str | None = None
     package: str | None = None
+    beside: tuple[str, ...] = ()
 
     def files(self, path: Path) -> list[Path]:
-        """All files on whose content the outcome depends: the shards of a model in a folder, or what belongs to the file;
-        and label files beside it."""
-        if self.format.inside:
-            path = path / self.format.inside if path.is_dir() else path
-            parts = [path, *sorted(path.parent.glob("group*"))]
-        else:
-            parts = [part for part in self.format.files(path) if part.exists()]
+        """All files on whose content the outcome depends: the file, what belongs to it (shards, variables, a graph), and
+        label files beside it."""
+        if self.format.inside and path.is_dir():
+            path = path / self.format.inside
+        parts = [part for part in self.format.files(path) if part.exists()]
+        for pattern in self.beside:
+            parts += sorted(path.parent.glob(pattern.replace("NAME", path.stem)))
         return [*parts, *(path.parent / name for name in LABEL_FILES if (path.parent / name).is_file())]
 
 
@@ -93,9 +94,16 @@ PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt", ".ckpt"), is_pickle)
 
 IMPORTERS = (
     Importer(TFLITE, "tflite:import_tflite", "classifiers:import_classifier", "classifiers:import_backbone", "tflite"),
-    Importer(TFJS, "tfjs:import_tfjs"),
-    Importer(SAVED_MODEL, "tensorflow_variables:import_saved_model", package="google.protobuf"),
-    Importer(CHECKPOINT, "tensorflow_variables:import_checkpoint", package="google.protobuf"),
+    Importer(TFJS, "tfjs:import_tfjs", beside=("group*",)),
+    Importer(
+        SAVED_MODEL, "tensorflow_variables:import_saved_model", package="google.protobuf", beside=("variables/*",)
+    ),
+    Importer(
+        CHECKPOINT,
+        "tensorflow_variables:import_checkpoint",
+        package="google.protobuf",
+        beside=("NAME.meta", "NAME.data-*"),
+    ),
     Importer(FROZEN_GRAPH, "frozen_graph:import_frozen_graph", package="google.protobuf"),
     Importer(CAFFE, "caffe:import_caffe", package="google.protobuf"),
     Importer(PYTORCH, "layouts:import_state_dict", backbone="layouts:import_backbone"),
