@@ -103,8 +103,8 @@ def need(why: str, *modules: str, extra: str | None = None) -> None:
 def import_trouble(error: ImportError, why: str, extra: str | None = None) -> str | None:
     """The line for an import that failed for want of an optional package, or of what OpenCV finds in the system; None
     for any other. why, extra: as in `need`."""
-    module = error.name if error.name in EXTRAS else (error.name or "").partition(".")[0]
-    if isinstance(error, ModuleNotFoundError) and module in EXTRAS:
+    module = next((each for each in EXTRAS if f"{error.name}.".startswith(f"{each}.")), None)
+    if isinstance(error, ModuleNotFoundError) and module:
         return f"{why} needs {package_of(module)}: {install_line(extra or EXTRAS[module])}"
     reason = str(error)
     if sys.platform == "linux" and ".so" in reason and "cannot open shared object file" in reason and _in_opencv(error):

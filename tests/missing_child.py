@@ -20,7 +20,7 @@ import traceback
 
 from detection.errors import EXTRAS
 
-SECONDS = 120
+SECONDS = 300
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def fresh(world: str) -> str:
 def hide(missing: str) -> set[str]:
     """As if the package were not installed; our own modules are imported anew, without it."""
     for name in list(sys.modules):
-        if name.partition(".")[0] in ("detection", "backbones", missing.partition(".")[0]):
+        if name.partition(".")[0] in ("detection", "backbones") or f"{name}.".startswith(f"{missing}."):
             del sys.modules[name]
     sys.modules[missing] = None  # type: ignore[assignment]
     return set()

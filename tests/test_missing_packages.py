@@ -28,7 +28,6 @@ COMMANDS = [
     "eval --data BCCD --weights cells.safetensors",
     "eval --data coco/instances.json --results new.json --engine faster --report report",
     f"train {TRAIN} --weights small.safetensors --output run",
-    f"train {TRAIN} --weights small.safetensors --output worse --set augmentation.corrupt=0.5",
     "classify --train animals --model mobilenet_v1 --set options.alpha=0.25 --steps 1 --batch 2 --output named",
     "info ssdlite_mobilenet_v2",
     "tables --plot plot.png",
@@ -55,7 +54,7 @@ NEEDED = [
     ("info ssdlite", "torch", "torch"),
     ("tables", "torch", "torch"),
     ("export small.safetensors --output small.onnx", "onnx", "export"),
-    ("export small.safetensors --output small.xml", "openvino", "runtime"),
+    ("export small.safetensors --output small.xml", "openvino", "export"),
     ("quantize small.safetensors --images images --output int8.xml", "nncf", "export"),
     ("pseudo-label", "openvino", "runtime"),
 ]

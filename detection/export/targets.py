@@ -47,7 +47,7 @@ class Target:
 
     def check_installed(self, doing: str, modules: Sequence[str]) -> None:
         """Raises MissingPackageError, one line, unless all `modules` are there. doing: "exporting"."""
-        need(f"{doing} to {self.name}", *modules)
+        need(f"{doing} to {self.name}", *modules, extra="export" if self.int8 else None)
 
 
 _ROWS = (
