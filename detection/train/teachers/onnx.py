@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from detection.boxes.postprocess import suppress
-from detection.errors import BadWeightsError
+from detection.errors import BadWeightsError, need
 from detection.images.preprocess import stretch
 from detection.runtimes.openvino import core, read_model
 from detection.train.teachers.labeling import SCORE_THRESHOLD, Labeler
@@ -27,6 +27,7 @@ PICODET_IOU, PICODET_MOST = 0.6, 100
 def onnx_labeler(path: str | Path, streams: int = 2) -> Labeler:
     """The teacher in an ONNX file of the DEIM, D-FINE, RT-DETR family or of PP-PicoDet; streams: threads that will call
     it. Raises BadWeightsError, one line, for another file."""
+    need("a teacher", "openvino")
     path = Path(path)
     if not path.is_file():
         raise BadWeightsError(f"{path}: no such file")
