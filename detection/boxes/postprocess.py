@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +17,12 @@ from detection.boxes.geometry import BoxCoder
 
 CHUNK = 128  # candidates whose overlaps are computed at a time: measured, 256 costs a fifth more
 DEFAULT_CODER = BoxCoder()
+VOTERS = 0.7  # overlap from which on a box of its class votes on a kept box: from 0.6 to 0.8 AP differs by less than 0.002
+SIGMA = 0.5  # of soft suppression, the paper's
 HEAD = 8  # candidates looked at first, for each detection wanted: nearly always enough, see `select`
+
+
+Merge = Literal["nms", "vote", "soft"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class PostSettings:
     score: only candidates with a score above this.  iou: of two boxes of one class that overlap by more, the better is
     kept.  max_detections: the best so many of all classes.  per_class: at most so many candidates of a class enter the
     suppression (None: all).  classes: only these class ids (None: all).  activation: "sigmoid" or "softmax".
-    class_scores: a lowest score for each class of its own, above `score` (None: `score` for all).
+    class_scores: a lowest score for each class of its own, above `score` (None: `score` for all).  merge: what overlapping
+    boxes of one class become, see `merged`.
     """
 
     score: float = 0.01
@@ -36,6 +43,7 @@ class PostSettings:
     classes: tuple[int, ...] | None = None
     activation: str = "sigmoid"
     class_scores: tuple[float, ...] | None = None
+    merge: Merge = "vote"
 
 
 def postprocess(
@@ -78,11 +86,66 @@ def select(
             order = _best_of_each_class(class_ids, settings.per_class)
             anchor_ids, class_ids, scores = anchor_ids[order], class_ids[order], scores[order]
         boxes = coder.decode(encodings[anchor_ids].astype(np.float32), anchors[anchor_ids]).clip(0, 1)
-        kept = suppress(boxes, class_ids, settings.iou, settings.max_detections)
-        if len(kept) >= settings.max_detections or not cut:
-            break
+        found = merged(boxes, scores, class_ids, settings)
+        if len(found[0]) >= settings.max_detections or not cut:
+            return found
         most *= 8
-    return boxes[kept], scores[kept], class_ids[kept]
+
+
+def merged(
+    boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, settings: PostSettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What candidates of one image, from one view of it or several, become: boxes [n, 4], scores, class ids, best first.
+
+    boxes [m, 4] `xyxy`, scores [m] and class_ids [m], sorted by falling score. "nms": `suppress`. "vote": the same boxes
+    are kept, and each becomes the mean of all candidates of its class that overlap it by more than `VOTERS`, weighted by
+    their scores (Gidaris and Komodakis 2015, arXiv 1505.01749); scores stay. "soft": Gaussian soft-NMS (Bodla et al.
+    2017, arXiv 1704.04503), which lowers the scores of what overlaps in the place of dropping it.
+    """
+    if settings.merge == "soft":
+        return _soften(boxes, scores, class_ids, settings)
+    kept, of, by = _suppress(boxes, class_ids, settings.iou, settings.max_detections)
+    if settings.merge == "nms":
+        return boxes[kept], scores[kept], class_ids[kept]
+    return _vote(boxes, scores, kept, of, by), scores[kept], class_ids[kept]
+
+
+def _vote(boxes: np.ndarray, scores: np.ndarray, kept: np.ndarray, of: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """The kept boxes [n, 4], each the weighted mean of its voters. of, by: pairs of one class that overlap (place in the
+    kept ones, index of a box); each kept box is in them with itself."""
+    first, other = boxes[kept[of]], boxes[by]
+    low, high = np.maximum(first[:, :2], other[:, :2]), np.minimum(first[:, 2:], other[:, 2:])
+    inter = np.maximum(high - low, 0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    votes = (inter > VOTERS * (areas[kept[of]] + areas[by] - inter)) | (by == kept[of])
+    of, by = of[votes], by[votes]
+    weights = scores[by].astype(np.float64)
+    total = np.bincount(of, weights, len(kept))
+    sums = [np.bincount(of, weights * boxes[by, side], len(kept)) for side in range(4)]
+    return (np.stack(sums, 1) / np.maximum(total, 1e-30)[:, None]).astype(np.float32)
+
+
+def _soften(
+    boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, settings: PostSettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Takes the best candidate again and again, and multiplies the scores of the others of its class by
+    exp(-IoU^2 / SIGMA); ends where none is above the threshold."""
+    scores, order = scores.astype(np.float32).copy(), []
+    left, values = scores.copy(), []
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    while len(order) < settings.max_detections and len(left):
+        best = int(left.argmax())
+        if not left[best] > settings.score:
+            break
+        order.append(best)
+        values.append(left[best])
+        mine = np.flatnonzero(class_ids == class_ids[best])
+        low, high = np.maximum(boxes[best, :2], boxes[mine, :2]), np.minimum(boxes[best, 2:], boxes[mine, 2:])
+        inter = np.maximum(high - low, 0).prod(1)
+        overlap = inter / np.maximum(areas[best] + areas[mine] - inter, 1e-12)
+        left[mine] *= np.exp(-np.square(overlap) / SIGMA)
+        left[best] = -1
+    return boxes[order], np.array(values, np.float32), class_ids[order]
 
 
 def in_pixels(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
@@ -100,12 +163,24 @@ def suppress(boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int)
     All classes are walked together in the order of the scores, a chunk at a time: once `at_most` boxes stand, no later
     candidate can enter, so thousands of weak candidates cost nothing. The outcome equals class-by-class suppression.
     """
+    return _suppress(boxes, class_ids, iou, at_most)[0]
+
+
+def _suppress(
+    boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `suppress`, and who overlaps whom: pairs (place in the kept ones, index of a box of its class that overlaps it by
+    more than `iou`), of all boxes that were looked at."""
     kept: np.ndarray = np.zeros(0, np.int64)
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
     sides = np.ascontiguousarray(boxes.T)
     for start in range(0, len(boxes), CHUNK):
         part = np.arange(start, min(start + CHUNK, len(boxes)))
         if len(kept):
-            part = part[~_rivals(sides, class_ids, kept, part, iou).any(0)]
+            over = _rivals(sides, class_ids, kept, part, iou)
+            of, by = np.nonzero(over)
+            pairs.append((of, part[by]))
+            part = part[~over.any(0)]
         rivals = _rivals(sides, class_ids, part, part, iou)
         dead: np.ndarray = np.zeros(len(part), bool)
         contested = rivals.sum(1) > 1  # each box is its own rival
@@ -115,10 +190,13 @@ def suppress(boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int)
                 chosen.append(i)
                 if contested[i]:
                     dead |= rivals[i]
+        of, by = np.nonzero(rivals[chosen])
+        pairs.append((of + len(kept), part[by]))
         kept = np.concatenate([kept, part[chosen]])
         if len(kept) >= at_most:
             break
-    return kept[:at_most]
+    of, by = (np.concatenate(side) for side in zip(*pairs)) if pairs else (kept, kept)
+    return kept[:at_most], of[of < at_most], by[of < at_most]
 
 
 def _rivals(sides: np.ndarray, class_ids: np.ndarray, some: np.ndarray, others: np.ndarray, iou: float) -> np.ndarray:
