@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.boxes.geometry import BoxCoder, iou_matrix, to_cxcywh
-from detection.boxes.postprocess import PostSettings, postprocess, suppress
+from detection.boxes.postprocess import PostSettings, merged, postprocess, suppress
 
 NAMES = ("cat", "dog", "person")
 
@@ -136,3 +136,45 @@ def test_the_coder_of_torchvision_clamps_what_ours_does_not():
     encodings, anchors = np.array([[0, 0, 100, 0]], np.float32), np.array([[0.5, 0.5, 0.1, 0.1]], np.float32)
     width = BoxCoder(max_log=np.log(1000 / 16)).decode(encodings, anchors)
     assert width[0, 2] - width[0, 0] == pytest.approx(6.25, rel=1e-4)
+
+
+def plain_vote(boxes, classes, scores, kept, iou):
+    """The score-weighted mean of a kept box and those that it, and no better one, suppressed and overlaps by 0.7."""
+    overlap = iou_matrix(boxes, boxes)
+    voters = {i: [i] for i in kept}
+    for j in set(range(len(boxes))) - set(kept):
+        first = next(i for i in kept if classes[i] == classes[j] and overlap[i, j] > iou)
+        if overlap[first, j] > 0.7:
+            voters[first].append(j)
+    return np.array([(boxes[v] * scores[v, None]).sum(0) / scores[v].sum() for v in voters.values()])
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 400))
+def test_a_vote_keeps_the_boxes_of_suppression_and_moves_them_to_the_mean_of_their_voters(seed, number):
+    rng = np.random.default_rng(seed)
+    corner = rng.random((number, 2)) * 0.2
+    boxes = np.concatenate([corner, corner + 0.5 + rng.random((number, 2)) * 0.2], 1).astype(np.float32)
+    scores = np.sort(rng.random(number))[::-1].astype(np.float32)
+    classes = rng.integers(0, 2, number)
+    kept = suppress(boxes, classes, 0.6, 1000)
+    found = merged(boxes, scores, classes, PostSettings(merge="vote", max_detections=1000))
+    assert found[1].tolist() == scores[kept].tolist() and found[2].tolist() == classes[kept].tolist()
+    assert found[0] == pytest.approx(plain_vote(boxes, classes, scores, kept.tolist(), 0.6), abs=1e-6)
+    plain = merged(boxes, scores, classes, PostSettings(merge="nms", max_detections=1000))
+    assert np.array_equal(plain[0], boxes[kept])
+
+
+def test_soft_suppression_lowers_what_overlaps_by_its_formula():
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 1, 0.5]], np.float32)
+    scores, classes = np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 0, 1])
+    found = merged(boxes, scores, classes, PostSettings(merge="soft"))
+    assert found[1] == pytest.approx([0.9, 0.7, 0.8 * np.exp(-(0.5**2) / 0.5)]) and found[2].tolist() == [0, 1, 0]
+    high = merged(boxes, scores, classes, PostSettings(merge="soft", score=0.6))
+    assert len(high[1]) == 2
+
+
+@pytest.mark.parametrize("merge", ["nms", "vote", "soft"])
+def test_no_candidate_is_no_box_whatever_the_merging(merge):
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+    assert [len(part) for part in merged(*nothing, PostSettings(merge=merge))] == [0, 0, 0]

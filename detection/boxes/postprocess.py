@@ -43,7 +43,7 @@ class PostSettings:
     classes: tuple[int, ...] | None = None
     activation: str = "sigmoid"
     class_scores: tuple[float, ...] | None = None
-    merge: Merge = "vote"
+    merge: Merge = "nms"
 
 
 def postprocess(
@@ -98,28 +98,29 @@ def merged(
     """What candidates of one image, from one view of it or several, become: boxes [n, 4], scores, class ids, best first.
 
     boxes [m, 4] `xyxy`, scores [m] and class_ids [m], sorted by falling score. "nms": `suppress`. "vote": the same boxes
-    are kept, and each becomes the mean of all candidates of its class that overlap it by more than `VOTERS`, weighted by
-    their scores (Gidaris and Komodakis 2015, arXiv 1505.01749); scores stay. "soft": Gaussian soft-NMS (Bodla et al.
+    are kept, and each becomes the mean of itself and of those that it suppressed with an overlap of more than `VOTERS`,
+    weighted by their scores (after Gidaris and Komodakis 2015, arXiv 1505.01749); scores stay. "soft": Gaussian soft-NMS (Bodla et al.
     2017, arXiv 1704.04503), which lowers the scores of what overlaps in the place of dropping it.
     """
     if settings.merge == "soft":
         return _soften(boxes, scores, class_ids, settings)
-    kept, of, by = _suppress(boxes, class_ids, settings.iou, settings.max_detections)
+    kept, owner = _suppress(boxes, class_ids, settings.iou, settings.max_detections)
     if settings.merge == "nms":
         return boxes[kept], scores[kept], class_ids[kept]
-    return _vote(boxes, scores, kept, of, by), scores[kept], class_ids[kept]
+    return _vote(boxes, scores, kept, owner), scores[kept], class_ids[kept]
 
 
-def _vote(boxes: np.ndarray, scores: np.ndarray, kept: np.ndarray, of: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """The kept boxes [n, 4], each the weighted mean of its voters. of, by: pairs of one class that overlap (place in the
-    kept ones, index of a box); each kept box is in them with itself."""
-    first, other = boxes[kept[of]], boxes[by]
+def _vote(boxes: np.ndarray, scores: np.ndarray, kept: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """The kept boxes [n, 4], each the mean of itself and of those that it suppressed and that overlap it enough."""
+    by = np.flatnonzero((owner >= 0) & (owner < len(kept)))
+    first, other = boxes[kept[owner[by]]], boxes[by]
     low, high = np.maximum(first[:, :2], other[:, :2]), np.minimum(first[:, 2:], other[:, 2:])
     inter = np.maximum(high - low, 0).prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    votes = (inter > VOTERS * (areas[kept[of]] + areas[by] - inter)) | (by == kept[of])
-    of, by = of[votes], by[votes]
-    weights = scores[by].astype(np.float64)
+    areas = [(sides[:, 2:] - sides[:, :2]).prod(1) for sides in (first, other)]
+    votes = inter > VOTERS * (areas[0] + areas[1] - inter)
+    votes |= by == kept[owner[by]]
+    by = by[votes]
+    of, weights = owner[by], scores[by].astype(np.float64)
     total = np.bincount(of, weights, len(kept))
     sums = [np.bincount(of, weights * boxes[by, side], len(kept)) for side in range(4)]
     return (np.stack(sums, 1) / np.maximum(total, 1e-30)[:, None]).astype(np.float32)
@@ -166,21 +167,21 @@ def suppress(boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int)
     return _suppress(boxes, class_ids, iou, at_most)[0]
 
 
-def _suppress(
-    boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `suppress`, and who overlaps whom: pairs (place in the kept ones, index of a box of its class that overlaps it by
-    more than `iou`), of all boxes that were looked at."""
+def _suppress(boxes: np.ndarray, class_ids: np.ndarray, iou: float, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `suppress`, and of each box the place in the kept ones of the best that suppresses it, or of itself; -1 for those
+    behind the last kept one that nobody looked at."""
     kept: np.ndarray = np.zeros(0, np.int64)
-    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    owner: np.ndarray = np.full(len(boxes), -1)
     sides = np.ascontiguousarray(boxes.T)
     for start in range(0, len(boxes), CHUNK):
         part = np.arange(start, min(start + CHUNK, len(boxes)))
         if len(kept):
             over = _rivals(sides, class_ids, kept, part, iou)
-            of, by = np.nonzero(over)
-            pairs.append((of, part[by]))
-            part = part[~over.any(0)]
+            suppressed = over.any(0)
+            owner[part[suppressed]] = over[:, suppressed].argmax(0)
+            part = part[~suppressed]
+            if not len(part):
+                continue
         rivals = _rivals(sides, class_ids, part, part, iou)
         dead: np.ndarray = np.zeros(len(part), bool)
         contested = rivals.sum(1) > 1  # each box is its own rival
@@ -190,13 +191,11 @@ def _suppress(
                 chosen.append(i)
                 if contested[i]:
                     dead |= rivals[i]
-        of, by = np.nonzero(rivals[chosen])
-        pairs.append((of + len(kept), part[by]))
+        owner[part] = rivals[chosen].argmax(0) + len(kept)
         kept = np.concatenate([kept, part[chosen]])
         if len(kept) >= at_most:
             break
-    of, by = (np.concatenate(side) for side in zip(*pairs)) if pairs else (kept, kept)
-    return kept[:at_most], of[of < at_most], by[of < at_most]
+    return kept[:at_most], owner
 
 
 def _rivals(sides: np.ndarray, class_ids: np.ndarray, some: np.ndarray, others: np.ndarray, iou: float) -> np.ndarray:

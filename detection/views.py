@@ -1,0 +1,178 @@
+"""Views: the same weights looking at an image at several scales, in tiles, mirrored; their boxes merged into one answer.
+
+A view is a region of the image, the size of the network that sees it, and which of its boxes are trusted. The idea of
+trusting a range of box sizes from each scale is that of SNIP (Singh and Davis 2018, arXiv 1711.08189); tiles with an
+overlap are those of SAHI (Akyon et al. 2022, arXiv 2202.06934), whose default overlap of 0.2 is ours for `tiles`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from detection.boxes.anchors import Size
+from detection.boxes.detections import Detections
+from detection.boxes.postprocess import PostSettings, merged
+from detection.errors import MobileSSDError
+from detection.images.preprocess import stretch
+
+TRUST = 180.0  # network pixels: of larger boxes (square root of the area) a smaller view knows more; 140 to 220 do as well
+OVERLAP = 0.2  # of neighbouring tiles, as a share of a tile
+GRID_OVERLAP = 0.57  # of a grid such as 2x2, where few tiles are to see most things whole: each side of 2x2 is 0.7
+EDGE = 0.01  # share of a tile within which a box counts as cut by its border
+MOST_TILES = 400
+GRAMMAR = "views are written as in 300,512 (scales), tiles, 2x2, 3x2@0.2 (overlap), mirror, joined with +"
+
+
+@dataclass(frozen=True)
+class View:
+    """region: (x1, y1, x2, y2) in whole pixels of the image. size: (height, width) of the network's input. most: the
+    largest box that is trusted, the square root of its area in network pixels. inner: which borders (left, top, right,
+    bottom) have more of the image behind them. mirrored: left and right are exchanged."""
+
+    region: tuple[int, int, int, int]
+    size: Size
+    most: float = math.inf
+    inner: tuple[bool, bool, bool, bool] = (False, False, False, False)
+    mirrored: bool = False
+
+    def pixels(self, image: np.ndarray) -> np.ndarray:
+        """What the network sees of uint8 RGB [H, W, 3]: uint8 [h, w, 3]."""
+        x1, y1, x2, y2 = self.region
+        seen = stretch(image[y1:y2, x1:x2], self.size)
+        return np.ascontiguousarray(seen[:, ::-1]) if self.mirrored else seen
+
+    def trusted(self, boxes: np.ndarray, image_size: Size) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes `xyxy` [n, 4] in fractions of the view -> (in fractions of the image, which of them are trusted)."""
+        x1, y1, x2, y2 = self.region
+        height, width = image_size
+        sides = boxes[:, 2:] - boxes[:, :2]
+        good = np.sqrt(sides.prod(1) * (self.size[0] * self.size[1])) <= self.most
+        if self.mirrored:
+            boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
+        for side, inner in enumerate(self.inner):
+            if inner:
+                good &= boxes[:, side] > EDGE if side < 2 else boxes[:, side] < 1 - EDGE
+        scale = np.array([x2 - x1, y2 - y1] * 2, np.float32)
+        shift = np.array([x1, y1] * 2, np.float32)
+        return (boxes * scale + shift) / np.array([width, height] * 2, np.float32), good
+
+
+@dataclass(frozen=True)
+class _Term:
+    """One part of a plan. size: pixels of a whole view, None for the network's own. columns, rows: 0 for as many as the
+    image needs to be seen at the network's scale."""
+
+    kind: Literal["whole", "mirror", "tiles"]
+    size: int | None = None
+    columns: int = 0
+    rows: int = 0
+    overlap: float = OVERLAP
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `--views` says. text: as it was written."""
+
+    text: str
+    terms: tuple[_Term, ...]
+
+    def sizes(self, own: Size) -> list[Size]:
+        """The input sizes that are needed, the network's own first where it is among them."""
+        found = {_of(term, own): None for term in self.terms}
+        return sorted(found, key=lambda size: (size != own, size))
+
+    def views(self, image_size: Size, own: Size) -> list[View]:
+        """The views of an image of (height, width), the whole image always among them; own: the network's input size.
+        Tiles of an image that is no larger than one are none."""
+        height, width = image_size
+        whole = (0, 0, width, height)
+        scales = sorted({_of(term, own) for term in self.terms if term.kind == "whole"} or {own})
+        found = [View(whole, size, math.inf if size == scales[0] else TRUST) for size in scales]
+        for term in self.terms:
+            if term.kind == "mirror":
+                found += [replace(view, mirrored=True) for view in found if not view.mirrored and view.region == whole]
+            if term.kind == "tiles":
+                columns = term.columns or _tiles(width, own[1], term.overlap)
+                rows = term.rows or _tiles(height, own[0], term.overlap)
+                if columns * rows > MOST_TILES:
+                    raise MobileSSDError(
+                        f"views {self.text}: {columns} x {rows} tiles of an image of {width} x {height} pixels, more than"
+                        f" {MOST_TILES}; name a grid, as in 6x4"
+                    )
+                if columns * rows > 1:
+                    found += _grid(image_size, columns, rows, term.overlap, own)
+        return found
+
+
+def parse(text: str) -> Plan:
+    """A plan from `300,512+2x2`. Raises MobileSSDError, one line, for what cannot be understood."""
+    terms = []
+    for part in re.split(r"[+,]", text.replace(" ", "")):
+        grid = re.fullmatch(r"(\d{1,3})x(\d{1,3})(?:@(0?\.\d+|0))?", part)
+        if part == "1":
+            terms.append(_Term("whole"))
+        elif part in ("mirror", "tiles"):
+            terms.append(_Term(part))  # type: ignore[arg-type]
+        elif re.fullmatch(r"\d{2,4}", part):
+            if int(part) < 32:
+                raise MobileSSDError(f"views {text}: {part} pixels are too few for a network; {GRAMMAR}")
+            terms.append(_Term("whole", int(part)))
+        elif grid and int(grid[1]) and int(grid[2]):
+            overlap = GRID_OVERLAP if grid[3] is None else float(grid[3])
+            if overlap > 0.9:
+                raise MobileSSDError(f"views {text}: an overlap of {overlap:g} of a tile is too much; at most 0.9")
+            terms.append(_Term("tiles", None, int(grid[1]), int(grid[2]), overlap))
+        else:
+            raise MobileSSDError(f"views {text}: {part!r} is no view; {GRAMMAR}")
+    return Plan(text, tuple(terms))
+
+
+def merge_views(
+    views: Sequence[View], found: Sequence[Detections], settings: PostSettings, image_size: Size
+) -> Detections:
+    """The detections of each view, in fractions of it (as of an image of 1 x 1 pixels) -> those of the image, in its pixels.
+    Overlapping boxes of one class, of whichever views, vote (`postprocess.merged`)."""
+    height, width = image_size
+    boxes, kept = zip(*(view.trusted(one.boxes, image_size) for view, one in zip(views, found)))
+    together, good = np.concatenate(boxes), np.concatenate(kept)
+    scores = np.concatenate([one.scores for one in found])[good]
+    class_ids = np.concatenate([one.class_ids for one in found])[good]
+    order = np.argsort(-scores, kind="stable")
+    rule = settings if settings.merge != "nms" else replace(settings, merge="vote")
+    kept_boxes, kept_scores, kept_ids = merged(together[good][order], scores[order], class_ids[order], rule)
+    first = found[0]
+    in_pixels = kept_boxes.clip(0, 1) * np.array([width, height] * 2, np.float32)
+    return Detections(in_pixels, kept_scores, kept_ids, first.class_names, image_size, first.category_ids)
+
+
+def _of(term: _Term, own: Size) -> Size:
+    return own if term.size is None else (term.size, term.size)
+
+
+def _tiles(length: int, tile: int, overlap: float) -> int:
+    """How many tiles of `tile` pixels cover `length`."""
+    return max(1, math.ceil((length - tile * overlap) / (tile * (1 - overlap)))) if length > tile else 1
+
+
+def _grid(image_size: Size, columns: int, rows: int, overlap: float, size: Size) -> list[View]:
+    """Tiles of equal size that overlap by that share of a tile, row by row."""
+    height, width = image_size
+
+    def spans(length: int, count: int) -> list[tuple[int, int]]:
+        side = min(length, math.ceil(length / (count - (count - 1) * overlap)))
+        return [(round(i * (length - side) / max(count - 1, 1)), side) for i in range(count)]
+
+    return [
+        View(
+            (x, y, x + wide, y + high), size,
+            inner=(x > 0, y > 0, x + wide < width, y + high < height),
+        )
+        for y, high in spans(height, rows)
+        for x, wide in spans(width, columns)
+    ]  # fmt: skip

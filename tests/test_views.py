@@ -1,0 +1,113 @@
+"""Views: what is seen where, which boxes are trusted, and how they become one answer."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detection.boxes.detections import Detections
+from detection.boxes.postprocess import PostSettings
+from detection.errors import MobileSSDError
+from detection.views import TRUST, View, merge_views, parse
+
+OWN = (300, 300)
+NAMES = ("person", "car")
+
+
+def found(*rows):
+    """Detections of one view, in fractions: (x1, y1, x2, y2, score, class)."""
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64), NAMES, (1, 1))
+
+
+class TestPlans:
+    def test_one_pass_is_the_whole_image(self):
+        (view,) = parse("1").views((480, 640), OWN)
+        assert view == View((0, 0, 640, 480), OWN)
+
+    def test_of_several_scales_the_smallest_is_trusted_in_all(self):
+        views = parse("512,300").views((480, 640), OWN)
+        assert [(view.size, view.most) for view in views] == [((300, 300), np.inf), ((512, 512), TRUST)]
+
+    def test_the_whole_image_is_always_among_them(self):
+        assert parse("2x2").views((480, 640), OWN)[0].region == (0, 0, 640, 480)
+        assert len(parse("2x2").views((480, 640), OWN)) == 5 == len(parse("1+2x2").views((480, 640), OWN))
+
+    def test_tiles_show_a_large_image_at_the_networks_own_scale(self):
+        views = parse("tiles").views((2160, 3840), OWN)[1:]
+        sides = {view.region[2] - view.region[0] for view in views} | {view.region[3] - view.region[1] for view in views}
+        assert all(280 <= side <= 300 for side in sides)
+
+    def test_an_image_no_larger_than_a_tile_has_none(self):
+        assert len(parse("tiles").views((300, 200), OWN)) == 1
+
+    def test_mirror_doubles_the_whole_views(self):
+        views = parse("300,512+mirror").views((480, 640), OWN)
+        assert [(view.size[0], view.mirrored) for view in views] == [(300, False), (512, False), (300, True), (512, True)]
+
+    def test_which_networks_are_needed(self):
+        assert parse("512,300+2x2").sizes(OWN) == [(300, 300), (512, 512)]
+
+    @given(
+        st.integers(20, 3000), st.integers(20, 3000), st.integers(1, 6), st.integers(1, 6), st.sampled_from([0, 0.2, 0.5])
+    )
+    def test_a_grid_covers_the_image_and_stays_in_it(self, height, width, columns, rows, overlap):
+        views = parse(f"{columns}x{rows}@{overlap}" if overlap else f"{columns}x{rows}@0").views((height, width), OWN)[1:]
+        if columns * rows == 1:
+            assert not views
+            return
+        seen = np.zeros((height, width), bool)
+        for view in views:
+            x1, y1, x2, y2 = view.region
+            assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+            assert view.inner == (x1 > 0, y1 > 0, x2 < width, y2 < height)
+            seen[y1:y2, x1:x2] = True
+        assert seen.all()
+
+    @pytest.mark.parametrize("text", ["", "x", "0x2", "300,", "tiles;", "5", "16", "2x2@0.95", "mirrors"])
+    def test_what_is_no_view_is_one_line(self, text):
+        with pytest.raises(MobileSSDError) as error:
+            parse(text)
+        assert "\n" not in str(error.value) and f"views {text}" in str(error.value)
+
+    def test_too_many_tiles_are_refused(self):
+        with pytest.raises(MobileSSDError, match="more than 400; name a grid"):
+            parse("tiles").views((9000, 9000), OWN)
+
+
+class TestMerging:
+    def test_a_box_of_a_tile_lies_where_the_tile_lies(self):
+        view = View((320, 240, 640, 480), OWN, inner=(True, True, False, False))
+        merged = merge_views([view], [found((0.5, 0.5, 1, 1, 0.9, 1))], PostSettings(), (480, 640))
+        assert merged.boxes.tolist() == [[480, 360, 640, 480]] and merged.names == ["car"]
+
+    def test_what_an_inner_border_cuts_is_dropped_and_what_the_images_border_cuts_is_kept(self):
+        view = View((320, 0, 640, 480), OWN, inner=(True, False, False, False))
+        boxes = found((0, 0.2, 0.3, 0.5, 0.9, 0), (0.7, 0.2, 1, 0.5, 0.8, 0))
+        merged = merge_views([view], [boxes], PostSettings(), (480, 640))
+        assert merged.boxes[:, 0].tolist() == [pytest.approx(320 + 0.7 * 320)]
+
+    def test_large_boxes_of_a_large_scale_are_left_to_the_small_one(self):
+        large = View((0, 0, 640, 480), (512, 512), TRUST)
+        side = (TRUST + 1) / 512
+        boxes = found((0, 0, side, side, 0.9, 0), (0.5, 0.5, 0.5 + side - 0.01, 0.5 + side - 0.01, 0.8, 0))
+        assert len(merge_views([large], [boxes], PostSettings(), (480, 640))) == 1
+
+    def test_a_mirrored_view_is_turned_back(self):
+        view = View((0, 0, 100, 100), OWN, mirrored=True)
+        merged = merge_views([view], [found((0.1, 0.2, 0.3, 0.4, 0.9, 0))], PostSettings(), (100, 100))
+        assert merged.boxes.tolist() == [pytest.approx([70, 20, 90, 40])]
+        image = np.zeros((4, 300, 3), np.uint8)
+        image[:, 0] = 255
+        assert view.pixels(np.repeat(image[:, :100], 25, 0))[0, -1, 0] == 255
+
+    def test_two_views_of_one_object_become_one_box_between_them(self):
+        views = parse("300,512").views((100, 100), OWN)
+        boxes = [found((0.1, 0.1, 0.3, 0.3, 0.9, 0)), found((0.1, 0.1, 0.32, 0.3, 0.3, 0), (0.1, 0.1, 0.3, 0.3, 0.2, 1))]
+        merged = merge_views(views, boxes, PostSettings(), (100, 100))
+        assert merged.boxes[0].tolist() == [pytest.approx(side) for side in (10, 10, 30.5, 30)]
+        assert merged.scores.tolist() == [pytest.approx(0.9), pytest.approx(0.2)] and merged.names == ["person", "car"]
+
+    def test_nothing_found_is_nothing(self):
+        views = parse("300,512").views((100, 100), OWN)
+        assert len(merge_views(views, [found(), found()], PostSettings(), (100, 100))) == 0
