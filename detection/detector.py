@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from detection.boxes.anchors import Size
 from detection.boxes.detections import Detections
 from detection.boxes.postprocess import PostSettings
 from detection.errors import MobileSSDError, nearest
@@ -22,11 +24,15 @@ from detection.weights.resolve import open_weights
 
 if TYPE_CHECKING:
     from detection.images.inputs import ImageInput
+    from detection.views import Plan, View
 
 BATCH = 16  # images that the network sees at once, where there are many
 
 Image = Any  # what `detection.images.inputs.pixels_of` takes
 Classes = str | Sequence[str | int]
+
+Seen = list[tuple["View | None", np.ndarray]]  # of one image: each view, and uint8 [1, h, w, 3] as its network takes it
+Raw = list[tuple["View | None", np.ndarray, np.ndarray]]  # of one image: each view, its encodings and its logits
 
 # Words for our options that other programs and older versions have: the same thing, or what to say.
 SAME = {"name_or_path": "weights", "max_det": "max_detections"}
@@ -48,8 +54,9 @@ class Detector:
     litert. precision: auto, float32, bfloat16, float16, int8. threads: None for as many as there are cores.
     score, iou, max_detections, classes (names, or their places in `class_names`): the rules of post-processing; score
     None: the threshold of best F1 that stands in the weights' card, else 0.3; "auto": that of each class where it stands
-    there, else as None. input_size: pixels, or (height, width), of the network; None for the weights' own. The options are
-    those of the command `mobilessd detect`, by the same names.
+    there, else as None. input_size: pixels, or (height, width), of the network; None for the weights' own. views: several
+    scales or tiles of each image, as in "300,512" or "2x2" (`detection.views`); tiles: a grid beside the whole image, as in
+    "2x2". The options are those of the command `mobilessd detect`, by the same names.
 
     Calling it is safe from several threads. It can be pickled; a process that it is sent to, or that is forked, opens its
     own network when it first needs it. Raises MobileSSDError, one line, where weights or runtime cannot be had, or an
@@ -68,6 +75,8 @@ class Detector:
         max_detections: int = 100,
         classes: Classes | None = None,
         input_size: int | tuple[int, int] | None = None,
+        views: str | None = None,
+        tiles: str | None = None,
         **others: Any,
     ) -> None:
         for name, value in others.items():
@@ -87,13 +96,18 @@ class Detector:
         rules: dict[str, Any] = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
         opening = Opening(opened, runtime, device, precision, threads)
         self._set_up(opened.card, opening(), opened.source, rules, opening)
+        self._look(views, tiles)
 
     @classmethod
-    def of(cls, card: Card, runtime: Runtime, source: str = "", **rules: Any) -> Detector:
-        """A detector of a card and a runtime at hand (a network in training), with the rules of post-processing. It
-        cannot be pickled, or used in a forked process."""
+    def of(
+        cls, card: Card, runtime: Runtime, source: str = "", opening: Opening | None = None, **rules: Any
+    ) -> Detector:
+        """A detector of a card and a runtime at hand (a network in training), with the rules of post-processing.
+
+        opening: how the runtime was opened; without it the detector cannot be pickled, used in a forked process, or look
+        at images in several sizes."""
         detector = cls.__new__(cls)
-        detector._set_up(card, runtime, source or card.name, rules)
+        detector._set_up(card, runtime, source or card.name, rules, opening)
         return detector
 
     def _set_up(
@@ -101,6 +115,9 @@ class Detector:
     ) -> None:
         self.card, self.source = card, source
         self._runtime = Reopened(runtime, opening)
+        self._opening, self._views_lock = opening, threading.Lock()
+        self._resized: dict[Size, Detector] = {}
+        self.plan: Plan | None = None
         self.input_size = card.input_size
         self.postprocessor = PostProcessor.of(card, source=source, anchors=runtime.anchors, **rules)
 
@@ -115,6 +132,42 @@ class Detector:
         other = copy.copy(self)
         other.postprocessor = self.postprocessor.with_rules(owner=self.source, **rules)
         return other
+
+    def with_views(self, views: str | None = None, tiles: str | None = None) -> Detector:
+        """The same detector, networks shared, that looks at each image in several views. This one stays as it is.
+
+        MobileSSDError, one line, for views that cannot be understood, and for sizes that the weights cannot take."""
+        other = copy.copy(self)
+        other._look(views, tiles)
+        return other
+
+    def _look(self, views: str | None, tiles: str | None) -> None:
+        if views is None and tiles is None:
+            return
+        from detection.views import parse
+
+        text = "+".join(["1", tiles] if views is None else [views, *([tiles] if tiles else [])])  # type: ignore[list-item]
+        plan = parse(text)
+        self.plan = None if plan.plain else plan
+        for size in plan.sizes(self.input_size):
+            self._at(size)
+
+    def _at(self, size: Size) -> Detector:
+        """The detector of this input size, opened when it is first asked for."""
+        if size == self.input_size:
+            return self
+        with self._views_lock:
+            if size not in self._resized:
+                if self._opening is None:
+                    raise MobileSSDError(f"{self.source}: a network at hand has one input size; views need the weights")
+                from detection.weights.resize import at_size
+
+                weights = at_size(self._opening.weights, size)
+                opening = replace(self._opening, weights=weights)
+                other = Detector.__new__(Detector)
+                other._set_up(weights.card, opening(), weights.source, {}, opening)
+                self._resized[size] = other
+            return self._resized[size]
 
     def with_score(self, score: float) -> Detector:
         """The same detector, runtime shared, with another score threshold for all classes; this one stays as it is."""
@@ -163,6 +216,8 @@ class Detector:
         classes: Classes | None = None,
         iou: float | None = None,
         max_detections: int | None = None,
+        views: str | None = None,
+        tiles: str | None = None,
         **others: Any,
     ) -> Any:
         """One image -> its detections; several -> a list of them, in order.
@@ -171,7 +226,7 @@ class Detector:
         float 0..1; grey, RGB or RGBA; `color="bgr"` for OpenCV's frames), a torch tensor [C, H, W]. Several: a list, tuple or
         generator of such; a batch [N, H, W, C] or, in torch, [N, C, H, W]; a folder, a pattern such as `shots/*.jpg`, a
         video, a .txt with a name a line. The network sees 16 of them at once, however long the list is.
-        score, classes, iou, max_detections: rules of this call alone; None for the detector's own.
+        score, classes, iou, max_detections, views, tiles: of this call alone; None for the detector's own.
 
         What cannot be read raises BadImageError, one line; where it came out of a folder, pattern or list file it is a
         warning and left out. A list remembers the images that the caller holds, not those of generators and videos:
@@ -181,7 +236,7 @@ class Detector:
 
         if others:
             raise MobileSSDError(_no_option(next(iter(others)), call=True))
-        detector = self._ruled(score, classes, iou, max_detections)
+        detector = self._ruled(score, classes, iou, max_detections, views, tiles)
         one = one_of(images, color)
         if one is not None:
             return replace(detector.detect_batch([one.pixels()])[0], origin=one)
@@ -203,6 +258,8 @@ class Detector:
         classes: Classes | None = None,
         iou: float | None = None,
         max_detections: int | None = None,
+        views: str | None = None,
+        tiles: str | None = None,
         batch: int = BATCH,
     ) -> Iterator[Detections]:
         """The detections of each image of `source` as they are found, in order, in memory that does not grow.
@@ -216,7 +273,7 @@ class Detector:
             raise MobileSSDError(f"batch is a whole number from 1, not {batch!r}")
         if color not in ("rgb", "bgr"):
             raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
-        return self._ruled(score, classes, iou, max_detections)._stream(source, color, batch)
+        return self._ruled(score, classes, iou, max_detections, views, tiles)._stream(source, color, batch)
 
     def _stream(self, source: Any, color: str, batch: int) -> Iterator[Detections]:
         from detection.images.given import each_of, leave_out
@@ -235,17 +292,57 @@ class Detector:
                     assert one.error is not None
                     leave_out(one.error)
 
-    def _ruled(self, score: Any, classes: Any, iou: Any, max_detections: Any) -> Detector:
-        if score is None and classes is None and iou is None and max_detections is None:
-            return self
-        return self.with_rules(score=score, classes=classes, iou=iou, max_detections=max_detections)
+    def _ruled(self, score: Any, classes: Any, iou: Any, max_detections: Any, views: Any, tiles: Any) -> Detector:
+        rules = {"score": score, "classes": classes, "iou": iou, "max_detections": max_detections}
+        found = self if all(value is None for value in rules.values()) else self.with_rules(**rules)
+        return found if views is None and tiles is None else found.with_views(views, tiles)
 
     def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """A list of uint8 RGB arrays [H, W, 3] of any sizes -> their detections, in the same order; all at once."""
-        if not images:
+        raw = self.compute([self.see(image) for image in images])
+        return [self.conclude(one, image.shape[:2]) for one, image in zip(raw, images)]
+
+    def see(self, image: np.ndarray) -> Seen:
+        """What the network is to see of uint8 RGB [H, W, 3]: the whole image, or each view of it."""
+        if self.plan is None:
+            return [(None, self.prepare([image]))]
+        views = self.plan.views((image.shape[0], image.shape[1]), self.input_size)
+        return [(view, view.pixels(image)[None]) for view in views]
+
+    def compute(self, seen: Sequence[Seen]) -> list[Raw]:
+        """The network over several images, all views of one size together -> the raw outputs of each image."""
+        if not seen:
             return []
-        encodings, logits = self.runtime(self.prepare(images))
-        return [self.finish(e, s, image.shape[:2]) for e, s, image in zip(encodings, logits, images)]
+        if self.plan is None:
+            encodings, logits = self.runtime(np.concatenate([pixels for ((_, pixels),) in seen]))
+            return [[(None, e, s)] for e, s in zip(encodings, logits)]
+        raw: list[Raw] = [[] for _ in seen]
+        for size in self.plan.sizes(self.input_size):
+            mine = [
+                (k, view, pixels) for k, one in enumerate(seen) for view, pixels in one if view and view.size == size
+            ]
+            for start in range(0, len(mine), BATCH):
+                part = mine[start : start + BATCH]
+                encodings, logits = self._at(size).runtime(np.concatenate([pixels for _, _, pixels in part]))
+                for (k, view, _), e, s in zip(part, encodings, logits):
+                    raw[k].append((view, e, s))
+        return raw
+
+    def conclude(self, raw: Raw, image_size: tuple[int, ...]) -> Detections:
+        """Raw outputs of one image of (height, width), of all its views -> detections in its pixels."""
+        if self.plan is None:
+            ((_, encodings, logits),) = raw
+            return self.finish(encodings, logits, image_size)
+        from detection.views import merge_views
+
+        settings = replace(self.settings, merge="vote")
+        found = []
+        for view, encodings, logits in raw:
+            assert view is not None
+            post = replace(self.postprocessor, anchors=self._at(view.size).anchors, settings=settings)
+            found.append(post(encodings, logits, (1, 1)))
+        height, width = image_size[:2]
+        return merge_views([view for view, _, _ in raw if view], found, settings, (int(height), int(width)))
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Images of any sizes -> one uint8 batch [N, h, w, 3] at the network's input size."""
@@ -258,7 +355,7 @@ class Detector:
         return self.postprocessor(encodings, logits, image_size)
 
 
-RULES = ("score", "iou", "max_detections", "classes")
+RULES = ("score", "iou", "max_detections", "classes", "views", "tiles")
 OPTIONS = ("weights", "device", "runtime", "precision", "threads", *RULES, "input_size")
 
 

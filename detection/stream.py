@@ -1,7 +1,7 @@
 """Images through the network in bulk: an iterator of images in, an iterator of what was found in them out.
 
 `detect_stream` decodes ahead of the network in threads and post-processes behind it in others. It is made of the
-Detector's own stages (`prepare`, `runtime`, `finish`): what is measured, listed or drawn is what the Detector finds, to
+Detector's own stages (`see`, `compute`, `conclude`): what is measured, listed or drawn is what the Detector finds, to
 the last bit. The Detector's own lists and streams, evaluation, `mobilessd detect`, bulk detection and the benchmark all
 run on it.
 """
@@ -32,14 +32,13 @@ R = TypeVar("R")
 
 
 class Stages(Protocol):
-    """What a stream needs of a detector; see `detection.detector.Detector`."""
+    """What a stream needs of a detector; see `detection.detector.Detector`. What `see` and `compute` give is its own."""
 
-    @property
-    def runtime(self) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]: ...
+    def see(self, image: np.ndarray) -> Any: ...
 
-    def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray: ...
+    def compute(self, seen: Sequence[Any]) -> list[Any]: ...
 
-    def finish(self, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, ...]) -> Detections: ...
+    def conclude(self, raw: Any, image_size: tuple[int, ...]) -> Detections: ...
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,11 @@ class Found(Generic[T]):
 
 @dataclass(frozen=True)
 class _Loaded(Generic[T]):
-    """An image on its way. pixels: uint8 [1, h, w, 3], as the network takes it; raw: its encodings and logits."""
+    """An image on its way. seen: as the network takes it; raw: its encodings and logits."""
 
     found: Found[T]
-    pixels: np.ndarray | None = None
-    raw: tuple[np.ndarray, np.ndarray] | None = None
+    seen: Any = None
+    raw: Any = None
 
 
 def detect_stream(
@@ -109,12 +108,12 @@ def detect_stream(
     def prepared(item: T, image: np.ndarray) -> _Loaded[T]:
         height, width = image.shape[:2]
         found = Found(item, size=(height, width), image=image if keep_image else None)
-        return _Loaded(found, detector.prepare([image]))
+        return _Loaded(found, detector.see(image))
 
     def finish(one: _Loaded[T]) -> Found[T]:
         if one.raw is None:
             return one.found
-        return replace(one.found, detections=detector.finish(*one.raw, one.found.size))
+        return replace(one.found, detections=detector.conclude(one.raw, one.found.size))
 
     threads = max(FETCHING, workers)
     with closing(in_order(load, items, threads, 2 * batch + (workers if keep_image else threads))) as loaded:
@@ -175,12 +174,12 @@ def _batches(
 
 def _run(detector: Stages, batch: list[_Loaded[T]]) -> Iterator[_Loaded[T]]:
     """The network over those of a batch that could be read; all of the batch come back."""
-    pixels = [one.pixels for one in batch if one.pixels is not None]
+    seen = [one.seen for one in batch if one.seen is not None]
     start = time.perf_counter()
-    raw = zip(*detector.runtime(np.concatenate(pixels))) if pixels else iter(())
-    share = (time.perf_counter() - start) / max(len(pixels), 1)
+    raw = iter(detector.compute(seen) if seen else ())
+    share = (time.perf_counter() - start) / max(len(seen), 1)
     for one in batch:
-        if one.pixels is None:
+        if one.seen is None:
             yield one
         else:
             yield _Loaded(replace(one.found, network_seconds=share), raw=next(raw))

@@ -21,7 +21,9 @@ from detection.boxes.postprocess import PostSettings, merged
 from detection.errors import MobileSSDError
 from detection.images.preprocess import stretch
 
-TRUST = 180.0  # network pixels: of larger boxes (square root of the area) a smaller view knows more; 140 to 220 do as well
+TRUST = (
+    180.0  # network pixels: of larger boxes (square root of the area) a smaller view knows more; 140 to 220 do as well
+)
 OVERLAP = 0.2  # of neighbouring tiles, as a share of a tile
 GRID_OVERLAP = 0.57  # of a grid such as 2x2, where few tiles are to see most things whole: each side of 2x2 is 0.7
 EDGE = 0.01  # share of a tile within which a box counts as cut by its border
@@ -81,6 +83,11 @@ class Plan:
 
     text: str
     terms: tuple[_Term, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is one pass over the whole image at the network's own size."""
+        return self.terms == (_Term("whole"),)
 
     def sizes(self, own: Size) -> list[Size]:
         """The input sizes that are needed, the network's own first where it is among them."""

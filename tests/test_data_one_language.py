@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from data_sets import make_image, voc_xml
+from stages import OneView
 
 from detection.boxes.detections import Detections
 from detection.cli import eval as command
@@ -26,7 +27,7 @@ FORMS = {  # the order in which each format counts the classes, and their ids
 SIDE = 16
 
 
-class Cells:
+class Cells(OneView):
     """A detector that has learned where the cells are, not quite, in the classes of one format."""
 
     def __init__(self, form, data):

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from stages import OneView
 
 from detection.boxes.detections import Detections
 from detection.cli.main import main
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("person", "dog")
 
 
-class FakeDetector:
+class FakeDetector(OneView):
     """Finds a dog that covers the middle of every image, sure of itself as far as the image is bright."""
 
     def __init__(self):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from data_sets import yolo
 from oracle import rgb, some_images
+from stages import OneView
 from test_evaluate import made_up
 
 from detection.boxes.detections import Detections
@@ -32,7 +33,7 @@ from detection.weights.checkpoint import read_card
 NAMES, IDS = ("person", "unused 2", "dog"), (1, 2, 18)
 
 
-class Fake:
+class Fake(OneView):
     """A detector that knows the truth: each image has a size of its own, by which it is recognised."""
 
     def __init__(self, truth, score=0.01):

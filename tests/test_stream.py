@@ -21,16 +21,17 @@ class Bright:
     def __init__(self):
         self.batches: list[list[int]] = []
 
-    def prepare(self, images):
-        return np.stack([stretch(image, (8, 8)) for image in images])
+    def see(self, image):
+        return stretch(image, (8, 8))
 
-    def runtime(self, batch):
+    def compute(self, seen):
+        batch = np.stack(seen)
         assert batch.dtype == np.uint8 and batch.shape[1:] == (8, 8, 3)
         self.batches.append([int(image.mean()) for image in batch])
-        return np.zeros((len(batch), 1, 4), np.float32), batch.mean((1, 2, 3))[:, None, None] / 255
+        return list(batch.mean((1, 2, 3)) / 255)
 
-    def finish(self, encodings, logits, image_size):
-        return Detections(np.zeros((1, 4), np.float32), logits[0] * np.float32(1), np.array([0]), ("x",), image_size)
+    def conclude(self, raw, image_size):
+        return Detections(np.zeros((1, 4), np.float32), np.array([raw], np.float32), np.array([0]), ("x",), image_size)
 
 
 def grey(value, size=(20, 30)):
@@ -121,15 +122,15 @@ def test_it_finds_what_the_detector_finds_to_the_last_bit(tmp_path):
 @pytest.mark.parametrize("where", ["read", "network", "finish", "items"])
 def test_what_is_no_fault_of_an_image_is_raised_after_the_batches_before_it(where):
     detector = Bright()
-    plain = detector.runtime, detector.finish
+    plain = detector.compute, detector.conclude
 
     def fail(there, value):
         if there == where and value == 9:
             raise MobileSSDError("the store does not answer")
         return value
 
-    detector.runtime = lambda batch: [fail("network", int(image.mean())) for image in batch] and plain[0](batch)
-    detector.finish = lambda e, s, size: [plain[1](e, s, size), fail("finish", round(float(s[0, 0]) * 255))][0]
+    detector.compute = lambda seen: [fail("network", int(image.mean())) for image in seen] and plain[0](seen)
+    detector.conclude = lambda raw, size: [plain[1](raw, size), fail("finish", round(float(raw) * 255))][0]
     items, found = (fail("items", i) for i in range(20)), []
     with pytest.raises(MobileSSDError, match="does not answer"):
         for one in detect_stream(detector, items, lambda i: grey(fail("read", i)), batch=3):

@@ -35,7 +35,9 @@ class TestPlans:
 
     def test_tiles_show_a_large_image_at_the_networks_own_scale(self):
         views = parse("tiles").views((2160, 3840), OWN)[1:]
-        sides = {view.region[2] - view.region[0] for view in views} | {view.region[3] - view.region[1] for view in views}
+        sides = {view.region[2] - view.region[0] for view in views} | {
+            view.region[3] - view.region[1] for view in views
+        }
         assert all(280 <= side <= 300 for side in sides)
 
     def test_an_image_no_larger_than_a_tile_has_none(self):
@@ -43,16 +45,27 @@ class TestPlans:
 
     def test_mirror_doubles_the_whole_views(self):
         views = parse("300,512+mirror").views((480, 640), OWN)
-        assert [(view.size[0], view.mirrored) for view in views] == [(300, False), (512, False), (300, True), (512, True)]
+        assert [(view.size[0], view.mirrored) for view in views] == [
+            (300, False),
+            (512, False),
+            (300, True),
+            (512, True),
+        ]
 
     def test_which_networks_are_needed(self):
         assert parse("512,300+2x2").sizes(OWN) == [(300, 300), (512, 512)]
 
     @given(
-        st.integers(20, 3000), st.integers(20, 3000), st.integers(1, 6), st.integers(1, 6), st.sampled_from([0, 0.2, 0.5])
+        st.integers(20, 3000),
+        st.integers(20, 3000),
+        st.integers(1, 6),
+        st.integers(1, 6),
+        st.sampled_from([0, 0.2, 0.5]),
     )
     def test_a_grid_covers_the_image_and_stays_in_it(self, height, width, columns, rows, overlap):
-        views = parse(f"{columns}x{rows}@{overlap}" if overlap else f"{columns}x{rows}@0").views((height, width), OWN)[1:]
+        views = parse(f"{columns}x{rows}@{overlap}" if overlap else f"{columns}x{rows}@0").views((height, width), OWN)[
+            1:
+        ]
         if columns * rows == 1:
             assert not views
             return
@@ -103,7 +116,10 @@ class TestMerging:
 
     def test_two_views_of_one_object_become_one_box_between_them(self):
         views = parse("300,512").views((100, 100), OWN)
-        boxes = [found((0.1, 0.1, 0.3, 0.3, 0.9, 0)), found((0.1, 0.1, 0.32, 0.3, 0.3, 0), (0.1, 0.1, 0.3, 0.3, 0.2, 1))]
+        boxes = [
+            found((0.1, 0.1, 0.3, 0.3, 0.9, 0)),
+            found((0.1, 0.1, 0.32, 0.3, 0.3, 0), (0.1, 0.1, 0.3, 0.3, 0.2, 1)),
+        ]
         merged = merge_views(views, boxes, PostSettings(), (100, 100))
         assert merged.boxes[0].tolist() == [pytest.approx(side) for side in (10, 10, 30.5, 30)]
         assert merged.scores.tolist() == [pytest.approx(0.9), pytest.approx(0.2)] and merged.names == ["person", "car"]

@@ -17,7 +17,9 @@ from detection.boxes.geometry import BoxCoder
 
 CHUNK = 128  # candidates whose overlaps are computed at a time: measured, 256 costs a fifth more
 DEFAULT_CODER = BoxCoder()
-VOTERS = 0.7  # overlap from which on a box of its class votes on a kept box: from 0.6 to 0.8 AP differs by less than 0.002
+VOTERS = (
+    0.7  # overlap from which on a box of its class votes on a kept box: from 0.6 to 0.8 AP differs by less than 0.002
+)
 SIGMA = 0.5  # of soft suppression, the paper's
 HEAD = 8  # candidates looked at first, for each detection wanted: nearly always enough, see `select`
 
@@ -99,8 +101,8 @@ def merged(
 
     boxes [m, 4] `xyxy`, scores [m] and class_ids [m], sorted by falling score. "nms": `suppress`. "vote": the same boxes
     are kept, and each becomes the mean of itself and of those that it suppressed with an overlap of more than `VOTERS`,
-    weighted by their scores (after Gidaris and Komodakis 2015, arXiv 1505.01749); scores stay. "soft": Gaussian soft-NMS (Bodla et al.
-    2017, arXiv 1704.04503), which lowers the scores of what overlaps in the place of dropping it.
+    weighted by their scores (after Gidaris and Komodakis 2015, arXiv 1505.01749); scores stay. "soft": Gaussian soft-NMS
+    (Bodla et al. 2017, arXiv 1704.04503), which lowers the scores of what overlaps in the place of dropping it.
     """
     if settings.merge == "soft":
         return _soften(boxes, scores, class_ids, settings)
@@ -131,8 +133,9 @@ def _soften(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Takes the best candidate again and again, and multiplies the scores of the others of its class by
     exp(-IoU^2 / SIGMA); ends where none is above the threshold."""
-    scores, order = scores.astype(np.float32).copy(), []
-    left, values = scores.copy(), []
+    left = scores.astype(np.float32)
+    order: list[int] = []
+    values: list[np.float32] = []
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     while len(order) < settings.max_detections and len(left):
         best = int(left.argmax())

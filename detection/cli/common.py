@@ -48,6 +48,9 @@ def add_detector_arguments(
     result.add_argument(
         "--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog (default: all)"
     )
+    text = "how each image is looked at: 300,512 (scales), tiles, 2x2, 3x2@0.2 (overlap), mirror, joined with +"
+    result.add_argument("--views", type=name_list, metavar="V", help=f"{text} (default: once, as a whole)")
+    result.add_argument("--tiles", metavar="T", help="short for --views 1+T, as in 2x2: the whole image and its tiles")
 
 
 def open_detector(args: argparse.Namespace, score: float | None = None, at_once: bool = False) -> Detector:
@@ -58,6 +61,7 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
     ready for it while the rest is imported, which is a quarter of such a start.
     """
     from detection.runtimes.open import open_runtime
+    from detection.runtimes.reopened import Opening
 
     with waiting("getting the network ready"):
         weights = weights_of(args)
@@ -73,7 +77,10 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
         "classes": args.classes,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    return Detector.of(weights.card, runtime, weights.source, **given)
+    opening = Opening(weights, args.runtime, args.device, args.precision, args.threads)
+    detector = Detector.of(weights.card, runtime, weights.source, opening, **given)
+    views = ",".join(args.views) if args.views else None
+    return detector if views is None and args.tiles is None else detector.with_views(views, args.tiles)
 
 
 def weights_of(args: argparse.Namespace) -> Weights:

@@ -30,6 +30,7 @@ OPTIONS = {
     "--iou": "overlap at which NMS drops the weaker box",
     "--max-detections": "most boxes of one image",
     "--classes": "only these classes",
+    "--tiles": "tiles beside the whole image",
     "--nms": "decoding and NMS inside the exported graph",
     # data
     "--data": "a data set with ground truth",
@@ -50,7 +51,7 @@ OPTIONS = {
     "--keep-pseudo-labels": "score from which on pseudo-labels are targets",
     "--ignore-pseudo-labels": "score from which on pseudo-labels are ignore regions",
     "--teacher": "the stronger network that is learned from",
-    "--views": "how the stronger detector sees an image",
+    "--views": "how an image is looked at",
     "--anchors": "compare anchors with a data set",
     "--decode": "decode every image",
     "--no-content": "do not compare the content of files",

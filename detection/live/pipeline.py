@@ -43,7 +43,7 @@ Detect = Callable[[np.ndarray], tuple[Detections, float, float]]
 def timed(detector: Any) -> Detect:
     """A function: uint8 RGB image -> (detections, seconds of the network, seconds of post-processing). It runs the
     very steps of `detector(image)`; of a plain function, everything counts as the network."""
-    if not hasattr(detector, "prepare"):
+    if not hasattr(detector, "see"):
 
         def whole(image: np.ndarray) -> tuple[Detections, float, float]:
             begin = time.perf_counter()
@@ -53,9 +53,9 @@ def timed(detector: Any) -> Detect:
 
     def stepwise(image: np.ndarray) -> tuple[Detections, float, float]:
         begin = time.perf_counter()
-        encodings, logits = detector.runtime(detector.prepare([image]))
+        (raw,) = detector.compute([detector.see(image)])
         middle = time.perf_counter()
-        detections = detector.finish(encodings[0], logits[0], image.shape[:2])
+        detections = detector.conclude(raw, image.shape[:2])
         return detections, middle - begin, time.perf_counter() - middle
 
     return stepwise
