@@ -133,6 +133,12 @@ class Detector:
         other.postprocessor = self.postprocessor.with_rules(owner=self.source, **rules)
         return other
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_views_lock": None, "_resized": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_views_lock": threading.Lock()}
+
     def with_views(self, views: str | None = None, tiles: str | None = None) -> Detector:
         """The same detector, networks shared, that looks at each image in several views. This one stays as it is.
 

@@ -1,13 +1,19 @@
 """Views: what is seen where, which boxes are trusted, and how they become one answer."""
 
+import pickle
+from dataclasses import replace
+
+import bulk_help as bulk
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detection import Detector
 from detection.boxes.detections import Detections
 from detection.boxes.postprocess import PostSettings
 from detection.errors import MobileSSDError
+from detection.images.decode import read_image
 from detection.views import TRUST, View, merge_views, parse
 
 OWN = (300, 300)
@@ -127,3 +133,58 @@ class TestMerging:
     def test_nothing_found_is_nothing(self):
         views = parse("300,512").views((100, 100), OWN)
         assert len(merge_views(views, [found(), found()], PostSettings(), (100, 100))) == 0
+
+
+class TestDetector:
+    @pytest.fixture(scope="class")
+    def weights(self, tmp_path_factory):
+        return bulk.tiny_weights(tmp_path_factory.mktemp("weights"))
+
+    @pytest.fixture(scope="class")
+    def images(self, tmp_path_factory):
+        return sorted(bulk.save_images(tmp_path_factory.mktemp("images"), 4).glob("*"))
+
+    def test_one_view_is_the_detector_itself(self, weights, images):
+        plain, viewed = Detector(weights, score=0.01), Detector(weights, score=0.01, views="1")
+        assert viewed.plan is None
+        for one, other in zip(plain(images), viewed(images)):
+            assert np.array_equal(one.boxes, other.boxes) and np.array_equal(one.scores, other.scores)
+
+    def test_views_are_those_of_single_detectors_merged(self, weights, images):
+        own = Detector(weights).input_size
+        size = own[0] + 64
+        detector = Detector(weights, score=0.01, views=f"{own[0]},{size}")
+        plain = Detector(weights, score=0.01)
+        large = Detector(weights, score=0.01, input_size=size)
+        for image in images:
+            pixels = read_image(image)
+            parts = []
+            for single in (plain, large):
+                voting = replace(single.postprocessor, settings=replace(single.settings, merge="vote"))
+                ((_, encodings, logits),) = single.compute([single.see(pixels)])[0]
+                parts.append(voting(encodings, logits, (1, 1)))
+            views = detector.plan.views(pixels.shape[:2], own)
+            expected = merge_views(views, parts, detector.settings, pixels.shape[:2])
+            found = detector(image)
+            assert len(found) > 5 and found.scores == pytest.approx(expected.scores, abs=1e-6)
+            assert found.boxes == pytest.approx(expected.boxes, abs=1e-3)
+
+    def test_batches_and_streams_find_the_same(self, weights, images):
+        detector = Detector(weights, score=0.01, tiles="2x2")
+        singly = [detector(image) for image in images]
+        for found in (detector(images), list(detector.stream(images, batch=3))):
+            for one, other in zip(singly, found):
+                assert one.boxes == pytest.approx(other.boxes, abs=1e-3) and one.names == other.names
+
+    def test_a_call_may_ask_for_tiles_and_a_pickle_keeps_them(self, weights, images):
+        detector = Detector(weights, score=0.01)
+        tiled = Detector(weights, score=0.01, tiles="2x2")
+        found = detector(images[0], tiles="2x2")
+        assert np.array_equal(found.boxes, tiled(images[0]).boxes) and detector.plan is None
+        again = pickle.loads(pickle.dumps(tiled))
+        assert np.array_equal(found.boxes, again(images[0]).boxes)
+
+    def test_sizes_that_the_network_cannot_take_are_one_line(self, weights):
+        with pytest.raises(MobileSSDError) as error:
+            Detector(weights, views="1,33")
+        assert "\n" not in str(error.value)
