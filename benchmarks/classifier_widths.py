@@ -1,6 +1,6 @@
 """Fine-tuned classifiers over width and input size, as figure 4 of the V1 paper has them over ImageNet.
 
-    python benchmarks/classifier_widths.py DATA --output DIR --network FILE:SIZE[,SIZE] ... [--epochs 4]
+    python benchmarks/classifier_widths.py DATA --output DIR --network FILE:SIZE[,SIZE] ... [--epochs 4] [--precision bfloat16]
 
 DATA: detection data of any format; each annotated object (at least 48 pixels, not difficult, no crowd) is cut out with a
 tenth of its size around it into DIR/images/train/CLASS or .../val/CLASS, a fifth of the images for validation. FILE: the
@@ -53,14 +53,16 @@ def cut_out(data: str, folder: Path) -> None:
     made.rename(folder)
 
 
-def run(weights: str, size: int, images: Path, folder: Path, epochs: float, batch: int) -> dict[str, Any]:
+def run(
+    weights: str, size: int, images: Path, folder: Path, epochs: float, batch: int, precision: str
+) -> dict[str, Any]:
     """One training, and what came of it."""
     log = folder / "figures.json"
     if not log.exists():
         resume = ["--resume"] if (folder / "last.state.safetensors").exists() else []
         begun = time.perf_counter()
         command = ["classify", "--train", str(images), "--weights", weights, "--output", str(folder), "--epochs", str(epochs),
-                   "--batch", str(batch), "--set", f"input_size={size}", *resume]  # fmt: skip
+                   "--batch", str(batch), "--set", f"input_size={size}", "--precision", precision, *resume]  # fmt: skip
         if code := mobilessd(command):
             raise SystemExit(code)
         network, card = load_classifier(folder / "best.safetensors")
@@ -98,6 +100,7 @@ def main() -> None:
     parser.add_argument("--network", action="append", required=True, metavar="FILE:SIZE[,SIZE]")
     parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--precision", default="auto", help="of training, as in classify")
     args = parser.parse_args()
     images = args.output / "images"
     cut_out(args.data, images)
@@ -106,7 +109,7 @@ def main() -> None:
         weights, _, sizes = item.rpartition(":")
         for size in sizes.split(","):
             folder = args.output / f"{Path(weights).stem}-{size}"
-            rows.append(run(weights, int(size), images, folder, args.epochs, args.batch))
+            rows.append(run(weights, int(size), images, folder, args.epochs, args.batch, args.precision))
             print(rows[-1], flush=True)
     print(
         "\n| network | alpha | input | parameters | multiply-adds | top-1 |\n| --- | ---: | ---: | ---: | ---: | ---: |"
