@@ -7,8 +7,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 
-from detection.masking import without_secrets
-
 
 class MobileSSDError(Exception):
     """Something a person can put right. Its message is one line: what is wrong, with which file, and what to do."""
@@ -28,6 +26,10 @@ class BadDataError(MobileSSDError):
 
 class MissingPackageError(MobileSSDError):
     """An optional library that is not installed; the message holds the command that installs it."""
+
+
+class UsageError(MobileSSDError):
+    """A command line that cannot be understood."""
 
 
 class MobileSSDWarning(UserWarning):
@@ -137,6 +139,8 @@ def nearest(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6)
 def shown(name: str | os.PathLike) -> str:
     """A file's name or address as one line can hold it: line ends, and bytes that are no text, are spelt out, passwords of
     addresses are left out."""
+    from detection.masking import without_secrets  # not for --help
+
     text = without_secrets(os.fsdecode(name))
     return text if text.isprintable() else ascii(text)
 

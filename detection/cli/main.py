@@ -18,12 +18,13 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from detection.cli.parser import Parser, UsageError
 from detection.cli.pipes import SIGPIPE, stop_printing
-from detection.errors import MobileSSDError, MobileSSDWarning, import_trouble, nearest
-from detection.masking import without_secrets
+from detection.errors import MobileSSDError, MobileSSDWarning, UsageError, import_trouble, nearest
+
+if TYPE_CHECKING:
+    from detection.cli.parser import Parser
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("detection.cli.detect", "find objects in images, folders and videos"),
@@ -122,6 +123,8 @@ def _dispatch(argv: list[str]) -> int:
 
 def parser_of(name: str) -> Parser:
     """The parser of a command."""
+    from detection.cli.parser import Parser  # argparse: not for --help
+
     module, text = importlib.import_module(COMMANDS[name][0]), COMMANDS[name][1]
     parser = Parser(
         prog=f"mobilessd {name}",
@@ -176,6 +179,8 @@ _usual_form = warnings.formatwarning
 
 
 def _complain(message: str) -> int:
+    from detection.masking import without_secrets  # not for --help
+
     print(f"error: {without_secrets(message)}", file=sys.stderr)
     return 2
 

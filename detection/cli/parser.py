@@ -7,11 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from detection.cli.option_names import ELSEWHERE, FORMER
-from detection.errors import MobileSSDError, nearest
-
-
-class UsageError(MobileSSDError):
-    """A command line that cannot be understood."""
+from detection.errors import UsageError, nearest
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

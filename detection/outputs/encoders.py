@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +47,9 @@ def open_encoder(path: Path, fps: float, size: tuple[int, int], quick: bool) -> 
 @cache
 def ffmpeg_writes_h264() -> bool:
     """Whether the program ffmpeg is here and encodes H.264."""
+    import shutil
+    import subprocess
+
     program = shutil.which("ffmpeg")
     if program is None:
         return False
@@ -64,6 +65,8 @@ class _FFmpeg:
     """The program ffmpeg, as a cv2.VideoWriter."""
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+        import subprocess
+
         self._size = size[0] & ~1, size[1] & ~1  # H.264 needs even sides
         raw = [
             "-f",

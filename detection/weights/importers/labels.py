@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +17,10 @@ MOST = 1 << 20  # bytes of a label file; ImageNet's have 30,000
 NO_CLASS = ("n/a", "unlabeled")  # what lines without a class say, beside "" and "???"
 BACKGROUND = {"background", "bg", "none", "nothing", "noobject", "noobj", "void", "", *NO_CLASS}
 
-_NUMBERED = re.compile(r"(\d{1,6})(?:\s*[:,;=)\t]\s*|\s+)(\S.*)")
-_ITEM = re.compile(r"\bitem\s*\{([^{}]*)\}")
-_FIELD = re.compile(r"""\b(id|name|display_name)\s*:\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|(\d+))""")
+# Texts, which `re` compiles when the first label file is met: a start without one pays nothing.
+_NUMBERED = r"(\d{1,6})(?:\s*[:,;=)\t]\s*|\s+)(\S.*)"
+_ITEM = r"\bitem\s*\{([^{}]*)\}"
+_FIELD = r"""\b(id|name|display_name)\s*:\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|(\d+))"""
 
 
 def labels_of(path: Path) -> list[str] | None:
@@ -30,6 +30,8 @@ def labels_of(path: Path) -> list[str] | None:
 
 def label_files(path: Path) -> Iterator[tuple[str, list[str]]]:
     """(how it is called, its names) of every label file that travels with weights, the one that counts first."""
+    import zipfile  # not for a start with weights of our own
+
     if path.is_file() and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for inside in archive.infolist():
@@ -51,14 +53,14 @@ def parse_labels(data: bytes) -> list[str]:
         text, _ = decode_text(data)
     except UnicodeError:
         text = data.decode("utf-8", "replace")
-    if items := _ITEM.findall(text):
-        fields = [{kind: a or b or number for kind, a, b, number in _FIELD.findall(item)} for item in items]
+    if items := re.findall(_ITEM, text):
+        fields = [{kind: a or b or number for kind, a, b, number in re.findall(_FIELD, item)} for item in items]
         numbered = [
             (int(f["id"]), f.get("display_name") or f.get("name", "")) for f in fields if f.get("id", "").isdigit()
         ]
         return _placed(numbered)
     lines = [line.strip() for line in text.strip().splitlines()]
-    found = [_NUMBERED.fullmatch(line) for line in lines if line]
+    found = [re.fullmatch(_NUMBERED, line) for line in lines if line]
     numbered = [(int(match[1]), match[2].strip()) for match in found if match]
     return _placed(numbered) if numbered and len(numbered) == len(found) and _counted(numbered) else lines
 
