@@ -12,6 +12,7 @@ from typing import Any
 from detection.errors import BadWeightsError, MobileSSDError, nearest, need
 from detection.ssd.families import FAMILIES, family_of
 from detection.ssd.spec import SSDSpec
+from detection.two_stage.names import NAMES, PROPOSALS
 from detection.weights.card import Card
 from detection.weights.card_check import spec_of
 from detection.weights.formats import card_of
@@ -30,6 +31,7 @@ class Subject:
     card: Card | None = None
     record: Record | None = None
     classifier: Any = None
+    two_stage: Any = None
     input_size: tuple[int, int] = (224, 224)
     num_classes: int = 1000
     state: str = ""  # where its weights are
@@ -53,6 +55,8 @@ def find(args: argparse.Namespace) -> Subject:
         return replace(_classifier(args, record.architecture, **record.options), record=record, state="")
     if family_of(args.model):
         return Subject(args.model, _architecture(args.model, args))
+    if args.model in NAMES:
+        return _two_stage(args)
     if args.model in _backbones():
         return _classifier(args, args.model)
     names = [row["name"] for row in listing()]
@@ -69,10 +73,20 @@ def describe(subject: Subject, norms: bool = True) -> dict[str, Any]:
     if subject.spec is not None:
         report, network = _detector_facts(subject)
         size = subject.spec.input.size
+    elif subject.two_stage is not None:
+        size, network = subject.input_size, subject.two_stage
+        note = f"{PROPOSALS} proposals; trained and measured from Python, see docs/train.md"
+        report = {"kind": "two-stage detector", "input_size": list(size), "num_classes": subject.num_classes}
+        report |= {"anchors": 0, "note": note}
     else:
         size, network = subject.input_size, subject.classifier
         report = {"kind": "classifier", "input_size": list(size), "num_classes": subject.num_classes, "anchors": 0}
-    cost = count(network, size, include_norms=norms)
+    if subject.two_stage is not None:
+        from detection.two_stage.network import faster_rcnn_cost
+
+        cost = faster_rcnn_cost(subject.two_stage, size, include_norms=norms)
+    else:
+        cost = count(network, size, include_norms=norms)
     published = subject.record or subject.card
     if published is not None:
         report |= {"licence": published.licence, "attribution": published.attribution}
@@ -108,6 +122,13 @@ def listing() -> Iterable[dict[str, Any]]:
     """A row for each name: architectures first, then the names with weights."""
     for name, build in FAMILIES.items():
         yield {"name": name, "kind": "detector", "weights": False, "about": _first_sentence(build.__doc__)}
+    for name in NAMES:
+        yield {
+            "name": name,
+            "kind": "two-stage",
+            "weights": False,
+            "about": "a two-stage detector of table 13, V1 paper",
+        }
     for name in _backbones():
         yield {"name": name, "kind": "body", "weights": False, "about": "a backbone, and as a classifier"}
     for record in RECORDS:
@@ -168,6 +189,19 @@ def _classifier(args: argparse.Namespace, name: str, **options: Any) -> Subject:
     with torch.device("meta"):
         network = build_classifier(name, number, **options)
     return Subject(args.model, classifier=network, input_size=size, num_classes=number)
+
+
+def _two_stage(args: argparse.Namespace) -> Subject:
+    _need_torch()
+    import torch
+
+    from detection.two_stage.network import faster_rcnn
+
+    size, number = args.input_size or (300, 300), args.num_classes or 90
+    with torch.device("meta"):
+        options = {"alpha": args.alpha} if args.alpha else {}
+        network = faster_rcnn(args.model, number + 1, size, **options)
+    return Subject(args.model, two_stage=network, input_size=size, num_classes=number)
 
 
 def _detector_facts(subject: Subject) -> tuple[dict[str, Any], Any]:

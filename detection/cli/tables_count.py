@@ -18,6 +18,8 @@ from detection.boxes.anchors import AnchorSpec
 from detection.cli.tables_published import Printed
 from detection.ssd.network import SSD, anchors_of
 from detection.ssd.spec import SSDSpec
+from detection.two_stage.names import NAMES
+from detection.two_stage.network import faster_rcnn, faster_rcnn_cost
 from detection.weights.names import spec_for
 
 Options = tuple[tuple[str, Any], ...]  # the items of a dictionary: what a cache can hold
@@ -48,6 +50,17 @@ def detector_cost(name: str, columns: int, options: Options, six: bool = False) 
     with torch.device("meta"):
         ssd = without_activations(SSD(spec))
     return spec, count(ssd, spec.input.size), len(anchors_of(without_norms(ssd)))
+
+
+@cache
+def two_stage_cost(name: str, size: int, columns: int, proposals: int) -> Cost:
+    """Cost of a Faster R-CNN, ours or `torchvision.models.detection.<name>`, at size x size pixels."""
+    with torch.device("meta"):
+        if name in NAMES:
+            network = faster_rcnn(name, columns, size)
+        else:
+            network = getattr(models.detection, name)(weights=None, weights_backbone=None, num_classes=columns)
+    return faster_rcnn_cost(without_activations(network), size, proposals)
 
 
 def only(cost: Cost, parts: Sequence[str]) -> Cost:

@@ -43,12 +43,22 @@ class Torchvision:
 
 
 @dataclass(frozen=True)
+class TwoStage:
+    """Faster R-CNN at `size` pixels and so many proposals: one of `detection.two_stage`, else torchvision's."""
+
+    name: str
+    size: int
+    columns: int = 91
+    proposals: int = 300
+
+
+@dataclass(frozen=True)
 class Row:
     """One row of a paper's table. network None: not built here; the note says what it is."""
 
     label: str
     printed: Printed
-    network: Classifier | Detector | Torchvision | None = None
+    network: Classifier | Detector | Torchvision | TwoStage | None = None
     note: str = ""
 
 
@@ -131,6 +141,9 @@ V1_PLANET = (
     ("Street (1 km)", "2.5", "11.0", "11.4"),
 )
 
+RCNN_VGG, RCNN_V1 = (
+    tuple(TwoStage(f"faster_rcnn_{name}", size) for size in (300, 600)) for name in ("vgg16", "mobilenet_v1")
+)
 WITHOUT_LAST = "4866 M leaves out the last layer: 4,866,269,184"
 OF_1000 = "that of 1000 classes"
 V1_TABLES = (
@@ -190,12 +203,13 @@ V1_TABLES = (
         Row("SSD 300, deeplab-VGG", big("21.1", "34.9", "33.1"), Detector("ssd300_vgg16", 91), "33.1 M: not explained"),
         Row("SSD 300, Inception V2", big("22.0", "3.8", "13.7"), None, CITED),
         Row("SSD 300, MobileNet", big("19.3", "1.2", "6.8"), Detector("ssd_mobilenet_v1", 91)),
-        Row("Faster-RCNN 300, VGG", big("22.9", "64.3", "138.5"), None, CITED),
+        Row("Faster-RCNN 300, VGG", big("22.9", "64.3", "138.5"), RCNN_VGG[0]),
         Row("Faster-RCNN 300, Inception V2", big("15.4", "118.2", "13.3"), None, CITED),
-        Row("Faster-RCNN 300, MobileNet", big("16.4", "25.2", "6.1"), None, CITED),
-        Row("Faster-RCNN 600, VGG", big("25.7", "149.6", "138.5"), None, CITED),
+        Row("Faster-RCNN 300, MobileNet", big("16.4", "25.2", "6.1"), RCNN_V1[0]),
+        Row("Faster-RCNN 600, VGG", big("25.7", "149.6", "138.5"), RCNN_VGG[1],
+            "149.6 G: the last digit is not explained"),
         Row("Faster-RCNN 600, Inception V2", big("21.9", "129.6", "13.3"), None, CITED),
-        Row("Faster-RCNN 600, Mobilenet", big("19.8", "30.5", "6.1"), None, CITED),
+        Row("Faster-RCNN 600, Mobilenet", big("19.8", "30.5", "6.1"), RCNN_V1[1]),
     )),
     Table(14, "MobileNet Distilled from FaceNet (our backbone without a last layer)", "accuracy at 1e-4", (
         Row("FaceNet", printed("83", "1600", "7.5"), None, CITED),
@@ -285,6 +299,16 @@ COMPARED = (
     Row("ShuffleNet V2 1.5", Printed("3,503,624", "0.296 G", "72.996"), Torchvision("shufflenet_v2_x1_5")),
     Row("ShuffleNet V2 2.0", Printed("7,393,996", "0.583 G", "76.230"), Torchvision("shufflenet_v2_x2_0")),
     Row("MnasNet 1.0", Printed("4,383,312", "0.314 G", "73.456"), Torchvision("mnasnet1_0")),
+    Row("Faster R-CNN MobileNet V3 large FPN, 800, 1000 proposals", Printed("19,386,354", "4.494 G", "AP 32.8"),
+        TwoStage("fasterrcnn_mobilenet_v3_large_fpn", 800, proposals=1000),
+        "the backbone's norms were frozen; 4.494 G is without a proposal: 4,493,592,256"),
+    Row("Faster R-CNN MobileNet V3 large FPN, 320, 150 proposals", Printed("19,386,354", "0.719 G", "AP 22.8"),
+        TwoStage("fasterrcnn_mobilenet_v3_large_320_fpn", 320, proposals=150),
+        "the backbone's norms were frozen; 0.719 G is without a proposal: 718,998,400"),
+    Row("Faster R-CNN VGG-16, 600, 300 proposals", Printed(), RCNN_VGG[1],
+        "torchvision's FasterRCNN around its VGG-16: no record; in V1's table 13"),
+    *(Row(f"Faster R-CNN, our MobileNet V2, {size}, 300 proposals", Printed(),
+          TwoStage("faster_rcnn_mobilenet_v2", size), "cut behind block 12; no paper has it") for size in (300, 600)),
     Row("NasNet-A, ShuffleNet (V1)", Printed(), None, "not in torchvision: cited in V2's table 4"),
     Row("Inception V2, SSD and Faster R-CNN", Printed(), None, "not in torchvision: cited in V1's table 13"),
     Row("YOLOv2", Printed(), None, "not in torchvision: cited in V2's table 6"),

@@ -18,6 +18,7 @@ from detection.cli.tables_count import (
     remarks,
     table,
     torchvision_cost,
+    two_stage_cost,
 )
 
 Cells = tuple[str, ...]
@@ -55,6 +56,8 @@ def _networks(each: papers.Table) -> list[str]:
     """A paper's table of whole networks."""
     title = f"### Table {each.number}: {each.title}"
     said = f"{title}\n\nThe last printed figure: {each.score}." if each.score else title
+    if any(isinstance(row.network, papers.TwoStage) for row in each.rows):
+        said += f"\n\n{text.TWO_STAGE}"
     return [said, table(("model", "printed", "parameters", "multiply-adds", "remarks"), map(_row, each.rows))]
 
 
@@ -69,7 +72,9 @@ def _row(row: papers.Row) -> Cells:
     )  # fmt: skip
 
 
-def _cost(network: papers.Classifier | papers.Detector | papers.Torchvision) -> Cost:
+def _cost(network: papers.Classifier | papers.Detector | papers.Torchvision | papers.TwoStage) -> Cost:
+    if isinstance(network, papers.TwoStage):
+        return two_stage_cost(network.name, network.size, network.columns, network.proposals)
     options = tuple(network.options.items())
     if isinstance(network, papers.Detector):
         _, cost, _ = detector_cost(network.name, network.columns, options)

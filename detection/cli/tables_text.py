@@ -114,8 +114,17 @@ V2_MEMORY = """\
 The most channels / KB that a map of a block's ends needs at 16 bits. Ours: the largest output of a block of that size
 (V1: pointwise, V2: projection)."""
 
+TWO_STAGE = """\
+What the paper counts of Faster R-CNN, found by counting: the backbone once up to stride 16 (V1's block 11, VGG's
+conv5_3), the region proposal network once (a 3x3 convolution of as many channels, twelve anchors a cell), and 300
+times what looks at a proposal: V1's blocks 12 and 13 on 14 x 14 cells, of which stride 2 makes 7 x 7, or VGG's linear
+layers on 7 x 7; then the scores of 91 columns and four numbers a class. That second stage is 23.5 G of V1's 25.2 G
+and 30.5 G. Ours is torchvision's `FasterRCNN` around these parts, with one score an anchor where TensorFlow has two,
+and a box for the background too: 6,063,939 parameters in the place of TensorFlow's 6,065,995."""
+
 COMPARED = """\
 ## Compared with
 
 Networks that the papers compare with, counted by our counter from torchvision's own code; printed is torchvision's
-record. The papers' figures for them stand in the tables above, with the reason where they differ."""
+record. The papers' figures for them stand in the tables above, with the reason where they differ. Faster R-CNN's box
+head counts once a proposal."""
