@@ -162,6 +162,15 @@ def test_what_is_not_ours_says_why():
                     assert "cited" in row[-1] or "torchvision" in row[-1], (paper, number, row)
 
 
+def test_faster_rcnn_is_counted_and_only_inception_is_cited():
+    counted = {row[0]: (row[2], row[3]) for row in rows_of("V1", 13) if row[0].startswith("Faster")}
+    assert {label for label, ours in counted.items() if ours == ("", "")} == {
+        "Faster-RCNN 300, Inception V2", "Faster-RCNN 600, Inception V2"
+    }  # fmt: skip
+    assert counted["Faster-RCNN 300, MobileNet"] == ("6,063,939", "25,223,422,912")
+    assert abs(6_063_939 / 6.1e6 - 1) < 0.02
+
+
 def test_the_papers_figure_4_has_its_sixteen_networks_and_is_nearly_log_linear():
     points = classifiers()
     v1 = [point for point in points if point.group == "V1"]
