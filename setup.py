@@ -82,6 +82,7 @@ EXTRAS = {
         "supervision>=0.20",
         "httpx>=0.27",
         "pillow>=10",
+        "pandas>=2",
         # Drives a Chromium that is installed already; `playwright install` is not needed.
         "playwright>=1.45",
         # Its wheel carries public-domain photographs: a cat and an astronaut.
