@@ -45,10 +45,13 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def proportional_mib(pid: int) -> float:
-    """The proportional set size of one process in MiB; 0 where it cannot be read."""
+def proportional_mib(pid: int, of: str = "Pss") -> float:
+    """The proportional set size of one process in MiB; 0 where it cannot be read.
+
+    of: "Pss_Anon" leaves out what is mapped from files. Libraries' pages are shared with whoever else has the same ones
+    loaded, so the whole sum rises when another process ends: to see whether one grows, look at what it allocated."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{of}:")) / 1024
