@@ -18,6 +18,7 @@ FONT = cv2.FONT_HERSHEY_DUPLEX  # OpenCV 5 draws it with a real typeface and all
 _TYPEFACE = int(cv2.__version__.partition(".")[0]) >= 5
 SMALLEST_TEXT = 7  # pixels; below, letters are smudges and only the box is drawn
 LONGEST = {".jpg": 65_500, ".jpeg": 65_500, ".png": 10**9, ".webp": 16_383}  # pixels of a side that a format can hold
+QUALITY = 92  # of JPEG and WebP
 
 Color = tuple[int, int, int]
 
@@ -69,9 +70,9 @@ def draw_boxes(
     return canvas
 
 
-def save_image(image: np.ndarray, path: Path) -> None:
-    """Writes uint8 RGB [H, W, 3] to `path`, atomically; quality 92 where the kind has one. Raises MobileSSDError for an
-    ending that is none of `LONGEST`, and for an image too long for it."""
+def save_image(image: np.ndarray, path: Path, quality: int = QUALITY) -> None:
+    """Writes uint8 RGB [H, W, 3] to `path`, atomically. quality: as of `encoded`. Raises MobileSSDError for an ending that is
+    none of `LONGEST`, and for an image too long for it."""
     suffix = path.suffix.lower()
     if suffix not in LONGEST:
         raise MobileSSDError(
@@ -80,19 +81,25 @@ def save_image(image: np.ndarray, path: Path) -> None:
     if max(image.shape) > LONGEST[suffix]:
         raise MobileSSDError(f"{path}: {suffix} holds at most {LONGEST[suffix]:,} pixels a side: name it .png")
     with atomic_write(path) as temporary:
-        temporary.write_bytes(encoded(image, suffix))
+        temporary.write_bytes(encoded(image, suffix, quality))
 
 
-def encoded(image: np.ndarray, suffix: str) -> bytes:
-    """An image file of uint8 RGB [H, W, 3]; suffix: one of `LONGEST`."""
-    options = {".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY, 92]}.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, 92])
+def encoded(image: np.ndarray, suffix: str, quality: int = QUALITY) -> bytes:
+    """An image file of uint8 RGB [H, W, 3]; suffix: one of `LONGEST`. quality: 1 to 100, where the kind loses something."""
+    options = {".png": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}.get(
+        suffix, [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     _, data = cv2.imencode(suffix, cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), options)
     return data.tobytes()
 
 
 def reduced(image: np.ndarray, longest: int) -> np.ndarray:
     """The image, smaller where a side is longer than so many pixels."""
-    factor = longest / max(image.shape[:2])
+    return scaled_down(image, longest / max(image.shape[:2]))
+
+
+def scaled_down(image: np.ndarray, factor: float) -> np.ndarray:
+    """The image with its sides `factor` times as long, averaged, not skipped; itself where that would not be shorter."""
     if factor >= 1:
         return image
     size = tuple(max(1, round(side * factor)) for side in image.shape[1::-1])

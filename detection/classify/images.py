@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from detection.boxes.drawing import scaled_down
 from detection.classify.config import ClassifierConfig
 from detection.errors import BadDataError, some
 from detection.images.decode import read_image
@@ -165,11 +166,7 @@ class RandomCrops(Dataset):
 
 def _at_most(image: np.ndarray, side: int) -> np.ndarray:
     """The same image with a shorter side of at most `side` pixels: less to cut from, and averaged, not skipped."""
-    factor = side / min(image.shape[:2])
-    if factor >= 1:
-        return np.ascontiguousarray(image)
-    height, width = (max(1, round(length * factor)) for length in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(scaled_down(image, side / min(image.shape[:2])))
 
 
 class _Order:

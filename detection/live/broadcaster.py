@@ -18,10 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
-import numpy as np
-
 from detection.boxes.detections import Detections
+from detection.boxes.drawing import encoded, reduced
 from detection.live.pipeline import Result
 from detection.live.zones import Gate
 
@@ -121,7 +119,7 @@ def pack(result: Result, gates: Sequence[Gate] = ()) -> bytes:
     if gates:
         text["gates"] = [gate.to_dict(detections.image_size) for gate in gates]
     head = json.dumps(text, separators=(",", ":")).encode()
-    return struct.pack("<I", len(head)) + head + to_jpeg(frame.image)
+    return struct.pack("<I", len(head)) + head + encoded(reduced(frame.image, LARGEST_SIDE), ".jpg", JPEG_QUALITY)
 
 
 def rows(detections: Detections) -> list[list[float]]:
@@ -131,16 +129,6 @@ def rows(detections: Detections) -> list[list[float]]:
         [int(class_id), round(float(score), 3), *(round(float(value), 1) for value in box), int(track)]
         for class_id, score, box, track in zip(detections.class_ids, detections.scores, detections.boxes, tracks)
     ]
-
-
-def to_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY, largest: int = LARGEST_SIDE) -> bytes:
-    """uint8 RGB [H, W, 3] as JPEG, made smaller where a side is longer than `largest`."""
-    height, width = image.shape[:2]
-    if (scale := largest / max(height, width)) < 1:
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:

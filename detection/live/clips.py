@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from detection.boxes.detections import Detections
+from detection.boxes.drawing import encoded
 from detection.errors import MobileSSDError
-from detection.live.broadcaster import to_jpeg
 from detection.live.overlay import draw_tracked
 from detection.live.pipeline import Result
 from detection.outputs.video import Recorder
@@ -65,7 +65,7 @@ class Clips:
         """A step: keeps the frame, and gives it to the clip that is being written, if there is one."""
         time = result.frame.time
         image = result.frame.image
-        kept = Kept(to_jpeg(image, 90, max(image.shape)), result.detections.above(self._score), time)
+        kept = Kept(encoded(image, ".jpg", 90), result.detections.above(self._score), time)
         self._kept.append(kept)
         while self._kept and time - self._kept[0].time > self._before:
             self._kept.popleft()

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
-from detection.boxes.drawing import class_color
-from detection.live.broadcaster import View, to_jpeg, wait
+from detection.boxes.drawing import class_color, encoded
+from detection.live.broadcaster import View, wait
 from detection.live.gate_api import gate_routes
 from detection.live.metrics import metrics_text
 from detection.live.overlay import draw_tracked
@@ -168,7 +168,7 @@ class Routes:
         image = result.frame.image
         if boxes:
             image = draw_tracked(image, result.detections.above(self.state.score))
-        return to_jpeg(image, 90, max(image.shape))
+        return encoded(image, ".jpg", 90)
 
     async def detect(self, request: Request) -> Response:
         """`POST /detect`: an image's bytes in, its detections out. ?score=0.5 sets the threshold."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detection.boxes.drawing import save_image
 from detection.errors import BadImageError
 from detection.evaluate.outcomes import Outcomes
 from detection.evaluate.report import gallery
@@ -15,6 +16,7 @@ from detection.evaluate.truth import GroundTruth
 from detection.images.decode import read_image
 
 WORST, SAMPLE = 20, 16
+QUALITY = 88  # of these, as JPEG
 # (height, width) in pixels that an image may have: as worst/NN.jpg, small in the page, in the sheet of predictions
 FULL, THUMB, TILE = (960, 1280), (420, 560), (330, 440)
 FRAMES = (  # what the colours of boxes mean: text, RGB, dashed
@@ -77,7 +79,7 @@ class Examples:
             source = link = ""
             if scenes := self._scenes(index, FULL, THUMB):
                 link = f"worst/{rank:02d}.jpg"
-                gallery.write_image(folder / link, gallery.judged(scenes[0], self.truth, self.outcomes))
+                save_image(gallery.judged(scenes[0], self.truth, self.outcomes), folder / link, QUALITY)
                 source = gallery.data_uri(gallery.judged(scenes[1], self.truth, self.outcomes, words=False))
             shown.append(Tile(self.names[index], self._describe(index), source, link))
         for rank in range(1, WORST + 1):
@@ -105,7 +107,7 @@ class Examples:
         sheet = folder / "plots" / "predictions.png"
         if tiles:
             heading = f"left: truth   right: found, score {outcomes.threshold:.2f} or better"
-            gallery.write_image(sheet, gallery.contact_sheet(tiles, 2, heading))
+            save_image(gallery.contact_sheet(tiles, 2, heading), sheet, QUALITY)
         else:
             sheet.unlink(missing_ok=True)
         return shown

@@ -5,16 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 
-from detection.boxes.drawing import Area, class_color, draw_boxes, fit_text, put_text
+from detection.boxes.drawing import Area, class_color, draw_boxes, encoded, fit_text, put_text, scaled_down
 from detection.evaluate.errors import KINDS
 from detection.evaluate.outcomes import Outcomes
 from detection.evaluate.truth import GroundTruth
-from detection.files import atomic_write
 
 # Okabe and Ito's: told apart by any colour vision, also on photographs. Missed and found objects are dashed besides.
 RIGHT, WRONG, MISSED, FOUND, CROWD = (86, 180, 233), (230, 97, 0), (240, 228, 66), (255, 255, 255), (160, 160, 160)
@@ -44,9 +41,7 @@ def scene(image: np.ndarray, limit: tuple[int, int], truth: GroundTruth, outcome
     """Image `index` of `truth`, shrunk where it is larger than `limit` = (height, width) in pixels."""
     height, width = image.shape[:2]
     scale = min(1.0, limit[0] / height, limit[1] / width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    image = scaled_down(image, scale)
     objects = np.flatnonzero(truth.image == index)
     shown = np.flatnonzero(outcomes.shown.image == index)
     shown = shown[np.argsort(-outcomes.shown.scores[shown], kind="stable")]
@@ -123,22 +118,9 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int, heading: str) -> np
     return sheet
 
 
-def write_image(path: Path, image: np.ndarray, quality: int = 88) -> None:
-    """Writes uint8 RGB as the kind of file that the name's ending says, atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(_encode(image, path.suffix, quality))
-
-
 def data_uri(image: np.ndarray, quality: int = 80) -> str:
     """The image uint8 RGB as a JPEG inside a `data:` address, for a page that must stand alone."""
-    return "data:image/jpeg;base64," + base64.b64encode(_encode(image, ".jpg", quality)).decode()
-
-
-def _encode(image: np.ndarray, suffix: str, quality: int) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
-    good, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    assert good
-    return data.tobytes()
+    return "data:image/jpeg;base64," + base64.b64encode(encoded(image, ".jpg", quality)).decode()
 
 
 def _xyxy(boxes: np.ndarray) -> np.ndarray:
