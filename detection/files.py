@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,16 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` to `path` atomically, as UTF-8."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_output(path: str | os.PathLike, text: str, errors: str = "strict") -> None:
+    """Writes `text` as a person asked for it: to standard output where `path` is "-", else to the file, atomically. errors:
+    "backslashreplace" where a name that is no valid text must not lose the whole file."""
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
 def read_text(path: str | os.PathLike) -> str:

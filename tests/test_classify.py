@@ -124,6 +124,10 @@ class TestTraining:
     def test_three_colours_are_learned(self, trained, colours, capsys):
         assert main(["classify", "--eval", str(colours), "--weights", str(trained / "last.safetensors")]) == 0
         assert "top-1 1.0000, top-5 1.0000 on 36 images" in capsys.readouterr().out
+        command = ["classify", "--eval", str(colours), "--weights", str(trained / "last.safetensors"), "--json", "-"]
+        assert main(command) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["top1"] == 1 and "top-1 1.0000" in err
 
     def test_an_image_is_named(self, trained, colours, capsys, tmp_path):
         image, weights = str(colours / "red" / "red0.png"), str(trained / "last.safetensors")

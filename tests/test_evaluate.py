@@ -327,6 +327,19 @@ def test_the_self_test_passes_on_a_folder_of_coco(shared, capsys):
     assert "self-test passed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--json", "--csv", "--save-results"])
+def test_dash_is_standard_output_and_words_go_beside_it(option, tmp_path, monkeypatch, example, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["eval", "--self-test", "--data", str(example.annotations)]
+    assert main([*command, option, "file"]) == 0
+    assert "self-test passed" in capsys.readouterr().out
+    assert main([*command, option, "-"]) == 0
+    out, err = capsys.readouterr()
+    assert out == Path("file").read_text() and "self-test passed" in err and not Path("-").exists()
+    assert main([*command, "--json", "-", "--csv", "-"]) == 2
+    assert "--json - and --csv - cannot both be standard output" in capsys.readouterr().err
+
+
 def test_the_self_test_passes_and_says_why_it_does_not(tmp_path, example, capsys):
     assert main(["eval", "--self-test", "--annotations", str(example.annotations)]) == 0
     printed = capsys.readouterr().out

@@ -130,6 +130,7 @@ def test_the_list_has_every_name(info):
     code, out, _ = info("--list")
     assert code == 0 and all(name in out for name in (*list_models(), "mobilenet_v1_fullconv"))
     rows = json.loads(info("--list", "--json")[1])
+    assert json.loads(info("--list", "--json", "-")[1]) == rows, "as where a file may be named"
     assert {row["name"] for row in rows} >= set(list_models())
 
 

@@ -15,10 +15,11 @@ from detection.benchmark.candidates import Candidate, candidates_of, peers_of, r
 from detection.benchmark.machine import describe, machine
 from detection.benchmark.timing import Timing, drawn_image, time_detectors
 from detection.cli.common import add_data_arguments, fraction, open_truth, positive_int
+from detection.cli.pipes import words_beside
 from detection.detector import Detector
 from detection.errors import MobileSSDError
 from detection.export.compare import average_precision
-from detection.files import write_text
+from detection.files import write_output
 from detection.ssd.families import list_architectures
 from detection.weights.records import DEFAULT
 from detection.weights.resolve import open_weights
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--seconds", type=float, default=3.0, metavar="S", help="timed in each process (default: 3)")
     add_data_arguments(how, "AP beside the times")
     output = parser.add_argument_group("output")
-    output.add_argument("--json", metavar="OUT", help="write everything as JSON")
+    output.add_argument("--json", metavar="OUT", help="write everything as JSON (- for stdout)")
     output.add_argument("--plot", metavar="OUT", help="draw latency against AP (.png, .svg, .pdf)")
 
 
@@ -67,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError("--plot draws latency against AP: give --data, too")
     if args.image and not Path(args.image).is_file():
         raise MobileSSDError(f"{args.image}: no such file")
+    words = words_beside(json=args.json)
     said = machine()
-    print("\n".join(describe(said)), flush=True)
+    print("\n".join(describe(said)), file=words, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         candidates = _candidates(args, Path(folder))
         if not candidates:
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         if args.data:
             _add_ap(timings, args)
     shown = args.image or "an image of 640 x 480"
-    print(summary.explanation(args.score, shown), summary.timing_table(timings), sep="\n\n")
+    print(summary.explanation(args.score, shown), summary.timing_table(timings), sep="\n\n", file=words)
     if args.json:
         data = {
             "machine": said,
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             "score": args.score,
             "results": [timing.to_dict() for timing in timings],
         }
-        write_text(args.json, json.dumps(data, indent=1) + "\n")
+        write_output(args.json, json.dumps(data, indent=1) + "\n")
     if args.plot:
         summary.plot(timings, Path(args.plot))
     return 2 if all(timing.error for timing in timings) else 0

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "a classifier by name or file; with --train whatever has a backbone (default with --train: from scratch)"
     add("--weights", metavar="W", help=text)
     add("--top", type=positive_int, default=5, metavar="N", help="best classes of an image")
-    add("--json", metavar="FILE", help="classes and scores as JSON; - for stdout")
+    add("--json", metavar="OUT", help="write classes and scores, or those of --eval, as JSON (- for stdout)")
     text = (
         "measure top-1 and top-5 on a folder with a folder of images for each class, or on DIR/val of ImageNet's layout"
     )

@@ -16,9 +16,10 @@ from detection.classify.images import VAL, open_image_folder
 from detection.classify.network import open_classifier
 from detection.classify.score import columns_of, score
 from detection.cli.news import with_news
+from detection.cli.pipes import words_beside
 from detection.cli.train import next_folder, settings
 from detection.errors import BadImageError, MobileSSDError
-from detection.files import write_text
+from detection.files import write_output
 from detection.images.decode import read_image
 from detection.images.sources import find_sources
 from detection.runtimes.torch import choose_device
@@ -41,13 +42,10 @@ def predict(args: argparse.Namespace) -> int:
         best = scores.argsort()[::-1][: args.top]
         found = [{"name": opened.card.class_names[i], "score": round(float(scores[i]), 4)} for i in best]
         rows.append({"image": source.name, "classes": found})
-        if args.json != "-":
-            print(f"{source.name}: " + ", ".join(f"{one['name']} {one['score']:.2f}" for one in found), flush=True)
-    text = json.dumps(rows, indent=1) + "\n"
-    if args.json == "-":
-        print(text, end="")
-    elif args.json:
-        write_text(args.json, text)
+        best_ones = ", ".join(f"{one['name']} {one['score']:.2f}" for one in found)
+        print(f"{source.name}: {best_ones}", file=words_beside(json=args.json), flush=True)
+    if args.json:
+        write_output(args.json, json.dumps(rows, indent=1) + "\n")
     return 2 if bad else 0
 
 
@@ -62,16 +60,15 @@ def evaluate(args: argparse.Namespace) -> int:
     card = opened.card
     columns = columns_of(images.class_names, card.class_names)
     found = score(opened.network, images, columns, card.input_size, card.crop, say=True)
-    print(f"{found.text()} of {images.root}, {card.input_size}x{card.input_size} pixels, crop {card.crop:g}")
+    words = words_beside(json=args.json)
+    print(
+        f"{found.text()} of {images.root}, {card.input_size}x{card.input_size} pixels, crop {card.crop:g}", file=words
+    )
     worst = sorted(found.by_class.items(), key=lambda pair: pair[1])[:10]
-    print("lowest top-1: " + ", ".join(f"{name} {value:.3f}" for name, value in worst))
+    print("lowest top-1: " + ", ".join(f"{name} {value:.3f}" for name, value in worst), file=words)
     if args.json:
         figures = {"images": found.images, "top1": found.top1, "top5": found.top5, "by_class": found.by_class}
-        text = json.dumps(figures, indent=1) + "\n"
-        if args.json == "-":
-            print(text, end="")
-        else:
-            write_text(args.json, text)
+        write_output(args.json, json.dumps(figures, indent=1) + "\n")
     return 0
 
 

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("--model", metavar="NAME", help="model name or weights: report which boxes its anchors match")
     checking.add_argument("--decode", action="store_true", help="decode every image, not only its header (slower)")
     checking.add_argument("--no-content", action="store_true", help="do not compare files to find copies")
-    checking.add_argument("--json", action="store_true", help="print the report as JSON")
+    checking.add_argument("--json", action="store_true", help="print the report as JSON (as --json -)")
     converting = _action(actions, "convert", "write a data set in another format", CONVERT_EPILOG)
     converting.add_argument("--split", metavar="S", help="train, val, test or the data set's own name (default: all)")
     converting.add_argument("--to", required=True, choices=sorted(writers.FORMATS), help="the format to write")

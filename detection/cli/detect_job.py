@@ -20,6 +20,7 @@ import numpy as np
 from detection.boxes.detections import Detections
 from detection.boxes.drawing import save_image
 from detection.cli.common import open_detector, progress
+from detection.cli.pipes import words_beside
 from detection.detector import Detector
 from detection.errors import BadImageError, MobileSSDError, shown
 from detection.images.cameras import photograph
@@ -46,10 +47,7 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
     for path in filter(None, (args.json, args.csv)):
         if os.path.isdir(path):
             raise MobileSSDError(f"{path}: is a folder: name a file in it")
-    if args.json == args.csv == "-":
-        raise MobileSSDError("--json - and --csv - cannot both be standard output: name a file for one of them")
-    # Where standard output carries boxes for programs, words go beside it.
-    words = sys.stderr if "-" in (args.json, args.csv) else sys.stdout
+    words = words_beside(json=args.json, csv=args.csv)
     names = None if args.no_draw else OutputNames(args.output, sources)
     outputs: list[Output] = [CocoJson(args.json)] if args.json else []
     outputs += [CsvTable(args.csv)] if args.csv else []

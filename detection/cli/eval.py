@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from detection.boxes.class_names import ClassNames
 from detection.cli.common import add_data_arguments, add_detector_arguments, open_detector, positive_int
+from detection.cli.pipes import words_beside
 from detection.data.ids import plain, read_ids
 from detection.data.readers import FORMATS
 from detection.errors import BadDataError, MobileSSDError
@@ -29,7 +31,7 @@ from detection.evaluate.report.write import write_report
 from detection.evaluate.results import Results, perfect_results, read_results, write_results
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
 from detection.evaluate.truth import GroundTruth, find_images, ground_truth, open_evaluation
-from detection.files import write_text
+from detection.files import write_output
 
 EVALUATION_SCORE = 0.01  # of the protocol of record: COCO's curve needs the weak boxes too
 SHOWN_PROBLEMS = 10
@@ -56,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--batch", type=positive_int, default=16, metavar="N", help="images at once (default: 16)")
     running.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (auto: pycocotools)")
     output = parser.add_argument_group("output")
-    output.add_argument("--json", metavar="OUT", help="write all numbers as JSON")
-    output.add_argument("--csv", metavar="OUT", help="write the per-class table as CSV")
+    output.add_argument("--json", metavar="OUT", help="write all numbers as JSON (- for stdout)")
+    output.add_argument("--csv", metavar="OUT", help="write the per-class table as CSV (- for stdout)")
     output.add_argument("--report", metavar="DIR", help="write report.html: curves, confusion, the worst images")
-    output.add_argument("--save-results", metavar="R", help="write the detections as COCO results JSON")
+    output.add_argument("--save-results", metavar="R", help="write the detections as COCO results JSON (- for stdout)")
     output.add_argument("--errors", action="store_true", help="say which kinds of error cost how much AP50")
     output.add_argument("--draws", type=positive_int, default=200, metavar="N", help="draws of --versus (default: 200)")
     output.add_argument(
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints, writes. Exit code 0 also where single images could not be read (each is reported)."""
     _check(args)
+    say = partial(print, file=words_beside(json=args.json, csv=args.csv, save_results=args.save_results))
     data = open_evaluation(args.data, args.split, args.format, args.images)
     for line in data.faults.brief():
         _warn(line)
@@ -116,32 +119,32 @@ def run(args: argparse.Namespace) -> int:
         differences = paired_bootstrap(truth, results, other, args.draws)
 
     if not args.quiet:
-        print(tables.class_table(numbers, thresholds), end="\n\n")
+        say(tables.class_table(numbers, thresholds), end="\n\n")
     if errors is not None:
-        print(tables.error_table(errors), end="\n\n")
+        say(tables.error_table(errors), end="\n\n")
     if differences is not None:
-        print(f"A: {model}\nB: {args.versus}")
-        print(tables.difference_table(differences, args.draws), end="\n\n")
-    print(tables.summary(numbers, protocol, thresholds))
+        say(f"A: {model}\nB: {args.versus}")
+        say(tables.difference_table(differences, args.draws), end="\n\n")
+    say(tables.summary(numbers, protocol, thresholds))
     if seconds is not None:
-        print(f"    {len(truth.image_ids) / seconds:.1f} images/s, decoding included")
+        say(f"    {len(truth.image_ids) / seconds:.1f} images/s, decoding included")
     for line in tables.warnings_of(protocol, numbers):
         _warn(line)
     figures = tables.to_dict(numbers, protocol, thresholds, errors, differences, seconds)
     if args.json:
-        write_text(args.json, json.dumps({**figures, "repaired": data.faults.to_dict()}, indent=1) + "\n")
+        write_output(args.json, json.dumps({**figures, "repaired": data.faults.to_dict()}, indent=1) + "\n")
     if args.csv:
-        write_text(args.csv, tables.to_csv(figures))
+        write_output(args.csv, tables.to_csv(figures))
     if args.report:
-        _write_report(args, truth, results, numbers, protocol)
+        say(f"report: {_write_report(args, truth, results, numbers, protocol)}")
     if args.store_threshold:
         score = thresholds.overall.score
         if score != score:
             raise MobileSSDError(f"{args.weights}: nothing was found rightly, so there is no threshold to store")
         by_class = store_thresholds(args.weights, thresholds, truth)
-        print(f"stored in {args.weights}: score threshold {score:.3f}, and those of {len(by_class)} classes")
+        say(f"stored in {args.weights}: score threshold {score:.3f}, and those of {len(by_class)} classes")
     if args.self_test:
-        _judge_self_test(truth, numbers)
+        say(_judge_self_test(truth, numbers))
     return 0
 
 
@@ -196,12 +199,12 @@ def _detect(args: argparse.Namespace, truth: GroundTruth, has_ids: bool) -> tupl
 
 def _write_report(
     args: argparse.Namespace, truth: GroundTruth, results: Results, numbers: CocoNumbers, protocol: tables.Protocol
-) -> None:
-    """The page for people. Without the images, as may be with --results, it has no images, and says so."""
+) -> Path:
+    """The page for people, where it was written. Without the images, as may be with --results, it has no images, and says so."""
     written = write_report(args.report, truth, results, protocol=protocol, numbers=numbers)
     for line in written.notes:
         _warn(line)
-    print(f"report: {written.page}")
+    return written.page
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -228,11 +231,10 @@ def _check(args: argparse.Namespace) -> None:
         raise MobileSSDError("give either --weights or --results (both only with --store-threshold)")
 
 
-def _judge_self_test(truth: GroundTruth, numbers: CocoNumbers) -> None:
-    """MobileSSDError, with what the ground truth has that COCO's rule cannot score, unless AP is 1.000."""
+def _judge_self_test(truth: GroundTruth, numbers: CocoNumbers) -> str:
+    """That it is passed. MobileSSDError, with what the ground truth has that COCO's rule cannot score, unless AP is 1.000."""
     if numbers.AP >= 0.9995:
-        print("self-test passed: the ground truth scores AP 1.000 against itself")
-        return
+        return "self-test passed: the ground truth scores AP 1.000 against itself"
     reasons = []
     real = ~truth.crowd
     if flat := int((truth.boxes[real, 2:] <= 0).any(1).sum()):

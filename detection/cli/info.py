@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", metavar="S", help="of that data set (default: train)")
     parser.add_argument("--images", metavar="DIR", help="the images of a COCO .json")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON (as --json -)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,12 +7,12 @@ import contextlib
 import os
 import re
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import fields
 
 from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int
+from detection.cli.pipes import words_beside
 from detection.errors import MobileSSDError, shown
 from detection.live.options import LiveOptions, PageOptions
 from detection.live.stop import Stop
@@ -102,11 +102,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tell(args: argparse.Namespace, line: str) -> None:
-    """A line for people. Where standard output carries lines for programs, it goes beside it."""
-    print(line, file=sys.stderr if "-" in (args.jsonl, args.csv, args.events) else sys.stdout, flush=True)
+    """A line for people."""
+    print(line, file=words_beside(jsonl=args.jsonl, csv=args.csv, events=args.events), flush=True)
 
 
 def _check(args: argparse.Namespace) -> None:
+    words_beside(jsonl=args.jsonl, csv=args.csv, events=args.events)  # raises where two are "-"
     for source in args.sources if args.record else ():
         if os.path.exists(source) and os.path.realpath(args.record) == os.path.realpath(source):
             raise MobileSSDError(f"{args.record}: is the video to be watched: record to another file")

@@ -40,7 +40,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse's; `args` must be given. An unknown option is the error before anything that follows from it."""
         assert args is not None
-        args = list(args)
+        json = self._option_string_actions.get("--json")
+        bare = json is not None and json.nargs == 0  # it prints: `--json -` says the same, as where a file may be named
+        args = [word for last, word in zip(["", *args], args) if not (bare and (last, word) == ("--json", "-"))]
         for i, word in enumerate(args[: args.index("--") if "--" in args else None]):
             name, equals, value = word.partition("=")
             new = FORMER.get(name, name)

@@ -1,12 +1,25 @@
-"""`mobilessd ... | head`: what happens when nobody reads standard output any more."""
+"""Standard output: who gets it where it carries data for programs (`--json -`), and what happens when nobody reads it any
+more (`| head`)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from typing import TextIO
+
+from detection.errors import MobileSSDError
 
 SIGPIPE = 141  # the exit code that shells give a command that a closed pipe has ended
+
+
+def words_beside(**outputs: str | None) -> TextIO:
+    """Where words for people go: standard output, or beside it where one of the outputs is "-", standard output itself.
+    outputs: by the names of their options. Raises MobileSSDError where two are "-"."""
+    data = [f"--{name.replace('_', '-')} -" for name, path in outputs.items() if path == "-"]
+    if len(data) > 1:
+        raise MobileSSDError(f"{' and '.join(data)} cannot both be standard output: name a file for one of them")
+    return sys.stderr if data else sys.stdout
 
 
 def stop_printing() -> None:

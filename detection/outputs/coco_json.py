@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from detection.files import write_text
+from detection.files import write_output
 from detection.images.sources import Source
 from detection.outputs import Record
 
@@ -40,11 +39,7 @@ class CocoJson:
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes COCO results atomically, a line for each; to standard output where `path` is "-"."""
-    text = "[" + ",\n".join(map(json.dumps, rows)) + "]\n"
-    if path == "-":
-        sys.stdout.write(text)
-    else:
-        write_text(path, text)
+    write_output(path, "[" + ",\n".join(map(json.dumps, rows)) + "]\n")
 
 
 class ImageIds:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from detection.files import atomic_write
+from detection.files import write_output
 from detection.outputs import Record
 
 BOX = ("class", "category_id", "score", "x1", "y1", "x2", "y2")
@@ -28,12 +27,7 @@ class CsvTable:
         self.lines += csv_lines(record, COLUMNS)
 
     def close(self) -> None:
-        text = "\n".join(self.lines) + "\n"
-        if self.path == "-":
-            sys.stdout.write(text)
-            return
-        with atomic_write(self.path) as temporary:  # a name that is no valid text must not lose a whole table
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_output(self.path, "\n".join(self.lines) + "\n", "backslashreplace")
 
 
 class LiveCsv:
