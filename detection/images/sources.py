@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from detection.errors import BadImageError, shown
-from detection.files import decode_text
-from detection.images.addresses import HTTP, NO_IMAGE, bare, fetch, file_system, is_address, local, unreachable
+from detection.images.addresses import HTTP, NO_IMAGE, bare, file_system, is_address, local, unreachable
 from detection.images.cameras import camera_name, camera_of
 from detection.images.header import gif_is_animated, video_kind
+from detection.images.lists import lines_of
 from detection.masking import without_secrets
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".3gp"}
 VIDEOS |= {".ogv", ".mjpeg", ".mjpg", ".ts", ".m2t", ".mpe", ".m2v", ".vob", ".asf", ".h264", ".264", ".avc", ".hevc"}
 VIDEOS |= {".h265", ".265", ".mxf", ".f4v", ".3g2", ".qt", ".dv", ".ivf", ".divx", ".ogm", ".amv", ".nut", ".mk3d"}
-_START = 1 << 16  # bytes of a list by which its encoding is told
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "srt://", "udp://", "tcp://", "rtp://", "mms://")
 
 
@@ -251,7 +249,7 @@ def _in_list(path: str, recursive: bool, check: bool) -> list[Source]:
     """What the lines of a text file mean; empty ones and those that start with # are left out."""
     found: list[Source] = []
     folder = path.rpartition("/")[0] + "/" if is_address(path) else os.path.join(os.path.dirname(path), "")
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_of(path), 1):
         name = line.strip()
         if not name or name.startswith("#"):
             continue
@@ -267,31 +265,6 @@ def _in_list(path: str, recursive: bool, check: bool) -> list[Source]:
     if not found:
         raise BadImageError(f"{shown(path)}: a list without a single image or video")
     return found
-
-
-def _lines(path: str) -> Iterator[str]:
-    """Of a text file, in an encoding that `decode_text` knows by its beginning. Names of files may be no text: in a list
-    that is no UTF-8 bytes stay as they are, unless only their Windows-1252 reading exists."""
-    with io.BytesIO(fetch(path)) if is_address(path) else open(path, "rb") as file:
-        start = file.read(_START)
-        if len(start) == _START and b"\0" not in start:  # to the last whole line: a letter may be cut through
-            start = start[: start.rfind(b"\n") + 1]
-        try:
-            encoding = decode_text(start)[1]
-        except UnicodeError:
-            encoding = "windows-1252"
-        file.seek(0)
-        western = encoding == "windows-1252"
-        for line in io.TextIOWrapper(file, "utf-8" if western else encoding, errors="surrogateescape"):
-            line = line.removeprefix("\ufeff")
-            yield _western(line, os.path.dirname(path)) if western and not line.isascii() else line
-
-
-def _western(line: str, folder: str) -> str:
-    """A line with bytes that are no UTF-8, by the name that exists."""
-    read = os.fsencode(line).decode("cp1252", "replace")
-    exists = os.path.lexists(os.path.join(folder, line.strip()))
-    return read if not exists and os.path.lexists(os.path.join(folder, read.strip())) else line
 
 
 def _tidy(name: str) -> str:
