@@ -32,6 +32,7 @@ from detection.evaluate.results import Results, perfect_results, read_results, w
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
 from detection.evaluate.truth import GroundTruth, find_images, ground_truth, open_evaluation
 from detection.files import write_output
+from detection.two_stage.card import card_text
 
 EVALUATION_SCORE = 0.01  # of the protocol of record: COCO's curve needs the weak boxes too
 SHOWN_PROBLEMS = 10
@@ -168,6 +169,13 @@ def _detect(args: argparse.Namespace, truth: GroundTruth, has_ids: bool) -> tupl
     has_ids: the ids of the classes are the data set's own; else they were made up, and only names are compared."""
     if not args.images:
         find_images(truth)
+    if args.weights and card_text(args.weights) is not None:
+        from detection.cli.two_stage_job import find  # torchvision with it
+
+        results, name, seconds, protocol, notes = find(args, truth)
+        for line in notes:
+            _warn(line)
+        return results, name, seconds, protocol
     detector = open_detector(args, EVALUATION_SCORE)
     card = detector.card
     categories = match_categories(card.class_names, card.category_ids if has_ids else None, truth)

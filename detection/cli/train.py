@@ -15,6 +15,7 @@ from detection.cli.news import with_news
 from detection.data.readers import FORMATS
 from detection.errors import MobileSSDError
 from detection.progress import waiting
+from detection.two_stage.names import NAMES
 from detection.yaml_reader import parse_value
 
 EPILOG = """\
@@ -107,6 +108,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace, began: float) -> None:
+    if args.model in NAMES:
+        from detection.cli.two_stage_job import train  # torchvision with it
+
+        folder = Path(args.output) if args.output else next_folder(Path("runs") / "train")
+        return train(args, overrides_of(args), folder)
     if args.resume and not args.output:
         raise MobileSSDError("--resume needs the folder of the run: --output DIR")
     with waiting("loading torch"):

@@ -54,7 +54,7 @@ def faster_rcnn(
     height, width = (size, size) if isinstance(size, int) else size
     if name == VGG:
         if weights is not None or options:
-            raise MobileSSDError(f"{name}: takes neither weights nor options, it is here to be counted")
+            raise MobileSSDError(f"{name}: takes no weights and no width")
         vgg = models.vgg16()
         first, side, features = vgg.features[:-1], 7, 4096
         head: nn.Module = nn.Sequential(nn.Flatten(), *vgg.classifier[:-1])
@@ -99,8 +99,6 @@ def _halves(
         published = read_backbone(weights)
         if published.backbone.name != cut.backbone:
             raise BadWeightsError(f"{weights}: holds a {published.backbone.name}, the detector has a {cut.backbone}")
-        if published.folded:
-            raise BadWeightsError(f"{weights}: its batch norms are folded; give weights that kept them")
         renormalise(published.backbone, published.input, InputSpec((1, 1)))
         change_eps(published.backbone, NORM_EPS)
         report = load_into(backbone, published.backbone.state_dict())
