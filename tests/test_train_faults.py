@@ -145,31 +145,6 @@ def images(data):
 
 
 class TestCourse:
-    def test_a_time_budget_is_a_number_of_steps_that_the_checkpoint_keeps(self, data, tmp_path, monkeypatch):
-        """The trial of real steps leaves no trace: the run equals one of as many steps."""
-        trial = plan._trial
-        monkeypatch.setattr(plan, "_trial", lambda *a: (trial(*a)[0], 0.5))
-        monkeypatch.setattr(plan, "EVALUATE_SECONDS", 0.0)
-        asked = runs.request(data, tmp_path / "budget", time_budget=60.0, schedule__warmup=0)
-        clock = iter([0.0, 1.0, 2.0, 56.0])  # the trial took 56 of 60 seconds: 8 steps of half a second are left
-        with monkeypatch.context() as patch:
-            patch.setattr(plan, "time", type("Clock", (), {"perf_counter": staticmethod(lambda: next(clock))}))
-            runs.interrupt_at(patch, 6 + 1)  # of the trial's own calls, one warms up and four are timed
-            with pytest.raises(KeyboardInterrupt):
-                train(asked)
-        stopped = read_state(tmp_path / "budget").meta
-        assert stopped["plan"]["steps"] == 8 and stopped["step"] < 8
-        train(replace(asked, resume=True, time_budget=999.0))
-        assert read_state(tmp_path / "budget").meta["step"] == 8
-        train(runs.request(data, tmp_path / "steps", steps=8, evaluate_every=0, schedule__warmup=0))
-        mine, other = (read_state(tmp_path / name).part("model") for name in ("budget", "steps"))
-        assert all(torch.equal(mine[name], other[name]) for name in mine)
-
-    def test_too_little_time_is_one_line(self, data, tmp_path, monkeypatch):
-        monkeypatch.setattr(plan, "_trial", lambda *_: (False, 30.0))
-        with pytest.raises(MobileSSDError, match="a time budget of 0.3 minutes is too short: one step takes 30.0 s"):
-            train(runs.request(data, tmp_path, time_budget=20.0))
-
     def test_patience_ends_a_run_and_a_resume_does_not_go_on(self, data, tmp_path):
         """With a learning rate of 0 the first evaluation stays the best: steps 2, then 4 and 6 without a better one."""
         still = {

@@ -15,6 +15,7 @@ from detection.evaluate.thresholds import best_thresholds, by_class_name
 from detection.evaluate.truth import GroundTruth, ground_truth
 from detection.train.distributed import same_on_all, same_weights
 from detection.train.history_charts import training_section
+from detection.train.learn.clock import Clock
 from detection.train.learn.job import Job, RunProgress
 from detection.train.learn.loop import keep
 from detection.train.request import Data
@@ -31,6 +32,7 @@ class Keeper:
 
     def __init__(self, truth: GroundTruth | None) -> None:
         self.truth = truth
+        self.best: Validation | None = None  # of this process's best weights
 
     def __call__(self, job: Job, progress: RunProgress) -> None:
         found = None
@@ -46,6 +48,7 @@ class Keeper:
         progress.waited = 0 if better else progress.waited + 1
         if better:
             progress.best, progress.best_step = ap, progress.step
+            self.best = found
         if not job.world.first:
             return
         if found is not None:
@@ -66,8 +69,10 @@ class Keeper:
             keep(job, BEST)
 
 
-def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data, report: bool = True) -> None:
-    """Scores the best weights once on the validation data, completes their card, draws the report, says where it is."""
+def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data, clock: Clock | None = None) -> None:
+    """Scores the best weights once on the validation data, completes their card, draws the report, says where it is.
+
+    clock: of a run with a time budget, which leaves the report out where there is no time for it."""
     best = job.folder / BEST
     keep(job, LAST_WEIGHTS)
     ssd, card = load_checkpoint(best)
@@ -76,7 +81,8 @@ def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data, report: 
     if final is not None:
         truth = ground_truth(final) if data.final is not None else keeper.truth
         assert truth is not None
-        scored = validate(ssd, card, truth, job.device, type(job.world)())
+        scored = keeper.best if data.final is None else None  # none yet, where the best came before a resume
+        scored = scored or validate(ssd, card, truth, job.device, type(job.world)())
     card = complete_card(card, job, progress, data, scored, final)
     save_checkpoint(best, ssd, card)
     assert job.history is not None
@@ -85,8 +91,10 @@ def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data, report: 
         numbers = scored.numbers
         where = f"{len(final):,} images of {final.origin} ({chosen})"
         print(f"AP {numbers.AP:.3f}, AP50 {numbers.AP50:.3f} on {where}")
-        if report:
+        if clock is None or clock.report_fits():
             _report(job, scored, card)
+        else:
+            log.warning("there is no time left for a report; `mobilessd eval --report` writes one")
     print(f"weights: {best} (step {progress.best_step}); everything else beside it; use it with --weights {best}")
 
 

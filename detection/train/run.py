@@ -141,7 +141,7 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         if job.history is not None:
             job.history.close()
     if here.first:
-        finish(job, progress, keeper, data, report=clock is None or clock.report)
+        finish(job, progress, keeper, data, clock)
 
 
 def check_packages(scored: bool) -> None:

@@ -7,22 +7,21 @@ checkpoint and in config.yaml (`TrainConfig.replanned`): a resumed or repeated r
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
 
 now = time.monotonic
 
-READ_SECONDS = 0.01  # of a processor, to read an image of an evaluation and to score what was found in it
-PASS = 0.5  # of an image's share of a training step: what the network takes to look at it
-SAVE_SECONDS, REPORT_SECONDS = (
-    1.5,
-    5.5,
-)  # of a processor, behind the last evaluation: weights; plots, thirty drawn images
+READ_SECONDS = 0.005  # of a processor, to read an image of an evaluation and to score what was found in it
+PASS = 0.35  # of an image's share of a training step: what the network takes to look at it
+SAVE_SECONDS = 1.5  # of a processor, behind the last evaluation: weights
+REPORT_SECONDS = 5.5  # of a processor: plots, thirty drawn images
 MOST_REPORT = 0.25  # share of the budget that a report may take
-OFF = 0.04  # share of the budget by which the end may be missed before steps are planned anew
-WINDOW = 0.08  # share of the budget over which the speed is measured; it must have been wrong for as long
-MOST_PLANS = 5  # plans after the first; behind them only the end itself is kept
+OFF = 0.03  # share of the budget by which the end may be missed before steps are planned anew
+WINDOW = 0.05  # share of the budget over which the speed is measured, and between two plans
+LATE = 0.05  # share of the budget by which a report may end too late
 
 
 def busy(seconds: float) -> float:
@@ -34,9 +33,8 @@ def busy(seconds: float) -> float:
 @dataclass
 class Clock:
     """deadline: when everything must be done, in the sense of `now`. budget: seconds from the very beginning to it.
-    busy: seconds on the clock for one of a processor, of what one thread computes.
-    batch: images of a step.
-    images, final_images: of an evaluation, and of the one behind the last step. step_seconds: as measured before."""
+    images, final_images: of an evaluation, and of the one behind the last step. step_seconds: as measured before.
+    batch: images of a step. busy: seconds on the clock for one of a processor, of what one thread computes."""
 
     deadline: float
     budget: float
@@ -45,61 +43,68 @@ class Clock:
     step_seconds: float
     batch: int
     busy: float = 1.0
-    plans: int = 0
     evaluation: float = 0.0  # in steps of the network: a busy machine slows both
-    fastest: float = 0.0
-    since: float | None = None  # the plan has been wrong since then
+    busy_step: float = 0.0  # seconds of a step when `busy` was measured, at the beginning
+    planned: float = 0.0  # when the last plan was made
     ends: deque[float] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self.fastest = self.step_seconds
+        self.busy_step = self.step_seconds
         seconds = PASS * self.step_seconds / self.batch + READ_SECONDS * self.busy
         self.evaluation = self.images * seconds / self.step_seconds
+
+    def ending(self, seconds: float) -> float:
+        """Seconds on the clock for so many of a processor, at the speed of now."""
+        return seconds * min(max(1.0, self.busy * self.step_seconds / self.busy_step), 8.0)
 
     def reserve(self) -> float:
         """Seconds that the last evaluation and the end of the run take, at the speed of now."""
         final = self.evaluation * self.final_images / max(1, self.images)
-        slower = min(max(1.0, self.step_seconds / self.fastest), 2.0)
-        end = SAVE_SECONDS + (REPORT_SECONDS if self.report else 0.0)
-        return (self.evaluation + final) * self.step_seconds + end * self.busy * slower
+        report = self.ending(REPORT_SECONDS)
+        end = self.ending(SAVE_SECONDS) + (report if report <= MOST_REPORT * self.budget else 0.0)
+        return (self.evaluation + final) * self.step_seconds + end
 
-    @property
-    def report(self) -> bool:
-        """Whether there is time for a report at the end."""
-        return REPORT_SECONDS * self.busy <= MOST_REPORT * self.budget
+    def report_fits(self) -> bool:
+        """Whether there is time for a report from now on."""
+        return now() + self.ending(REPORT_SECONDS) <= self.deadline + LATE * self.budget
 
-    def steps_that_fit(self, evaluations: int) -> int:
-        """From now on, with so many evaluations on the way, the last one not counted. May be below 1."""
-        left = self.deadline - now() - self.reserve() - evaluations * self.evaluation * self.step_seconds
-        return int(left / self.step_seconds)
+    def late(self, done: int, steps: int, every: int) -> float:
+        """Seconds by which a run of `steps` steps, `done` of them made, would end behind the deadline; below 0: before."""
+        evaluations = (steps - 1) // every - done // every  # the last one is in the reserve
+        ahead = (steps - done + evaluations * self.evaluation) * self.step_seconds + self.reserve()
+        return now() + ahead - self.deadline
+
+    def steps_that_fit(self, done: int, every: int) -> int:
+        """The most steps in all with which the run ends in time, evaluated every `every` steps; at least one more."""
+        steps = done + max(1, math.ceil(-self.late(done, done, every) / self.step_seconds))
+        while steps > done + 1 and self.late(done, steps, every) > self.step_seconds / 2:
+            steps -= 1
+        return steps
 
     def evaluated(self, seconds: float) -> None:
         """An evaluation has taken so long."""
         self.evaluation = seconds / self.step_seconds
         self.ends.clear()  # a step behind it is not timed from before it
 
-    def step(self, done: int, steps: int, evaluate_every: int) -> int | None:
+    def step(self, done: int, steps: int, every: int) -> int | None:
         """After step `done` of `steps`: the number of steps to plan with from now on, where it is another."""
         at = now()
         self.ends.append(at)
         span = WINDOW * self.budget
         while len(self.ends) > 2 and self.ends[-1] - self.ends[1] >= span:
             self.ends.popleft()
-        if self.ends[-1] - self.ends[0] < span / 2 or done >= steps:  # too short a time says nothing of the speed
+        if self.ends[-1] - self.ends[0] >= span / 2:  # too short a time says nothing of the speed
+            # one step may be slow by chance: what was known before counts as another one
+            self.step_seconds = (self.ends[-1] - self.ends[0] + self.step_seconds) / len(self.ends)
+        off = self.late(done, steps, every)
+        over = self.late(done, done + 1, every) > -self.step_seconds / 2  # there is time for one more at most
+        if done >= steps or over and steps == done + 1:
             return None
-        self.step_seconds = (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
-        if self.ends[-1] - self.ends[0] >= span:
-            self.fastest = min(self.fastest, self.step_seconds)
-        evaluations = (steps - 1) // evaluate_every - done // evaluate_every
-        room = self.steps_that_fit(evaluations)
-        off = (steps - done - room) * self.step_seconds
-        if room < 1 and off > OFF * self.budget:  # the time is up
-            return done + 1 if steps > done + 1 else None
-        if abs(off) <= OFF * self.budget or self.plans >= MOST_PLANS:
-            self.since = None
+        if not over and (abs(off) <= OFF * self.budget or at - self.planned < span):
             return None
-        self.since = at if self.since is None else self.since
-        if at - self.since < span:
+        found = done + 1 if over else self.steps_that_fit(done, every)
+        if found == steps:
             return None
-        self.plans, self.since = self.plans + 1, None
-        return done + room
+        self.planned = at
+        self.ends.clear()  # a new plan is written down: that is no part of a step
+        return found

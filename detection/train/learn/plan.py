@@ -23,6 +23,7 @@ from detection.train.speed import try_compile
 log = logging.getLogger("mobilessd.train")
 EVALUATIONS, THEIR_SHARE = 5, 0.25  # of a run with a time budget: so many, in at most this share of what is left
 TRIED, TRIED_SECONDS = 4, 3.0  # steps by which its speed is measured, or fewer in so much time
+NEVER = 10**9  # steps between evaluations: there is but the one at the end, wherever that comes to be
 LONG = 1200  # seconds; compiling pays from such a budget on
 MOST_EVALUATIONS = 20
 SAVE_EVERY = 300  # steps; also at every evaluation
@@ -47,27 +48,26 @@ def plan_in_time(
     """
     config, images_seen = job.config, len(job.loader.data)
     guess = resolve(config, images_seen).total
-    compiled = _trial(job, 10**9 if budget > LONG else 0)
+    compiled = _trial(job, 10**9 if budget > LONG else 0) if budget > LONG or config.compile is True else False
     log.info("timing a few steps")
     seconds = same_on_all(_seconds_a_step(job))
     begun = deadline - budget
     clock = clocks.Clock(
         deadline, budget, images, final_images, seconds, config.batch, clocks.busy(clocks.now() - begun)
     )
-    one, left = clock.evaluation * seconds, clock.steps_that_fit(0) * seconds
-    evaluations = same_on_all(max(1, min(EVALUATIONS, int(THEIR_SHARE * left / one) if one else EVALUATIONS)))
-    steps = same_on_all(clock.steps_that_fit(evaluations - 1))
-    if steps < 1:
+    one, left = clock.evaluation * seconds, -clock.late(0, 0, NEVER)
+    if same_on_all(left < seconds):
         raise MobileSSDError(
             f"a time budget of {budget:.0f} s is too short: setting up took {clocks.now() - begun:.0f} s, one step "
             f"takes {seconds:.1f} s, the end of the run about {clock.reserve():.0f} s"
         )
-    if not clock.report:
-        log.warning(
-            "there is no time for a report on this busy machine; `mobilessd eval --report` writes one afterwards"
-        )
+    # the first of two says what one takes: better than a guess, as long as it leaves the time to learn
+    fewest = 2 if one < left / 4 else 1
+    evaluations = max(fewest, min(EVALUATIONS, int(THEIR_SHARE * left / one) if one else EVALUATIONS))
+    without = clock.steps_that_fit(0, NEVER) - round((evaluations - 1) * clock.evaluation)
+    steps, evaluations = same_on_all((max(1, without), evaluations))
     log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * config.batch)
-    plan = _plan(config, steps, -(-steps // evaluations), guess, compiled)
+    plan = _plan(config, steps, -(-steps // evaluations) if evaluations > 1 else NEVER, guess, compiled)
     job.config = in_steps_alone(config, plan, images_seen)
     return plan, clock
 
@@ -169,7 +169,7 @@ def _seconds_a_step(job: Job) -> float:
     train_mode(job.ssd, job.config)
     kept = {name: value.clone() for name, value in job.ssd.state_dict().items()}
     spans: list[float] = []
-    while len(spans) <= TRIED and sum(spans[1:]) < TRIED_SECONDS:  # the first one gets ready
+    while len(spans) < 2 or len(spans) <= TRIED and sum(spans) < TRIED_SECONDS:  # the first one gets ready
         begun = clocks.now()
         step_gradients(job, network, [next(batches) for _ in range(job.config.accumulate)], scaler)
         spans.append(clocks.now() - begun)
