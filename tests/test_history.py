@@ -36,5 +36,6 @@ def test_without_jinja2_a_training_ends_with_a_warning_in_the_place_of_the_repor
     config = SimpleNamespace(to_yaml=lambda: "")
     job = SimpleNamespace(folder=tmp_path, history=SimpleNamespace(rows=[]), config=config, device="cpu")
     _report(job, scored, SimpleNamespace(name="mine"))
-    assert caplog.messages == ['no report: report.html needs jinja2: pip install "mobilessd[eval]"']
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ['no report: report.html needs jinja2: pip install "mobilessd[eval]"']
     assert not list(tmp_path.iterdir())

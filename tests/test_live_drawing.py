@@ -1,6 +1,7 @@
 """Lines and zones drawn by mouse, finger and keys in a real browser, on a playing video; photos dropped and pasted."""
 
 import shlex
+import time
 
 import cv2
 import numpy as np
@@ -119,7 +120,10 @@ def test_a_zone_corner_by_corner(tab, tmp_path):
     tab.tab.mouse.click(*tab.at(0.2, 0.8))
     assert "first one" in tab.js(hint)
     tab.tab.mouse.click(*tab.at(0.1, 0.1))
-    tab.until(f"{NAMES} == 'zone 1'")
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "watch.yaml").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)  # the page shows it before the server has kept it
+    tab.until(f"{NAMES} == 'zone 1' && mobilessd.editor.gates(mobilessd.tiles[0]).some(gate => gate.name == 'zone 1')")
     assert np.allclose(gates(tab)["zone 1"], [[0.1, 0.1], [0.5, 0.1], [0.9, 0.9], [0.2, 0.8]], atol=0.01)
     assert np.allclose(kept(tmp_path)["zone 1"].points, gates(tab)["zone 1"])
     tab.tab.keyboard.type("Füße")  # its name is chosen for being typed over

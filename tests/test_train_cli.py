@@ -14,8 +14,8 @@ from data_sets import coco
 
 from detection.cli.main import main
 from detection.data.faults import KINDS
-from detection.train.config import TrainConfig
 from detection.train.learn.schedule import resolve
+from detection.train.recipes import load_config
 from detection.train.state import read_state
 from detection.weights.records import DEFAULT
 
@@ -237,7 +237,7 @@ class TestRuns:
         ]
         output = tmp_path / "run"
         assert main(["train", "--data", str(data), "--config", recipe, "--output", str(output), *arguments]) == 0
-        config = TrainConfig.from_dict(yaml.safe_load((output / "config.yaml").read_text()))
+        config = load_config(output / "config.yaml")
         assert (config.steps, config.batch, config.seed, config.ema.decay, config.recipe_batch) == (1, 2, 5, 0.5, 4)
         assert (output / "step-0000001.safetensors").exists()
 
