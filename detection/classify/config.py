@@ -14,7 +14,7 @@ from msgspec import Meta
 from detection.config import Count, NotNegative, Positive, Share, build, check, plain
 from detection.errors import MobileSSDError, nearest
 from detection.train.config import EMAConfig, OptimizerConfig, ScheduleConfig
-from detection.train.recipes import CONFIGS
+from detection.train.recipes import CONFIGS, put
 from detection.yaml_reader import read_yaml
 
 FINETUNE = "finetune"
@@ -119,9 +119,9 @@ def load_classifier_config(name: str, overrides: Mapping[str, Any]) -> Classifie
         data = {key: value for key, value in data.items() if key not in ("epochs", "steps")}
     for key, value in overrides.items():
         if key != "lr":
-            _put(data, key, value)
+            put(data, key, value)
     if "lr" in overrides:
-        _put(data, "optimizer.lr", overrides["lr"])
+        put(data, "optimizer.lr", overrides["lr"])
         data["rescale_lr"] = False
     return ClassifierConfig.from_dict(data, name)
 
@@ -143,13 +143,3 @@ def _config_path(name: str) -> Path | None:
     near = nearest(name, recipes(), 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join([FINETUNE, *recipes()])}, or a YAML file"
     raise MobileSSDError(f"{name}: no such recipe for a classifier; {hint}")
-
-
-def _put(data: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, key = dotted.split(".")
-    for section in sections:
-        inner = data.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise MobileSSDError(f"{dotted}: {section} has no keys")
-        data = inner
-    data[key] = value

@@ -46,13 +46,13 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         if unit == own.unit or "epochs" not in (unit, own.unit):
             longer = length * seen[unit] / (own.length * (own.batch if own.unit == "steps" else 1.0))
             if longer < 1:
-                _put(data, "schedule.warmup", round(own.schedule.warmup * longer))
+                put(data, "schedule.warmup", round(own.schedule.warmup * longer))
     elif own.unit == "steps" and ratio != 1 and overrides.get("rescale_lr", own.rescale_lr):
         data["steps"] = math.ceil(own.length / ratio - 1e-6)
         _stretch(data, own, 1 / ratio)
     rate = overrides.pop("lr", None)
     for key, value in overrides.items():
-        _put(data, key, value)
+        put(data, key, value)
     config = TrainConfig.from_dict(data, str(path))
     if config.weights is None and config.model is None:
         config = replace(config, weights=DEFAULT)
@@ -80,9 +80,9 @@ def _stretch(data: dict[str, Any], own: TrainConfig, factor: float) -> None:
         if getattr(own, key):
             data[key] = getattr(own, key) * factor
     if own.schedule.milestones:
-        _put(data, "schedule.milestones", [milestone * factor for milestone in own.schedule.milestones])
+        put(data, "schedule.milestones", [milestone * factor for milestone in own.schedule.milestones])
     if own.schedule.decay_every:
-        _put(data, "schedule.decay_every", own.schedule.decay_every * factor)
+        put(data, "schedule.decay_every", own.schedule.decay_every * factor)
 
 
 def _positive(value: Any, otherwise: float) -> float:
@@ -110,7 +110,8 @@ def list_configs() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
 
 
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
+def put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a value of a recipe by its dotted key, in place; sections that are missing are made."""
     *sections, last = key.split(".")
     for section in sections:
         inner = data.get(section) or {}
