@@ -2,6 +2,7 @@
 # make demo      detects with the weights that ship in photographs and in a clip, without a network; installs the little
 #                that it needs (0.5 GB) if need be; IMAGES="your.jpg own.jpg" WEIGHTS=file-or-name take the place of its own
 # make test      the tests; installs if need be
+# make fuzz      FILES=20000 (SEED=1) mutated files against everything that reads files of others; takes half an hour
 # make lint      style, formatting, types, layers of imports; installs if need be
 #
 # The Python used: PYTHON=..., else an activated environment, else .venv, else (not for install) python3.
@@ -19,7 +20,7 @@ OUTPUT ?= runs/demo
 WEIGHTS ?=
 IMAGES ?=
 
-.PHONY: help environment install demo test lint format
+.PHONY: help environment install demo test fuzz lint format
 
 help:
 	@sed -n '/^# make/,/^#$$/s/^# \(.*[^ ]\) *$$/\1/p' Makefile
@@ -50,6 +51,14 @@ READY = "$(PYTHON)" -c "import sys; from importlib.util import find_spec; sys.ex
 test:
 	@$(READY) || $(MAKE) install
 	"$(CHOSEN)" -m pytest
+
+FILES ?= 20000
+SEED ?= 1
+KEEP ?= runs/fuzz
+
+fuzz:
+	@$(READY) || $(MAKE) install
+	"$(CHOSEN)" tests/fuzz.py $(patsubst tests/%.py,%,$(wildcard tests/fuzz_of_*.py)) --files $(FILES) --seed $(SEED) --keep $(KEEP)
 
 lint:
 	@$(READY) || $(MAKE) install
