@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def home() -> Path:
@@ -61,7 +63,8 @@ def write_output(path: str | os.PathLike, text: str, errors: str = "strict") -> 
 def read_text(path: str | os.PathLike) -> str:
     """The text of a file that people or their tools wrote, in any encoding that `decode_text` knows. Raises OSError, and
     UnicodeError where it is no text."""
-    return decode_text(Path(path).read_bytes())[0]
+    with open_regular(path) as file:
+        return decode_text(file.read())[0]
 
 
 def decode_text(data: bytes) -> tuple[str, str]:
@@ -91,6 +94,18 @@ _MARKS = (  # UTF-32's little-endian mark begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """A regular file, or a link to one, opened for reading. Raises OSError for anything else: a pipe or a device among the
+    files of a data set would be waited for, or read, for ever."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+        raise OSError(number, os.strerror(number) if number == errno.EISDIR else "is no regular file", os.fspath(path))
+    return open(handle, "rb")
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -23,7 +23,8 @@ import numpy as np
 from detection.boxes.detections import Detections
 from detection.errors import BadImageError
 from detection.images.addresses import fetch, is_address
-from detection.images.decode import decode_image, read_image
+from detection.images.decode import decode_image, decoded_bytes, read_file
+from detection.images.memory import DECODING, Memory
 
 FETCHING = 16  # images asked for at once where they come from an address: a store is slow to answer, not to send
 
@@ -47,7 +48,8 @@ class Found(Generic[T]):
 
     item: what went in. detections: what was found, or None where the image could not be read; `error` then says why.
     size: (height, width) of the image, (0, 0) where it could not be read. image: its pixels, uint8 RGB [H, W, 3], if
-    they were to be kept. network_seconds: its share of the time that its batch spent in the network.
+    they were to be kept and there was room (very large ones are read once more to be drawn). network_seconds: its share
+    of the time that its batch spent in the network.
     """
 
     item: T
@@ -79,35 +81,45 @@ def detect_stream(
 ) -> Generator[Found[T], None, None]:
     """Detects in every image of `items`; yields one `Found` for each item, in the order of the items.
 
-    image_of: what of an item is the image: a path, an address (s3://...), or uint8 RGB [H, W, 3]. It is called in the
-    reading threads, so it may itself read or compute, and may raise BadImageError.
+    image_of: what of an item is the image: a path, an address (s3://...), the bytes of an image file, or uint8 RGB [H, W,
+    3]. It is called in the reading threads, so it may itself read or compute, and may raise BadImageError.
     batch: images that the network sees at once. workers: images decoded at once (default: one for each core);
     addresses are fetched by more threads. group_of: a batch never holds items of two neighbouring groups, so that what
-    is found in a group does not depend on where the stream began. keep_image: give the decoded image back, for drawing.
+    is found in a group does not depend on where the stream began. keep_image: give the decoded image back, for drawing,
+    where all that are kept have room in a gigabyte.
 
     An image that cannot be read is an item with `error`. Any other exception (a store that does not answer, a bug) is
     raised where its item would have come, after all batches before it. No more than about four batches of images are
-    in memory. `items` is read in the thread that iterates. Whoever stops early closes the iterator, or drops it; its
-    threads end with it.
+    in memory, and no more than a gigabyte of those that are being decoded. `items` is read in the thread that
+    iterates. Whoever stops early closes the iterator, or drops it; its threads end with it.
     """
     workers = workers or os.cpu_count() or 1
     decoding = threading.BoundedSemaphore(workers)  # threads beyond the workers only wait for a store
+    memory, kept = Memory(DECODING), Memory(DECODING)
 
     def load(item: T) -> _Loaded[T]:
         try:
             with decoding:
                 image = image_of(item)
+                if isinstance(image, np.ndarray):
+                    return prepared(item, image, keep_image)
                 if not (isinstance(image, str) and is_address(image)):
-                    return prepared(item, image if isinstance(image, np.ndarray) else read_image(image))
+                    return decoded(item, image)
             data = fetch(image)
             with decoding:
-                return prepared(item, decode_image(data, image))
+                return decoded(item, data, image)
         except BadImageError as error:
             return _Loaded(Found(item, error=error))
 
-    def prepared(item: T, image: np.ndarray) -> _Loaded[T]:
+    def decoded(item: T, image: str | os.PathLike | bytes, name: str | os.PathLike = "image") -> _Loaded[T]:
+        data, name = (image, name) if isinstance(image, bytes) else (read_file(image), image)
+        with memory.held(decoded_bytes(data)):
+            pixels = decode_image(data, name)
+            return prepared(item, pixels, keep_image and kept.keep(pixels))
+
+    def prepared(item: T, image: np.ndarray, keep: bool) -> _Loaded[T]:
         height, width = image.shape[:2]
-        found = Found(item, size=(height, width), image=image if keep_image else None)
+        found = Found(item, size=(height, width), image=image if keep else None)
         return _Loaded(found, detector.see(image))
 
     def finish(one: _Loaded[T]) -> Found[T]:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detection.data.image_files import load_image, read_header
 from detection.errors import BadImageError
-from detection.images.decode import decode_image, read_image
+from detection.images.decode import decode_image, on_white, read_image
+from detection.images.video import Video
 
 
 def make_image(height=48, width=64):
@@ -150,3 +152,83 @@ def test_damaged_files_give_a_image_or_one_clear_line_and_nothing_else(noise, ki
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     except BadImageError as error:
         assert "\n" not in str(error)
+
+
+# ---------------------------------------------------------------- headers that strangers wrote
+
+# The first directory of a BigTIFF of 16 bytes lies at an offset that is no index.
+BIG_TIFFS = [order + b"\xff" * 8 for order in (b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0")]
+
+
+@pytest.mark.parametrize("data", BIG_TIFFS, ids=["little", "big"])
+def test_a_directory_that_lies_nowhere_is_a_broken_image(tmp_path, data):
+    assert "broken" in refused(data, tmp_path, "scan.tif")
+    with pytest.raises(BadImageError, match="broken"):
+        read_header(tmp_path / "scan.tif")
+
+
+@pytest.mark.parametrize("exif", BIG_TIFFS, ids=["little", "big"])
+def test_a_good_jpeg_with_such_an_exif_is_read(tmp_path, exif):
+    body, plain = b"Exif\0\0" + exif, encode(make_image(), ".jpg")
+    (tmp_path / "a.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:])
+    assert read_image(tmp_path / "a.jpg").shape == (48, 64, 3)
+    assert read_header(tmp_path / "a.jpg").orientation == 1
+
+
+def test_a_size_below_nothing_is_a_broken_image_to_data_sets_too(tmp_path):
+    (tmp_path / "a.bmp").write_bytes(b"BM" + b"\xff" * 60)
+    with pytest.raises(BadImageError, match="-1 x 1 pixels"):
+        read_header(tmp_path / "a.bmp")
+
+
+def test_of_a_size_that_stands_twice_the_first_counts_as_for_the_decoder():
+    entries = [(256, 9, 1, 30_000), (257, 9, 1, 30_000), (256, 4, 1, 10), (257, 4, 1, 10)]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHIi", *entry) for entry in entries)
+    with pytest.raises(BadImageError, match="30000 x 30000 pixels, more than 100 megapixels"):
+        decode_image(b"II*\0" + struct.pack("<I", 8) + directory + b"\0" * 4, "a.tif")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("of a decoder"), cv2.error("out of memory")])
+def test_whatever_a_decoder_raises_is_a_bad_image(monkeypatch, tmp_path, error):
+    def raises(*_):
+        raise error
+
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode(make_image(100, 100), ".jpg"))
+    monkeypatch.setattr(cv2, "imdecode", raises)
+    with pytest.raises(BadImageError, match="a broken JPEG"):
+        read_image(path)
+    with pytest.raises(BadImageError, match="a broken JPEG"):
+        load_image(path, (32, 32))
+
+
+def test_a_pipe_among_images_is_told_from_an_image_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    for read in (read_image, read_header, lambda path: load_image(path, (32, 32))):
+        with pytest.raises(BadImageError, match="no regular file"):
+            read(tmp_path / "a.jpg")
+
+
+def test_a_large_jpeg_is_refused_in_training_too(tmp_path):
+    data = bytearray(encode(make_image(), ".jpg"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 16_000, 16_000)
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(BadImageError, match="16000 x 16000 pixels, more than 100 megapixels"):
+        load_image(tmp_path / "a.jpg", (300, 300))
+
+
+def test_a_video_of_256_megapixels_is_refused_before_a_frame_is_decoded(tmp_path):
+    data = bytearray(encode(make_image(), ".jpg"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 16_000, 16_000)
+    comment = b"\xff\xfe" + struct.pack(">H", 65_000) + bytes(64_998)  # FFmpeg believes no size in a frame of few bytes
+    (tmp_path / "a.mjpeg").write_bytes((data[:2] + 40 * comment + data[2:]) * 3)
+    with pytest.raises(BadImageError, match="a.mjpeg: has 16000 x 16000 pixels, more than 100 megapixels"):
+        Video(tmp_path / "a.mjpeg")
+
+
+def test_transparent_images_are_the_same_in_strips(tmp_path):
+    rgba = np.random.default_rng(0).integers(0, 256, (150, 20, 4), dtype=np.uint8)
+    found = decode_image(encode(rgba, ".png"))
+    assert (found == on_white(rgba[..., [2, 1, 0, 3]])).all()

@@ -206,3 +206,41 @@ def test_work_in_threads_comes_back_in_order_and_raises_in_its_place():
         for value in in_order(square, range(100), threads=3):
             seen.append(value)
     assert seen == [0, 1, 4, 9, 16, 25, 36] and not threads_of_streams()
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_images_are_decoded_ahead_by_their_bytes_and_not_by_their_number(tmp_path, monkeypatch):
+    """Room for two of them, and eight threads: never three at once."""
+    cv2.imwrite(str(tmp_path / "a.png"), grey(7, (300, 300)))
+    monkeypatch.setattr("detection.stream.DECODING", 2 * 300 * 300 * 3)
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    class Slow(Bright):
+        def see(self, image):
+            nonlocal at_once, most
+            with lock:
+                at_once += 1
+                most = max(most, at_once)
+            time.sleep(0.01)
+            with lock:
+                at_once -= 1
+            return super().see(image)
+
+    names = [str(tmp_path / "a.png")] * 20
+    assert levels(detect_stream(Slow(), names, workers=8)) == [7] * 20
+    assert most == 2
+
+
+def test_an_image_that_is_larger_than_all_memory_is_read_alone(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), grey(9))
+    monkeypatch.setattr("detection.stream.DECODING", 1)
+    assert levels(detect_stream(Bright(), [(tmp_path / "a.png").read_bytes()] * 5, workers=4)) == [9] * 5
+
+
+def test_kept_images_have_the_room_that_there_is(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), grey(9))
+    monkeypatch.setattr("detection.stream.DECODING", 3 * 20 * 30 * 3)
+    found = list(detect_stream(Bright(), [str(tmp_path / "a.png")] * 5, workers=1, keep_image=True))
+    assert sum(one.image is not None for one in found) == 3 and all(one.size == (20, 30) for one in found)

@@ -24,6 +24,7 @@ from detection.cli.pipes import words_beside
 from detection.detector import Detector
 from detection.errors import BadImageError, MobileSSDError, shown
 from detection.images.cameras import photograph
+from detection.images.decode import read_image
 from detection.images.sources import Source, find_sources
 from detection.images.video import Frame, Video
 from detection.outputs import Output, Record
@@ -124,8 +125,8 @@ class Job:
         """Each image with the path of its drawing, if there is to be one. Names are given in the order of the images."""
         for one in found:
             path = None
-            if self.names and one.image is not None:
-                path = self.names.path_for(one.item, image_suffix(one.item, one.image))
+            if self.names and one.detections is not None:
+                path = self.names.path_for(one.item, image_suffix(one.item, one.size))
             yield one, path
 
     def _videos(self, sources: Iterable[Source]) -> Iterator[Outcome]:
@@ -211,6 +212,7 @@ def _image_of(source: Source) -> str | np.ndarray:
 
 def _draw(one: tuple[Found[Source], Path | None]) -> Found[Source]:
     found, path = one
-    if path is not None and found.detections is not None and found.image is not None:
-        save_image(found.detections.draw(found.image), path)
-    return found
+    if path is not None and found.detections is not None:
+        image = read_image(found.item.name) if found.image is None else found.image
+        save_image(found.detections.draw(image), path)
+    return replace(found, image=None)

@@ -17,7 +17,8 @@ from detection.data.faults import Faults
 from detection.data.frames import match_frames
 from detection.data.image_files import Header, read_header
 from detection.errors import BadDataError, BadImageError
-from detection.images.decode import read_image
+from detection.images.decode import decode_image, decoded_bytes, read_file
+from detection.images.memory import DECODING, Memory
 
 SMALLEST = 0.01  # pixels: a narrower box has no width
 
@@ -33,7 +34,7 @@ class Headers:
 
 def read_headers(data: DetectionData, decode: bool = False, threads: int = 8) -> Headers:
     """The head of every image file (0.1 ms each; `decode`: all of it, some 10 ms each)."""
-    faults = Faults()
+    faults, memory = Faults(), Memory(DECODING)
 
     def look(path: str) -> Header | str:
         try:
@@ -41,7 +42,9 @@ def read_headers(data: DetectionData, decode: bool = False, threads: int = 8) ->
                 return ""
             header = read_header(path)
             if decode:
-                read_image(path)
+                data = read_file(path)
+                with memory.held(decoded_bytes(data)):
+                    decode_image(data, path)
             return header
         except FileNotFoundError:
             return ""

@@ -56,7 +56,7 @@ class ImageHeader:
 def read_header(data: bytes) -> ImageHeader | None:
     """The header of an image; None if the bytes are no image of a known kind.
 
-    Raises ValueError if it is one, but broken before its size could be read.
+    Raises ValueError, and nothing else, if it is one, but broken before its size could be read.
     """
     try:
         for signature, parse in _PARSERS:
@@ -64,6 +64,10 @@ def read_header(data: bytes) -> ImageHeader | None:
                 return parse(data)
     except (struct.error, IndexError):
         raise ValueError("it ends inside its header") from None
+    except ValueError:
+        raise
+    except Exception:  # an offset of 2^64 is no index, and what else a stranger may write there
+        raise ValueError("its header is broken") from None
     return None
 
 
@@ -211,7 +215,7 @@ def _tiff(data: bytes) -> ImageHeader:
 def _exif_orientation(exif: bytes) -> int:
     try:
         value = _tiff_tags(exif).get(274, 1)
-    except (struct.error, IndexError, ValueError):  # a broken note about the image does not break the image
+    except Exception:  # a broken note about the image does not break the image
         return 1
     return value if 1 <= value <= 8 else 1
 
@@ -225,12 +229,14 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
     start, entry, value_at = (start + 8, 20, 12) if big else (start + 2, 12, 8)
-    formats = {1: "B", 3: "H", 4: "I", 16: "Q"}
-    tags = {}
+    formats = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"} | ({16: "Q", 17: "q"} if big else {})
+    tags: dict[int, int] = {}
     for position in range(start, min(start + count * entry, len(data)), entry):
         tag, kind = struct.unpack_from(order + "HH", data, position)
-        if kind in formats and (big or kind != 16):
-            (tags[tag],) = struct.unpack_from(order + formats[kind], data, position + value_at)
+        if (
+            kind in formats
+        ):  # of a tag that stands twice the first counts, as in libtiff: else the size is not the image's
+            tags.setdefault(tag, struct.unpack_from(order + formats[kind], data, position + value_at)[0])
     return tags
 
 

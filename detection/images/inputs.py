@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from detection.errors import BadImageError, MobileSSDError, quoted
-from detection.images.addresses import is_address
 from detection.images.decode import decode_image, on_white, read_image, upright
 
 WAYS = "an image is a path, an address, bytes, a Pillow image, a numpy array or a torch tensor"
@@ -109,9 +108,11 @@ def is_image(value: Any) -> bool:
 
 
 def address_or_pixels(one: ImageInput) -> Any:
-    """What `detection.stream` takes: an address, which it fetches with many others at once, or the pixels."""
-    name = os.fspath(one.value) if isinstance(one.value, (str, os.PathLike)) else ""
-    return name if is_address(name) else one.pixels()
+    """What `detection.stream` takes: an address, which it fetches with many others at once; a path or the bytes of a file,
+    which it decodes when there is memory for it; or the pixels."""
+    if isinstance(one.value, (str, os.PathLike)):
+        return os.fspath(one.value)
+    return one.value if isinstance(one.value, bytes) and one.kept else one.pixels()
 
 
 def _of_pillow(image: Any) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from detection.errors import BadImageError, shown
 from detection.images.addresses import HTTP, is_address
 from detection.images.container import counts_frames, cut_short
+from detection.images.decode import check_pixels
 from detection.images.frame_times import FEWEST_TRIES, FrameTimes
 
 USUAL_FPS = 25.0  # of a video that does not say
@@ -55,6 +56,7 @@ class Video:
             self._capture = cv2.VideoCapture(self.path)
         if not self._capture.isOpened():
             self._refuse()
+        check_frames(self._capture, self.path)
         self.fps, self.count = rate_and_count(self._capture)
         if self.path.lower().endswith(".gif"):
             self.count = 0  # what FFmpeg has counted, and not what the file says
@@ -119,6 +121,11 @@ class Video:
             f"{shown(self.path)}: no frame can be read: broken, cut short, or of a codec that this OpenCV lacks; "
             "convert it to mp4"
         )
+
+
+def check_frames(capture: cv2.VideoCapture, name: str) -> None:
+    """Raises BadImageError for frames that are too large, before the first one is decoded."""
+    check_pixels(capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT), name)
 
 
 def rate_and_count(capture: cv2.VideoCapture) -> tuple[float, int]:

@@ -132,7 +132,7 @@ class _Frame(NamedTuple):
 
 def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> None:
     from detection.images.frame_times import FrameTimes
-    from detection.images.video import rate_and_count
+    from detection.images.video import check_frames, rate_and_count
 
     web = address.startswith(HTTP)
     try:
@@ -143,6 +143,10 @@ def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> No
         if (problem := _no_snapshot(address)) is not None:
             raise CannotOpen(f"{error}{f' ({problem})' if problem else ''}") from None
         return _poll(address, send)
+    try:
+        check_frames(capture, "")
+    except MobileSSDError as error:
+        raise CannotOpen(f"a frame {str(error).removeprefix(': ')}") from None
     fps, count = rate_and_count(capture)
     if web and count == 1 and _no_snapshot(address) is None:
         return _poll(address, send)

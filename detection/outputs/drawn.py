@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from detection.boxes.drawing import LONGEST
 from detection.errors import MobileSSDError
 from detection.images.sources import Source
@@ -41,11 +39,11 @@ def _same(path: Path) -> str:
     return os.path.realpath(path).casefold()  # some file systems do not tell upper case from lower
 
 
-def image_suffix(source: Source, image: np.ndarray) -> str:
-    """The ending of a drawn image: that of the source where every program reads it, else .jpg; .png where neither
-    takes an image as long as this one.
+def image_suffix(source: Source, size: tuple[int, int]) -> str:
+    """The ending of a drawn image of `size` (height, width): that of the source where every program reads it, else .jpg;
+    .png where neither takes an image as long as this one.
     """
     suffix = source.ending
     if suffix not in LONGEST:
         suffix = ".jpg"
-    return suffix if max(image.shape) <= LONGEST[suffix] else ".png"
+    return suffix if max(size) <= LONGEST[suffix] else ".png"
