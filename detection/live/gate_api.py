@@ -22,7 +22,7 @@ from detection.live.gate_book import ChangedMeanwhile, GateBook, Numbered
 from detection.live.gate_file import NotWritten
 from detection.live.gate_spec import MOST_POINTS, GateSpec, Point
 from detection.live.tracking import need_trackers
-from detection.live.upload_api import Refused, read_body
+from detection.live.upload_api import Bodies, Refused
 
 LARGEST = 64 << 10  # bytes of a request
 TOO_LARGE = f"the request is larger than {LARGEST >> 10} KB: a zone has at most {MOST_POINTS} points"
@@ -50,8 +50,8 @@ class ChangedGate:
     points: tuple[Point, ...] | None = None
 
 
-def gate_routes(book: GateBook) -> list[Route]:
-    """The routes that look at a book and change it."""
+def gate_routes(book: GateBook, bodies: Bodies) -> list[Route]:
+    """The routes that look at a book and change it. bodies: those of all requests."""
 
     async def listed(_: Request) -> Response:
         return JSONResponse(
@@ -64,12 +64,12 @@ def gate_routes(book: GateBook) -> list[Route]:
         )
 
     async def add(request: Request) -> Response:
-        wish = await _read(request, NewGate)
+        wish = await _read(request, bodies, NewGate)
         spec = GateSpec(wish.kind, wish.name, _fractions(wish.points), wish.source)
         return await _done(lambda: book.add(spec), 201)
 
     async def change(request: Request) -> Response:
-        wish = await _read(request, ChangedGate)
+        wish = await _read(request, bodies, ChangedGate)
         points = None if wish.points is None else _fractions(wish.points)
         number = request.path_params["number"]
         return await _done(lambda: book.change(number, wish.version, wish.name, points))
@@ -110,14 +110,14 @@ async def _done(change: Callable[[], Numbered], status: int = 200) -> Response:
     return JSONResponse(_plain(await asyncio.to_thread(change)), status)  # it writes a file, and may import a tracker
 
 
-async def _read(request: Request, kind: type[T]) -> T:
+async def _read(request: Request, bodies: Bodies, kind: type[T]) -> T:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refused(415, "send JSON, with Content-Type: application/json")
-    data = await read_body(request, LARGEST, TOO_LARGE)
-    try:
-        plain = json.loads(data)
-    except (ValueError, RecursionError):
-        raise MobileSSDError("the request is no JSON") from None
+    async with bodies.read(request, LARGEST, TOO_LARGE) as data:
+        try:
+            plain = json.loads(data)
+        except (ValueError, RecursionError):
+            raise MobileSSDError("the request is no JSON") from None
     return build(kind, plain)
 
 

@@ -9,12 +9,23 @@ from pathlib import Path
 from typing import Any
 
 Sample = tuple[Mapping[str, str], float]
+OF_THE_SERVER = {
+    "page_faults_total": ("counter", "Requests that ended in a fault of the program."),
+    "page_connections": ("gauge", "Open connections."),
+    "page_connections_refused_total": ("counter", "Not let in, or closed before a request was whole."),
+    "page_wrong_tokens_total": ("counter", "Wrong tokens that were shown."),
+}
 
 
 def metrics_text(
-    channels: Sequence[Any], answers: Mapping[int, int], viewers: Mapping[str, int], started: float
+    channels: Sequence[Any],
+    answers: Mapping[int, int],
+    viewers: Mapping[str, int],
+    started: float,
+    counts: Mapping[str, float],
 ) -> str:
-    """channels: those of `app`. answers: number of answers of `POST /detect` by HTTP status. viewers: by source key."""
+    """channels: those of `app`. answers: number of answers of `POST /detect` by HTTP status. viewers: by source key.
+    counts: of the server itself, by the names of OF_THE_SERVER."""
     source = {channel.name: {"source": channel.name} for channel in channels}
     stats = [(source[channel.name], channel.stats, channel.capture) for channel in channels]
     lines = [
@@ -58,6 +69,11 @@ def metrics_text(
             "counter",
             "Answers of POST /detect.",
             (({"status": str(k)}, v) for k, v in sorted(answers.items())),
+        ),
+        *(
+            line
+            for name, (kind, text) in OF_THE_SERVER.items()
+            for line in _metric(name, kind, text, [({}, counts[name])])
         ),
         *_metric("uptime_seconds", "gauge", "Since the start.", [({}, time.monotonic() - started)]),
         *_metric("memory_bytes", "gauge", "Resident memory of this process.", [({}, value) for value in _memory()]),

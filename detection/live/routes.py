@@ -16,15 +16,17 @@ from starlette.routing import Route, WebSocketRoute
 
 from detection.boxes.drawing import class_color, encoded
 from detection.live.broadcaster import View, wait
+from detection.live.faults import UNFORESEEN
 from detection.live.gate_api import gate_routes
 from detection.live.metrics import metrics_text
 from detection.live.overlay import draw_tracked
 from detection.live.page_state import PageState
 from detection.live.sockets import Sockets
-from detection.live.upload_api import Refused, read_body
+from detection.live.upload_api import Refused
 
 PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+MOST_STREAMS = 16  # of motion JPEG at once: each frame is encoded for each of them
 STUCK = 30.0  # seconds in one frame after which the network counts as stuck
 
 
@@ -55,13 +57,13 @@ def build(state: PageState) -> tuple[Starlette, bytes]:
             Route("/frame/{key}.jpg", routes.frame),
             Route("/stream/{key}.mjpg", routes.stream),
             Route("/detect", routes.detect, methods=["POST"]),
-            *gate_routes(state.book),
+            *gate_routes(state.book, state.uploads.bodies),
             Route("/healthz", routes.health),
             Route("/metrics", routes.metrics),
             WebSocketRoute("/ws/view/{key}", sockets.view),
             WebSocketRoute("/ws/camera", sockets.camera),
         ],
-        exception_handlers={HTTPException: _problem, Refused: _refused},
+        exception_handlers={HTTPException: _problem, Refused: _refused, Exception: _unforeseen},
     )
     return app, files["login.html"]
 
@@ -71,6 +73,7 @@ class Routes:
 
     def __init__(self, state: PageState) -> None:
         self.state = state
+        self.streams = 0
         self.by_key = {channel.capture.source.key: channel for channel in state.channels}
 
     # ------------------------------------------------------------ words and numbers
@@ -135,7 +138,7 @@ class Routes:
     async def metrics(self, _: Request) -> Response:
         state = self.state
         viewers = {key: view.viewers for key, view in state.views.items()}
-        text = metrics_text(state.channels, state.uploads.answers, viewers, state.started)
+        text = metrics_text(state.channels, state.uploads.answers, viewers, state.started, state.counts())
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     # ------------------------------------------------------------ images
@@ -148,9 +151,12 @@ class Routes:
     async def stream(self, request: Request) -> Response:
         """Motion JPEG for other programs, with boxes unless ?boxes=0. Each frame is the newest when it is sent."""
         view, boxes = self._view(request), _wants_boxes(request, True)
+        if self.streams >= MOST_STREAMS:
+            raise HTTPException(503, f"{MOST_STREAMS} streams are being sent already: try again later")
 
         async def parts() -> AsyncIterator[bytes]:
             event = view.watch()
+            self.streams += 1
             try:
                 while not self.state.closing:
                     event.clear()
@@ -160,6 +166,7 @@ class Routes:
                         yield data + b"\r\n"
                     await wait(event, 1.0)
             finally:
+                self.streams -= 1
                 view.leave(event)
 
         return StreamingResponse(parts(), media_type="multipart/x-mixed-replace; boundary=frame")
@@ -191,9 +198,9 @@ class Routes:
             raise Refused(400, f"score={text!r} is not a number from 0 to 1") from None
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise Refused(415, "send the image's bytes alone, as in curl --data-binary @dog.jpg, not a form")
-        data = await read_body(request)
-        begin = time.perf_counter()
-        found = await self.state.uploads.detect(data)
+        async with self.state.uploads.bodies.read(request) as data:
+            begin = time.perf_counter()
+            found = await self.state.uploads.detect(data)
         took = round(1000 * (time.perf_counter() - begin), 1)
         return JSONResponse({**found.above(score).to_dict(), "milliseconds": took})
 
@@ -223,7 +230,13 @@ def _wants_boxes(request: Request, default: bool) -> bool:
 
 def _refused(_: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refused)
-    return JSONResponse({"error": str(refusal)}, refusal.status)
+    headers = {"connection": "close"} if refusal.status == 408 else None  # nobody waits for the rest of it
+    return JSONResponse({"error": str(refusal)}, refusal.status, headers)
+
+
+def _unforeseen(_: Request, __: Exception) -> Response:
+    """Faults counts it and says it."""
+    return Response(UNFORESEEN, 500, media_type="application/json")
 
 
 def _problem(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ Nothing here waits for a camera, and no camera waits for anything here: see broa
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import threading
@@ -16,13 +17,17 @@ from detection.errors import MobileSSDError, need
 from detection.live.auth import Guard, is_loopback
 from detection.live.broadcaster import View
 from detection.live.channels import Channel
+from detection.live.connections import Connections, Limits, Listener
+from detection.live.faults import Complaints, Faults
 from detection.live.gate_book import GateBook
 from detection.live.options import PageOptions
 from detection.live.page_state import PageState
 from detection.live.pipeline import Engine
+from detection.live.sinks import Say
 from detection.live.upload_api import UploadApi
 
-SHORTEST_TOKEN = 8
+SHORTEST_TOKEN = 16
+LONGEST_MESSAGES = 2  # of a visitor's frames that wait inside the server, each up to LARGEST_MESSAGE
 LARGEST_MESSAGE = 8 << 20  # bytes of a visitor's frame
 
 
@@ -36,7 +41,8 @@ class PageServer:
 
     channels: the sources. detector: for visitors' images. score: where the page's slider stands at first; the boxes
     that it gets reach down to `lowest`. engine: whose life /healthz looks at. book: lines and zones, which the page may
-    change. Raises MobileSSDError where it cannot listen. url: what to open; with the token in it, where there is one.
+    change. say: gets lines for people. Raises MobileSSDError where it cannot listen.
+    url: what to open; with the token in it, where there is one.
     """
 
     def __init__(
@@ -48,9 +54,11 @@ class PageServer:
         lowest: float,
         engine: Engine | None,
         book: GateBook,
+        say: Say,
     ) -> None:
         need_packages()
         import uvicorn
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
         from detection.live.routes import build
 
@@ -61,20 +69,34 @@ class PageServer:
         shown = f"[{shown}]" if ":" in shown else shown
         scheme = "https" if options.cert else "http"
         self.url = f"{scheme}://{shown}:{self.port}/" + (f"?token={self._token}" if self._token else "")
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # on Windows too: it calls the listener's own `accept`
+        complaints = Complaints(say)
+        connections = Connections(Limits.of_this_process())
+        self._socket.connections = connections
+        self._socket.complain = lambda line: complaints("accept", f"page: {line}")
+        faults = Faults(connections, complaints)
+        self._loop.set_exception_handler(faults.in_loop)
         keys = [channel.capture.source.key for channel in channels]
         views = {key: View(key, self._loop) for key in keys}
-        self._state = PageState(channels, detector, score, lowest, engine, UploadApi(detector), book, views)
+        uploads = UploadApi(detector)
+        self._state = PageState(channels, detector, score, lowest, engine, uploads, book, views, connections, faults)
         app, login = build(self._state)
         hosts = {"localhost", "127.0.0.1", "::1", options.host.lower()} if self._token is None else None
-        guarded: Any = Guard(app, self._token, hosts, self.port, login)
+        guard = Guard(app, self._token, hosts, self.port, login)
+        self._state.wrong_tokens = lambda: guard.guesses.wrong
+        proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own rule
+        # Outside of it, as connections are counted by who they are, and not by whom they speak for.
+        served: Any = faults.around(ProxyHeadersMiddleware(guard, trusted_hosts=proxies))  # type: ignore[arg-type]
         self._server = uvicorn.Server(
             uvicorn.Config(
-                guarded,
+                served,
+                loop="none",
+                proxy_headers=False,
                 log_level="critical",
                 access_log=False,
                 lifespan="off",
                 ws_max_size=LARGEST_MESSAGE,
+                ws_max_queue=LONGEST_MESSAGES,
                 ws_per_message_deflate=False,  # frames are compressed already
                 server_header=False,
                 timeout_graceful_shutdown=2,
@@ -102,10 +124,22 @@ class PageServer:
         self._state.uploads.close()
         self._socket.close()
 
+    async def _serve(self) -> None:
+        sweeper = asyncio.create_task(self._sweep())
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            sweeper.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self._state.connections.sweep()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._server.serve(sockets=[self._socket]))
+            self._loop.run_until_complete(self._serve())
         finally:
             self._loop.close()
 
@@ -132,11 +166,11 @@ def _own_address() -> str:
             return socket.gethostname()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> Listener:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
+        listener = Listener(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(128)

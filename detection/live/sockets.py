@@ -72,7 +72,10 @@ class Sockets:
         self.visitors += 1
         try:
             while not self.state.closing:
-                data = await socket.receive_bytes()
+                try:
+                    data = await socket.receive_bytes()
+                except (WebSocketDisconnect, RuntimeError, KeyError):  # gone, or it sent text
+                    break
                 begin = time.perf_counter()
                 try:
                     found = await self.state.uploads.detect(data, "the frame")
@@ -80,8 +83,9 @@ class Sockets:
                     answer = {"size": list(found.image_size), "d": rows(found), "ms": took}
                 except Refused as refusal:
                     answer = {"error": str(refusal)}
-                await socket.send_text(json.dumps(answer, separators=(",", ":")))
-        except (WebSocketDisconnect, RuntimeError, KeyError):  # gone, or it sent text
-            pass
+                try:
+                    await socket.send_text(json.dumps(answer, separators=(",", ":")))
+                except (WebSocketDisconnect, RuntimeError):
+                    break
         finally:
             self.visitors -= 1
