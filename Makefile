@@ -4,6 +4,7 @@
 # make test      the tests; installs if need be
 # make fuzz      FILES=20000 (SEED=1) mutated files against everything that reads files of others; takes half an hour
 # make lint      style, formatting, types, layers of imports; installs if need be
+# make audit     known weaknesses (asks PyPI) and licences of all that is installed; installs if need be
 #
 # The Python used: PYTHON=..., else an activated environment, else .venv, else (not for install) python3.
 
@@ -20,7 +21,7 @@ OUTPUT ?= runs/demo
 WEIGHTS ?=
 IMAGES ?=
 
-.PHONY: help environment install demo test fuzz lint format
+.PHONY: help environment install demo test fuzz lint audit format
 
 help:
 	@sed -n '/^# make/,/^#$$/s/^# \(.*[^ ]\) *$$/\1/p' Makefile
@@ -45,7 +46,7 @@ demo:
 
 # An environment that has everything is used as it is; else one is made.
 CHOSEN = $(if $(shell $(READY) && echo yes),$(PYTHON),$(TARGET))
-NEEDED := albumentations cv2 flask hypothesis importlinter msgspec mypy onnx openvino pyarrow pytest starlette torch trackers
+NEEDED := albumentations cv2 flask hypothesis importlinter msgspec mypy onnx openvino pyarrow pytest scipy starlette torch
 READY = "$(PYTHON)" -c "import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, '$(NEEDED)'.split())))"
 
 test:
@@ -66,6 +67,13 @@ lint:
 	"$(CHOSEN)" -m ruff format --check .
 	"$(CHOSEN)" -m mypy
 	"$(CHOSEN)" -c "from importlinter.cli import lint_imports_command as check; check()" --no-logo
+
+# pip-audit and what it needs live in an environment of their own: they are not part of what is looked at.
+audit:
+	@$(READY) || $(MAKE) install
+	"$(CHOSEN)" tools/licences.py all
+	@[ -x .venv-audit/bin/pip-audit ] || { "$(BASE_PYTHON)" -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	.venv-audit/bin/pip-audit --skip-editable --path "$$("$(CHOSEN)" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 format:
 	"$(PYTHON)" -m ruff check --fix .

@@ -67,19 +67,20 @@ EXTRAS = {
     # albumentations 2.0.x is MIT; its successor of the same module name is AGPL, so the pin must stay.
     "train": [*TORCH, *TFLITE, *PROTOBUF, *EVAL, "albumentations>=2.0,<2.1"],
     "live": ["starlette>=0.37", "uvicorn>=0.29", "websockets>=12"],
-    # ByteTrack moved from supervision, which has none since 0.31, to trackers.
-    "track": ["trackers>=2.6,<3"],
+    # Not the package trackers: it brings supervision, which brings av, whose wheels hold x264 and x265 under the GPL.
+    "track": ["scipy>=1.10"],
     "bulk": ["pyarrow>=14", "fsspec>=2023.9", "s3fs>=2023.9"],
     "ray": ["ray[data]>=2.44"],
     "export": [*TORCH, *RUNTIME, *ONNXRUNTIME, *LITERT, "onnx>=1.16", "nncf>=2.13"],
     "dev": [
         "pytest>=8",
+        # Reads the requirements of requirements, for tools/licences.py.
+        "packaging>=23",
         "hypothesis>=6.100",
         "ruff>=0.12",
         "mypy>=1.11",
         "import-linter>=2.7",
         "types-PyYAML",
-        "supervision>=0.20",
         "httpx>=0.27",
         "pillow>=10",
         "pandas>=2",

@@ -60,8 +60,6 @@ EXTRAS = {
     "starlette": "live",
     "uvicorn": "live",
     "websockets": "live",
-    "trackers": "track",
-    "supervision": "track",
     "pyarrow": "bulk",
     "fsspec": "bulk",
     "s3fs": "bulk",

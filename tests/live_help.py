@@ -13,7 +13,7 @@ import pytest
 
 from detection.boxes.detections import Detections
 
-needs_trackers = pytest.mark.skipif(find_spec("trackers") is None, reason="needs the package trackers")
+needs_tracking = pytest.mark.skipif(find_spec("scipy") is None, reason="needs scipy")
 
 
 class FakeDetector:

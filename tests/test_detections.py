@@ -106,7 +106,7 @@ def test_a_table_has_the_columns_of_parquet_shards():
 @pytest.mark.parametrize("package, form", [("pandas", "to_pandas"), ("supervision", "to_supervision")])
 def test_a_missing_package_is_one_line_with_its_command(package, form, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingPackageError, match=f'{form} needs {package}: pip install ("mobilessd.track."|pandas)'):
+    with pytest.raises(MissingPackageError, match=f"{form} needs {package}: pip install {package}"):
         getattr(FOUND, form)()
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from browser import Browser, missing
-from live_help import Reds, needs_trackers
+from live_help import Reds, needs_tracking
 from PIL import Image
 from test_live_page import IMAGE, Page
 
@@ -16,7 +16,7 @@ from detection.live.overlay import _inwards
 
 if missing():
     pytest.skip(missing(), allow_module_level=True)
-pytestmark = needs_trackers
+pytestmark = needs_tracking
 
 SIZE = (240, 320)
 COUNTS = "[...document.querySelectorAll('#gates li')].map(li => li.querySelector('b').textContent).join('; ')"
@@ -304,7 +304,7 @@ def test_everything_has_a_name_for_screen_readers(tab):
 
 
 def test_without_a_tracker_the_button_says_what_is_missing(browser, server, monkeypatch):
-    monkeypatch.setattr("detection.errors.installed", lambda module: module != "trackers")
+    monkeypatch.setattr("detection.errors.installed", lambda module: module != "scipy")
     tab = browser.page(server.url)
     tab.until(READY)
     tab.tab.click("#add-zone")

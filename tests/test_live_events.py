@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from live_help import FakeDetector, Reds, needs_trackers, save_video, wait_until
+from live_help import FakeDetector, Reds, needs_tracking, save_video, wait_until
 
 from detection.cli.main import main
 from detection.errors import MobileSSDError
@@ -225,7 +225,7 @@ def crossing(tmp_path):
     return "walk.avi"
 
 
-@needs_trackers
+@needs_tracking
 def test_counts_over_a_line_are_exact_on_a_clip(live, crossing, tmp_path):
     code, out, err = live(
         crossing, "--line", "door=0.5,0,0.5,1", "--zone", "room=0,0,0.4,0,0.4,1,0,1", "--events", "e.jsonl",

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from live_help import Reds, needs_trackers, save_video, wait_until
+from live_help import Reds, needs_tracking, save_video, wait_until
 from test_live_page import Page
 from test_live_tracking import SIZE, box_at, found, pass_by, result, straight
 
@@ -246,7 +246,7 @@ def test_what_is_moved_keeps_its_counts_and_nobody_passes_by_that():
     assert pass_by(door, straight(400, 300, 600, 300), start=0.3) == ["out"]
 
 
-@needs_trackers
+@needs_tracking
 def test_a_watch_takes_over_lines_and_zones_while_it_runs():
     from detection.live.tracking import Tracker
 
@@ -288,7 +288,7 @@ def send(page, method, path, body=None, **headers):
 ZONE = {"kind": "zone", "source": "front", "points": [[0, 1], [0.8, 0], [0.8, 1]]}
 
 
-@needs_trackers
+@needs_tracking
 def test_other_programs_can_draw_as_well(page, tmp_path):
     status, one = send(page, "POST", "/api/watch", ZONE | {"name": "desk"})
     assert status == 201 and one["version"] == 1 and one["points"][1] == [0.8, 0]
@@ -345,7 +345,7 @@ def test_changes_are_json_of_this_origin_with_its_token(film):
 
 
 def test_without_a_tracker_it_is_said_how_to_get_one(page, monkeypatch):
-    monkeypatch.setattr("detection.errors.installed", lambda module: module != "trackers")
+    monkeypatch.setattr("detection.errors.installed", lambda module: module != "scipy")
     status, answer = send(page, "POST", "/api/watch", ZONE)
     assert status == 501 and 'pip install "mobilessd[track]"' in answer["error"]
     assert page.json("/api/watch")[1]["problem"] == answer["error"]
@@ -366,7 +366,7 @@ def live(monkeypatch, capsys, tmp_path):
     return run
 
 
-@needs_trackers
+@needs_tracking
 def test_the_file_comes_before_the_options(live, tmp_path):
     options = ["--watch", "w.yaml", "--line", "door=0.5,0,0.5,1"]
     assert live(*options)[0] == 0

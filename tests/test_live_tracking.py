@@ -34,7 +34,7 @@ def box_at(x, y, wide=60, tall=120):
 
 @pytest.fixture
 def tracker():
-    pytest.importorskip("trackers", reason="needs the package trackers")
+    pytest.importorskip("scipy", reason="needs scipy")
     from detection.live.tracking import Tracker
 
     return Tracker(0.5)
@@ -105,7 +105,45 @@ def test_a_month_of_tracks_does_not_fill_the_memory(tracker):
     for k in range(700):
         for j in range(3):
             tracker.update(found([box_at(100, 300)]), 10 * k + j / 30)
-    assert tracker._next > 600 and len(tracker._numbers) < 520
+    assert tracker._next > 600 and sum(map(len, tracker._tracks.values())) < 5
+
+
+@pytest.mark.parametrize("fps, jitter", [(30, 0.0), (25, 0.003), (12, 0.003), (7, 0.0)])
+def test_it_numbers_as_roboflows_bytetrack_does(fps, jitter):
+    """Whoever has the package `trackers` compares: a crowd with missed frames, weak boxes, pauses, two classes."""
+    theirs = pytest.importorskip("trackers", reason="needs the package trackers")
+    supervision = pytest.importorskip("supervision", reason="needs supervision")
+    from detection.live.tracking import Tracker
+
+    rng, ours, time = np.random.default_rng(fps), Tracker(0.5), 0.0
+    other = [
+        theirs.ByteTrackTracker(
+            lost_track_buffer=60, frame_rate=30.0, track_activation_threshold=0.5, high_conf_det_threshold=0.5
+        )
+        for _ in NAMES
+    ]
+    places, speeds, classes = rng.uniform(50, 500, (8, 2)), rng.uniform(-6, 6, (8, 2)), rng.integers(0, 2, 8)
+    same: dict[tuple[int, int], set[int]] = {}
+    for _ in range(120):
+        time += 1 / fps + rng.uniform(-jitter, jitter) + (0.4 if rng.random() < 0.02 else 0)
+        places += speeds * 30 / fps
+        here = rng.random(8) > 0.15
+        boxes = [np.array(box_at(*place)) + rng.normal(0, 1.5, 4) for place in places[here]]
+        scores, kinds = rng.uniform(0.2, 0.95, here.sum()), classes[here]
+        frame = found(boxes, scores, kinds)
+        tracks = ours.update(frame, time).track_ids
+        for kind in range(2):
+            which = np.flatnonzero(kinds == kind)
+            given = supervision.Detections(
+                xyxy=frame.boxes[which].astype(float), confidence=frame.scores[which], data={"index": which}
+            )
+            got = other[kind].update(given, timestamp=time)
+            for index, number in zip(got.data.get("index", ()), got.tracker_id):
+                assert (number < 0) == (tracks[index] < 0)
+                if number >= 0:
+                    same.setdefault((kind, int(number)), set()).add(int(tracks[index]))
+    assert same and all(len(one) == 1 for one in same.values())
+    assert len({*map(min, same.values())}) == len(same)
 
 
 # ---------------------------------------------------------------- lines and zones

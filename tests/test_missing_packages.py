@@ -47,7 +47,6 @@ NEEDED = [
     ("detect images --shards shards", "pyarrow", "bulk"),
     ("detect memory", "fsspec", "bulk"),
     ("live film.mp4 --page", "uvicorn", "live"),
-    ("live film.mp4 --headless --frames 1 --track", "trackers", "track"),
     ("eval --data BCCD", "pycocotools", None),
     ("eval --data coco", "faster_coco_eval", "eval"),
     ("eval --data coco", "jinja2", "eval"),
@@ -71,7 +70,7 @@ def extras_of_setup() -> dict[str, list[str]]:
 def test_every_extra_that_a_message_may_name_brings_the_package():
     extras = extras_of_setup()
     for module, extra in EXTRAS.items():
-        package = {"google.protobuf": "protobuf", "supervision": "trackers"}.get(module, module.replace("_", "-"))
+        package = {"google.protobuf": "protobuf"}.get(module, module.replace("_", "-"))
         assert any(re.split(r"[\[<>=]", wanted)[0] == package for wanted in extras[extra]), (module, extra)
 
 
