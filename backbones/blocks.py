@@ -63,9 +63,26 @@ class SameConv2d(nn.Conv2d):
         top, bottom = same_padding(height, self.kernel_size[0], self.stride[0], self.dilation[0])
         left, right = same_padding(width, self.kernel_size[1], self.stride[1], self.dilation[1])
         padding = (top, left)
-        if (top, left) != (bottom, right):  # the convolution itself can only pad both ends alike
+        # the convolution itself can only pad both ends alike
+        if (top, left) != (bottom, right) or (self.training and height == width == 1):  # `StridedConv2d` says why
             x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class StridedConv2d(nn.Conv2d):
+    """A padded convolution of stride 2 or more, which may meet a map of one cell.
+
+    In bfloat16 on a CPU, PyTorch 2.14's gradient of a padded 3x3 kernel that strides over 1x1 cells holds whatever was in
+    memory before at the weights that meet padding alone. With the padding written out it is right.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = spatial_size(x)
+        if not (self.training and height == width == 1) or isinstance(self.padding, str):
+            return super().forward(x)
+        (down, right) = self.padding
+        x = F.pad(x, (right, right, down, down))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 def conv2d(
@@ -95,6 +112,8 @@ def conv2d(
             kind = SameConv2d
     else:
         raise ValueError(f'padding is "same", "symmetric", "valid" or a number of cells, not {padding!r}')
+    if kind is nn.Conv2d and cells and stride > 1:
+        kind = StridedConv2d
     return kind(
         in_channels, out_channels, kernel_size, stride, padding=cells, dilation=dilation, groups=groups, bias=bias
     )

@@ -61,6 +61,7 @@ def config(**changes: Any) -> TrainConfig:
         "evaluate_every": 5,
         "workers": 0,
         "compile": False,
+        "precision": "float32",
         "cache_mb": 0,
         "optimizer": {"kind": "adamw", "lr": 2e-3},
         "schedule": {"warmup": 3},

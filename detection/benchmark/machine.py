@@ -5,22 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-# Instruction sets that decide how fast int8 and bfloat16 are.
-TELLING = (
-    "avx2",
-    "avx512f",
-    "avx_vnni",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_bf16",
-    "amx_int8",
-    "asimddp",
-    "i8mm",
-    "bf16",
-)
+from detection.processor import processor
+
 PACKAGES = (
     "numpy",
     "opencv-python",
@@ -37,13 +25,7 @@ BUSY = 0.3  # a load above this, for each core, makes figures doubtful
 
 def machine(threads: int | None = None) -> dict[str, Any]:
     """Processor, instructions, cores, load, system, versions: plain data for JSON. threads: what each program gets."""
-    name, flags = platform.processor() or platform.machine(), set()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        rows = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
-        values = {key.strip().lower(): value.strip() for key, _, value in rows}
-        name = values.get("model name") or values.get("model") or name
-        flags = set(values.get("flags", values.get("features", "")).split())
+    name, instructions = processor()
     versions = {}
     for package in PACKAGES:
         try:
@@ -52,7 +34,7 @@ def machine(threads: int | None = None) -> dict[str, Any]:
             continue
     return {
         "processor": name,
-        "instructions": [flag for flag in TELLING if flag in flags],
+        "instructions": list(instructions),
         "cores": os.cpu_count(),
         "threads": threads,
         "load": load(),

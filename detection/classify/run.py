@@ -32,7 +32,7 @@ from detection.train.learn.history import History
 from detection.train.learn.loop import stop_signals
 from detection.train.learn.optimizer import build_optimizer, set_learning_rate
 from detection.train.learn.schedule import learning_rate, resolve
-from detection.train.speed import autocast, choose_precision
+from detection.train.speed import STEPS_A_ROUND, TRIAL_STEPS, autocast, fastest_precision, precisions, settled
 from detection.train.state import (
     RunState,
     has_state,
@@ -123,7 +123,7 @@ def train(request: Request) -> Path:
             sweep(folder)
             for line in (*images.said, *begun.said):
                 print(line)
-            print(f"{len(images):,} images to train on, {len(val):,} choose the best; {learner.precision}", flush=True)
+            print(f"{len(images):,} images to train on, {len(val):,} choose the best", flush=True)
         folder = Path(same_on_all(str(folder)))
         progress = Progress()
         if state is not None:
@@ -132,8 +132,10 @@ def train(request: Request) -> Path:
         else:
             _rebuild_norms(learner)
             same_weights(begun.network)
+            _choose_precision(learner)
             if here.first:
-                write_text(folder / "config.yaml", config.to_yaml())
+                said = settled(config.precision, device, learner.precision)
+                write_text(folder / "config.yaml", replace(config, precision=said).to_yaml())
         history = History(folder, progress.step if state is not None else None, write=here.first)
         with closing(history):
             _fit(learner, progress, history)
@@ -152,7 +154,7 @@ def _learner(
             open_classifier(config.distillation.teacher), images.class_names, config.distillation, device
         )
     return Learner(
-        config, images, val, begun, here, device, choose_precision(config.precision, device), folder,
+        config, images, val, begun, here, device, precisions(config.precision, device)[0], folder,
         build_optimizer(config, begun.network), EMA(begun.network, config.ema), origin, teacher,
     )  # fmt: skip
 
@@ -198,6 +200,31 @@ def _fit(learner: Learner, progress: Progress, history: History) -> None:
                 if here.first:
                     log.warning("stopped at step %d of %d; go on with --resume", progress.step, schedule.total)
                 raise KeyboardInterrupt
+
+
+def _choose_precision(learner: Learner) -> None:
+    """A few steps on noise in each precision that this processor has; nothing is learned."""
+    config, network = learner.config, learner.begun.network
+    tried = precisions(config.precision, learner.device)
+    if len(tried) == 1:
+        return
+    rng, size = torch.get_rng_state(), learner.card.input_size
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.randint(256, (max(2, config.batch // 2), 3, size, size), dtype=torch.uint8)
+    model: nn.Module = Normalised(network, learner.card.mean, learner.card.std)
+    train_mode(network, config)
+
+    def step(precision: str) -> None:
+        with autocast(precision, learner.device):
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+        logits.float().square().mean().backward()
+
+    steps = resolve(config, len(learner.images)).total
+    rounds = min(max(steps // STEPS_A_ROUND, 1), TRIAL_STEPS)
+    learner.precision = same_on_all(fastest_precision(step, tried, rounds)[0])
+    network.load_state_dict(kept)
+    network.zero_grad(set_to_none=True)
+    torch.set_rng_state(rng)
 
 
 def _step(learner: Learner, model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -283,6 +310,7 @@ def _log(learner: Learner, progress: Progress, history: History, steps: int, rat
 
 def _save(learner: Learner, progress: Progress) -> None:
     meta = {"step": progress.step, "progress": asdict(progress), "origin": learner.origin}
+    meta["precision"] = learner.precision
     network = learner.begun.network
     write_state(learner.folder, pack(meta, learner.optimizer, model=network.state_dict(), ema=learner.ema.state_dict()))
 
@@ -292,6 +320,7 @@ def _load(learner: Learner, state: RunState) -> Progress:
     learner.ema.load_state_dict(state.part("ema"))
     unpack_optimizer(state, learner.optimizer)
     restore_rng(state)
+    learner.precision = state.meta.get("precision", learner.precision)
     return Progress(**state.meta["progress"])
 
 
@@ -299,6 +328,8 @@ def _unchanged(config: ClassifierConfig, state: RunState, folder: Path) -> None:
     """Raises MobileSSDError where a resumed run would not be the one that began."""
     began, now = state.meta["origin"].get("config", {}), config.to_dict()
     different = [key for key in now if now[key] != began.get(key)]
+    if now.get("precision") == state.meta.get("precision") and began.get("precision") == "auto":
+        different = [key for key in different if key != "precision"]  # config.yaml says what "auto" came to
     if different:
         raise MobileSSDError(f"{folder}: this run began with another {different[0]}; resume it with the options it had")
 

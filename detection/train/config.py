@@ -192,7 +192,7 @@ class TrainConfig:
     "frozen". norm_images: on so many of the training images norms that were folded away are rebuilt. freeze: that many
     stages of the backbone (`freeze.stages`), or prefixes of module names.
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
-    clip_norm: largest norm of the gradient, 0 for none. precision: "auto" asks the processor. compile: "auto" measures.
+    clip_norm: largest norm of the gradient, 0 for none. precision, compile: "auto" measures.
     round_to_int8: the network computes as an int8 file would, for `mobilessd quantize` afterwards (`rounding`).
     evaluate_every: 0 for once, at the end. keep_every: weights that stay beside the best and the last, 0 for none.
     log_every: steps. patience: evaluations without a better mAP before the run ends, 0 for never.

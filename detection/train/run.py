@@ -46,7 +46,7 @@ from detection.train.model import Prepared, from_scratch, from_weights, set_mome
 from detection.train.origin import check_unchanged, config_text, fingerprint_of, network_of_state, origin_of, resumed
 from detection.train.request import Data, Request, open_parts
 from detection.train.scales import Scales, scales_of, sizes_of
-from detection.train.speed import choose_precision
+from detection.train.speed import precisions, settled
 from detection.train.state import has_state, read_state, sweep
 from detection.train.teachers.teacher import teacher_for
 from detection.weights.names import spec_for
@@ -109,7 +109,7 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         ema=EMA(ssd, config.ema),
         world=here,
         device=device,
-        precision=choose_precision(config.precision, device),
+        precision=precisions(config.precision, device)[0],
         folder=folder,
         origin=origin_of(request, fingerprint, prepared.card, state),
     )
@@ -121,6 +121,8 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
     try:
         if state is not None:
             stored, progress = load(job, state)
+            if config.precision == "auto":
+                job.precision = stored.precision or job.precision
             plan = changed_plan(config, earlier, stored, progress.step, len(data.train))
             job.config = replace(config, replanned=earlier.replanned if plan.steps == stored.steps else ())
             log.info("resuming at step %d of %d", progress.step, plan.steps)
@@ -130,7 +132,9 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
             plan, clock = plan_in_time(job, budget, began + budget, *map(len, (data.select or (), data.final or ())))
         else:
             plan = make_plan(job)
-        job.config = replace(job.config, compile=plan.compiled)
+        job.config = replace(
+            job.config, compile=plan.compiled, precision=settled(config.precision, device, job.precision)
+        )
         job.history = History(folder, progress.step if state is not None else None, write=here.first)
         if here.first and state is None:
             write_text(folder / "config.yaml", config_text(job.config, job.origin))
@@ -278,7 +282,5 @@ def _say(request: Request, data: Data, prepared: Prepared, device: str, here: Wo
     if sizes := sizes_of(request.config):
         print("a size a step: " + ", ".join(str(scales[size]) for size in dict.fromkeys(sizes)))
     where = f"{here.size} processes, " if here.size > 1 else ""
-    print(
-        f"on {where}{device}, {choose_precision(request.config.precision, device)}, {torch.get_num_threads()} threads",
-        flush=True,
-    )
+    precision = " or ".join(precisions(request.config.precision, device))
+    print(f"on {where}{device}, {precision}, {torch.get_num_threads()} threads", flush=True)

@@ -39,6 +39,7 @@ class Job:
     folder: Path
     history: History | None = None
     network: nn.Module | None = None  # what is called: `network_of`
+    compiled: bool = False  # whether that is
     teacher: Teacher | None = None
     origin: dict[str, Any] = field(default_factory=dict)
 
@@ -53,7 +54,7 @@ class RunPlan:
 
     steps: optimiser steps in all. evaluate_every, save_every, keep_every: steps between evaluations, states, weights
     that stay (0: none). batch: images a step, all processes and accumulation together. compiled: whether the network
-    runs compiled.
+    runs compiled. precision: what it computes in ("": an older run, whose config says).
     """
 
     steps: int
@@ -62,6 +63,7 @@ class RunPlan:
     batch: int
     compiled: bool = False
     keep_every: int = 0
+    precision: str = ""
 
 
 @dataclass

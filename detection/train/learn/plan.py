@@ -1,4 +1,4 @@
-"""The course of a run, fixed before its first step: how many steps, how often evaluated, compiled or not.
+"""The course of a run, fixed before its first step: how many steps, how often evaluated, in which form.
 
 Where a person has so much time, `clock.Clock` may change the number of steps on the way.
 """
@@ -18,7 +18,7 @@ from detection.train.learn.freeze import train_mode
 from detection.train.learn.job import Job, RunPlan
 from detection.train.learn.loop import network_of, step_gradients
 from detection.train.learn.schedule import resolve
-from detection.train.speed import try_compile
+from detection.train.speed import STEPS_A_ROUND, TRIAL_STEPS, fastest_precision, precisions, try_compile
 
 log = logging.getLogger("mobilessd.train")
 EVALUATIONS, THEIR_SHARE = 5, 0.25  # of a run with a time budget: so many, in at most this share of what is left
@@ -33,9 +33,9 @@ def make_plan(job: Job) -> RunPlan:
     """The steps that the config says."""
     config = job.config
     guess = resolve(config, len(job.loader.data)).total
-    compiled = _trial(job, guess) if config.compile is not False else False
+    _choose_form(job, guess)
     every = evaluations_apart(config, guess, guess)
-    return _plan(config, config.steps_from(guess, guess), every, guess, compiled)
+    return _plan(config, config.steps_from(guess, guess), every, guess, _form(job))
 
 
 def plan_in_time(
@@ -48,7 +48,7 @@ def plan_in_time(
     """
     config, images_seen = job.config, len(job.loader.data)
     guess = resolve(config, images_seen).total
-    compiled = _trial(job, 10**9 if budget > LONG else 0) if budget > LONG or config.compile is True else False
+    _choose_form(job, 10**9 if budget > LONG else 0)
     log.info("timing a few steps")
     seconds = same_on_all(_seconds_a_step(job))
     begun = deadline - budget
@@ -67,7 +67,7 @@ def plan_in_time(
     without = clock.steps_that_fit(0, NEVER) - round((evaluations - 1) * clock.evaluation)
     steps, evaluations = same_on_all((max(1, without), evaluations))
     log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * config.batch)
-    plan = _plan(config, steps, -(-steps // evaluations) if evaluations > 1 else NEVER, guess, compiled)
+    plan = _plan(config, steps, -(-steps // evaluations) if evaluations > 1 else NEVER, guess, _form(job))
     job.config = in_steps_alone(config, plan, images_seen)
     return plan, clock
 
@@ -97,9 +97,15 @@ def in_steps_alone(config: TrainConfig, plan: RunPlan, images: int) -> TrainConf
     )
 
 
-def _plan(config: TrainConfig, steps: int, every: int, guess: int, compiled: bool) -> RunPlan:
+def _form(job: Job) -> tuple[bool, str]:
+    """Whether the network is compiled, and the precision, as `_choose_form` left them."""
+    return job.compiled, job.precision
+
+
+def _plan(config: TrainConfig, steps: int, every: int, guess: int, form: tuple[bool, str]) -> RunPlan:
     keep = max(1, in_steps(config, config.keep_every, guess)) if config.keep_every else 0
-    return RunPlan(steps, every, min(SAVE_EVERY, every), config.batch, compiled, keep)
+    compiled, precision = form
+    return RunPlan(steps, every, min(SAVE_EVERY, every), config.batch, compiled, keep, precision)
 
 
 def changed_plan(config: TrainConfig, began: TrainConfig, plan: RunPlan, step: int, images: int) -> RunPlan:
@@ -118,7 +124,7 @@ def changed_plan(config: TrainConfig, began: TrainConfig, plan: RunPlan, step: i
         raise MobileSSDError(
             f"{config.unit}: {config.length:g} are {steps} steps, but this run has made {step} already"
         )
-    return _plan(config, steps, evaluations_apart(config, steps, guess), guess, plan.compiled)
+    return _plan(config, steps, evaluations_apart(config, steps, guess), guess, (plan.compiled, plan.precision))
 
 
 def evaluations_apart(config: TrainConfig, steps: int, length_in_steps: int) -> int:
@@ -133,13 +139,20 @@ def in_steps(config: TrainConfig, length: float, length_in_steps: int) -> int:
     return round(length / config.length * length_in_steps)
 
 
-def _trial(job: Job, steps: int) -> bool:
-    """Whether the network of a run of so many steps is compiled; `job.network` is it. Nothing is learned."""
+def _choose_form(job: Job, steps: int) -> None:
+    """Settles the precision of a run of so many steps and whether its network is compiled, where config leaves that open,
+    by making a few steps in each form: `job.precision`, `job.network`. Nothing is learned."""
+    tried = precisions(job.config.precision, job.device)
+    # Several processes must make the same steps, so none of them tries the compiler by the clock.
+    compiling = job.config.compile if job.world.size == 1 else job.config.compile is True
+    compiling = compiling if steps or compiling is True else False
+    if len(tried) == 1 and compiling is False:
+        return
     batches = job.loader.batches(0)
     first = [next(batches) for _ in range(job.config.accumulate)]
     scaler = torch.amp.GradScaler(enabled=False)
-    network = network_of(job)
-    rng = torch.get_rng_state()
+    network, rng = network_of(job), torch.get_rng_state()
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
 
     # without the compiler half a batch says as much, in half the memory (a few images are too few for batch norms)
     parts = 2 if min(map(len, first)) >= 8 else 1
@@ -151,14 +164,22 @@ def _trial(job: Job, steps: int) -> bool:
     def part(module: torch.nn.Module) -> None:
         step_gradients(job, module, half, scaler)
 
+    def in_precision(precision: str) -> None:
+        job.precision = precision
+        part(network)
+
     train_mode(job.ssd, job.config)
-    # Several processes must make the same steps, so none of them tries things out by the clock.
-    wanted = job.config.compile if job.world.size == 1 else job.config.compile is True
-    if steps or wanted is True:
-        job.network = try_compile(network, whole, part, parts, steps, wanted, len(job.scales))
+    try:
+        if len(tried) > 1:
+            rounds = min(max(steps // STEPS_A_ROUND, 1), TRIAL_STEPS)
+            job.precision = same_on_all(fastest_precision(in_precision, tried, rounds)[0])
+        job.network = try_compile(network, whole, part, parts, steps, compiling, len(job.scales))
+    finally:
+        network.load_state_dict(kept)
+        network.zero_grad(set_to_none=True)
     job.optimizer.zero_grad(set_to_none=True)
     torch.set_rng_state(rng)
-    return job.network is not network
+    job.compiled = job.network is not network
 
 
 def _seconds_a_step(job: Job) -> float:
