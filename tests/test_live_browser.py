@@ -102,6 +102,13 @@ def test_counts_over_time_follow_the_slider(tab):
     assert set(tab.js(counts)) == {1}
 
 
+def test_a_clock_that_is_set_back_does_not_stop_the_chart(tab):
+    counts = "import('/static/chart.js').then(c => c.countsOf(mobilessd.tiles).filter(Boolean).length)"
+    tab.until(f"{counts}.then(n => n > 0)")
+    tab.js("(() => { Date.now = () => 0; mobilessd.tiles[0].samples = []; })()")
+    tab.until(f"{counts}.then(n => n > 0)")
+
+
 def test_labels_can_be_left_out(tab):
     tab.js("mobilessd.tiles[0].hold(true)")
     tab.js("new Promise(done => setTimeout(done, 300))")

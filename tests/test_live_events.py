@@ -1,9 +1,11 @@
 """What live tells others: events, webhooks, commands, clips, and lists of what is seen; from a generated clip."""
 
+import base64
 import csv
 import http.server
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -28,15 +30,24 @@ EVENT = new_event("line", "front", 1.5, "dog #1 crossed door", **{"class": "dog"
 
 
 class Receiver:
-    """A web server that keeps what is posted to it; `status` is what it answers."""
+    """A web server that keeps what is posted to it; `status` is what it answers. asks: for a password, in such words;
+    shown: what it got of them."""
 
     def __init__(self):
         self.status, self.got = 200, []
+        self.asks, self.shown = None, []
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 data = self.rfile.read(int(self.headers["Content-Length"]))
+                shown = self.headers["Authorization"]
+                receiver.shown += [shown] if shown else []
+                if receiver.asks and (not shown or shown.split()[0] != receiver.asks.split()[0]):
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", receiver.asks)
+                    self.end_headers()
+                    return
                 if receiver.status == 200:
                     receiver.got.append(json.loads(data))
                 self.send_response(receiver.status)
@@ -98,6 +109,35 @@ def test_a_webhook_that_refuses_is_not_asked_again(receiver):
     assert "answers 400" in said[0]
     with pytest.raises(MobileSSDError, match="--webhook"):
         Webhook("ftp://x", said.append)
+
+
+@pytest.mark.parametrize("kind", ["basic", "digest"])
+def test_a_webhooks_user_and_password_are_shown_and_never_looked_up(receiver, kind, monkeypatch):
+    looked_up, look_up = [], socket.getaddrinfo
+
+    def noting(host, *more, **named):
+        looked_up.append(host)
+        return look_up(host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", noting)
+    receiver.asks = 'Digest realm="cam", nonce="abc", qop="auth"' if kind == "digest" else 'Basic realm="cam"'
+    said = []
+    hook = Webhook(receiver.url.replace("http://", "http://bob:p%40ss@"), said.append, pauses=(0.1,))
+    hook(EVENT)
+    wait_until(lambda: receiver.got, 5, "delivery")
+    hook.close()
+    assert said == [] and set(looked_up) == {"127.0.0.1"}
+    if kind == "basic":
+        assert receiver.shown == ["Basic " + base64.b64encode(b"bob:p@ss").decode()], "at once"
+    else:
+        assert receiver.shown[-1].startswith('Digest username="bob"')
+
+
+@pytest.mark.parametrize("address", ["http://", "http://bob:secret@", "http://host:x/", "http://[", "https://h:99999/"])
+def test_a_webhook_that_is_no_address_is_one_line_without_its_password(address):
+    with pytest.raises(MobileSSDError, match="--webhook") as caught:
+        Webhook(address, print)
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_command_gets_the_event(tmp_path):

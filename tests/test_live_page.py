@@ -209,6 +209,16 @@ def test_the_page_knows_classes_colours_and_history(page):
     assert page.json("/api/boxes/front")[1]["detections"][0]["name"] == "dog"
 
 
+def test_a_clock_that_is_set_back_does_not_stop_the_history(page, monkeypatch):
+    wait_until(lambda: page.json("/api/history/front")[1]["samples"], 5)
+    before, now = len(page.json("/api/history/front")[1]["samples"]), time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86400)
+    wait_until(lambda: len(page.json("/api/history/front")[1]["samples"]) > before, 5)
+    answer = page.json("/api/history/front")[1]
+    whens = [when for when, _ in answer["samples"]]
+    assert whens == sorted(whens) and 0 <= answer["now"] - whens[-1] < 2, "all by the clock of now"
+
+
 def test_frames_with_and_without_boxes(page):
     plain, drawn = (page.ask(f"/frame/front.jpg?boxes={i}")[2] for i in (0, 1))
     plain, drawn = (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (plain, drawn))

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -353,3 +354,26 @@ def test_a_snapshot_is_asked_for_again_and_again(far, path, said):
 def test_a_first_opening_may_take_longer_than_later_ones():
     assert streams.OPEN_TIMEOUT > streams.REOPEN_TIMEOUT
     assert streams.REOPEN_TIMEOUT + streams.LONGEST_PAUSE < 10
+
+
+# ---------------------------------------------------------------- words about what has not come
+
+
+def test_a_camera_that_never_comes_is_said_again_after_pauses_that_grow():
+    from detection.live.app import Waiting
+
+    said = []
+    waiting, capture = (
+        Waiting(said.append),
+        SimpleNamespace(name="door", state=LOST, message="does not answer", arrived=0),
+    )
+    when = []
+    for second in range(3600):
+        before = len(said)
+        waiting.tell([SimpleNamespace(capture=capture)], second)
+        when += [second] if len(said) > before else []
+    assert when == [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030]
+    assert set(said) == {"door: does not answer; waiting for it"}
+    capture.arrived = 1.0
+    waiting.tell([SimpleNamespace(capture=capture)], 9999)
+    assert len(said) == len(when), "it has come"

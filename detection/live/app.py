@@ -29,6 +29,7 @@ from detection.live.stop import Stop
 from detection.live.streams import WAIT_TOLD, open_capture, wait_for_sources
 from detection.live.window import Window
 
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0  # seconds between two words about a source that has not come yet
 LOWEST = 0.1  # the lowest score that the page's slider reaches, and that may continue a track
 
 
@@ -102,7 +103,7 @@ def _wait(channels: list[Channel], book: GateBook, options: LiveOptions, stop: S
     reread = Reread(book, say)
     windows = _Windows(channels) if options.show == "window" else None
     told, complained, looked = 0.0, set[str](), time.monotonic()
-    began, waiting = looked, set[str]()
+    began, waiting = looked, Waiting(say)
     try:
         # The page stays when files have come to their end: somebody may want to look, or use it for other images.
         stay = options.show == "page" and options.frames is None
@@ -117,7 +118,7 @@ def _wait(channels: list[Channel], book: GateBook, options: LiveOptions, stop: S
             looked = now
             _complain(channels, complained)
             if now - began > WAIT_TOLD:
-                _tell_of_waiting(channels, waiting, say)
+                waiting.tell(channels, now)
             reread(now)
             if not windows and now - told >= (1 if options.show == "none" else 10):
                 told = now
@@ -153,12 +154,20 @@ def _summary(channel: Channel) -> str:
     return words + (f", {stats.dropped} dropped for newer ones" if stats.dropped else "")
 
 
-def _tell_of_waiting(channels: list[Channel], already: set[str], say: Say) -> None:
-    """Says, once for each, which sources have not been open yet."""
-    for capture in (channel.capture for channel in channels):
-        if capture.state in (OPENING, LOST) and not capture.arrived and capture.name not in already:
-            already.add(capture.name)
-            say(f"{capture.name}: {capture.message or 'no image yet'}; waiting for it")
+class Waiting:
+    """Says which sources have not been open yet: at once, then after pauses that grow to ten minutes."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._next: dict[str, tuple[float, float]] = {}  # by name: (when it is said again, the pause after that)
+
+    def tell(self, channels: list[Channel], now: float) -> None:
+        for capture in (channel.capture for channel in channels):
+            due, pause = self._next.get(capture.name, (now, FIRST_PAUSE))
+            if capture.state not in (OPENING, LOST) or capture.arrived or now < due:
+                continue
+            self._next[capture.name] = now + pause, min(2 * pause, LONGEST_PAUSE)
+            self._say(f"{capture.name}: {capture.message or 'no image yet'}; waiting for it")
 
 
 def _complain(channels: list[Channel], already: set[str]) -> None:

@@ -79,9 +79,13 @@ class View:
         self._events.discard(event)
 
     def history(self) -> list[tuple[float, list[float]]]:
-        """A few samples of each second: (seconds since 1970, [class id, score, class id, score, ...])."""
+        """A few samples of each second: (seconds since 1970, [class id, score, class id, score, ...]).
+
+        They are kept by a clock that nobody can set; what the other one says now is right for all of them.
+        """
+        since_1970 = time.time() - time.monotonic()
         with self._lock:
-            return list(self._history)
+            return [(round(when + since_1970, 2), sample) for when, sample in self._history]
 
     def _pack(self) -> None:
         with self._packing:  # by the source's thread and by those of editors: the newest frame must be the last
@@ -90,14 +94,14 @@ class View:
             self.number += 1
 
     def _remember(self, detections: Detections) -> None:
-        now = time.time()
+        now = time.monotonic()
         if self._history and now - self._history[-1][0] < SAMPLE_EVERY:
             return
         sample: list[float] = []
         for class_id, score in zip(detections.class_ids, detections.scores):
             sample += int(class_id), round(float(score), 2)
         with self._lock:
-            self._history.append((round(now, 2), sample))
+            self._history.append((now, sample))
 
     def _wake(self) -> None:
         for event in self._events:

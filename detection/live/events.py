@@ -22,8 +22,10 @@ import urllib.request
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import IO, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from detection.errors import MobileSSDError
+from detection.masking import without_secrets
 
 Event = dict[str, Any]
 Say = Callable[[str], object]
@@ -84,6 +86,35 @@ class Lines:
             self._file = None
 
 
+class Post:
+    """Posts JSON to an address. Its user and password are shown at once (Basic), or as the server asks for (Digest); they
+    are no part of the name that is looked up. Raises what urllib raises; MobileSSDError for an address that is none."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host, user, password = parts.netloc.rpartition("@")[2], parts.username, parts.password
+            if not parts.hostname or parts.port == 0:  # raises ValueError for one that is no number
+                raise ValueError
+        except ValueError:
+            raise MobileSSDError(
+                f"--webhook {without_secrets(url)} is not a web address: check its host and port"
+            ) from None
+        self._url = urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
+        self._headers = {"Content-Type": "application/json", "User-Agent": "mobilessd"}
+        handlers: list[Any] = []
+        if user is not None:
+            pair = unquote(user), unquote(password or "")
+            known = urllib.request.HTTPPasswordMgrWithPriorAuth()
+            known.add_password(None, self._url, *pair, is_authenticated=True)
+            handlers += [urllib.request.HTTPBasicAuthHandler(known), urllib.request.HTTPDigestAuthHandler(known)]
+        self._open = urllib.request.build_opener(*handlers).open
+
+    def __call__(self, data: bytes, timeout: float) -> None:
+        request = urllib.request.Request(self._url, data, self._headers, method="POST")
+        self._open(request, timeout=timeout).close()
+
+
 class Webhook:
     """Sends each event as JSON in a POST, in order, tried several times; a server that is away loses events, not frames.
 
@@ -93,7 +124,8 @@ class Webhook:
     def __init__(self, url: str, say: Say, pauses: tuple[float, ...] = PAUSES) -> None:
         if not url.startswith(("http://", "https://")):
             raise MobileSSDError(f"--webhook {url!r} is not a web address: write http://... or https://...")
-        self.url, self._say, self._pauses = url, say, pauses
+        self._post = Post(url)
+        self._say, self._pauses = say, pauses
         self.lost = 0
         self._queue: queue.Queue[Event | None] = queue.Queue(WAITING)
         self._closing = threading.Event()
@@ -134,16 +166,15 @@ class Webhook:
         for pause in (0.0, *self._pauses):
             if pause and (self._failing or self._closing.wait(pause)):
                 break  # while it is away each event is tried once: the next one is newer
-            request = urllib.request.Request(self.url, data, {"Content-Type": "application/json"}, method="POST")
             try:
-                urllib.request.urlopen(request, timeout=2 if self._closing.is_set() else TIMEOUT).close()
+                self._post(data, 2 if self._closing.is_set() else TIMEOUT)
                 return ""
             except urllib.error.HTTPError as error:
                 problem = f"answers {error.code}"
                 if 400 <= error.code < 500 and error.code not in (408, 429):
                     break
             except Exception as error:
-                problem = f"cannot be reached ({getattr(error, 'reason', None) or error})"
+                problem = f"cannot be reached ({without_secrets(str(getattr(error, 'reason', None) or error))})"
         return problem
 
 

@@ -118,7 +118,8 @@ class Routes:
         return JSONResponse({key: self.status_of(key) for key in self.by_key})
 
     async def history(self, request: Request) -> Response:
-        return JSONResponse({"samples": self._view(request).history()})
+        """now: by the clock of the samples; the browser has a clock of its own."""
+        return JSONResponse({"samples": self._view(request).history(), "now": round(time.time(), 2)})
 
     async def boxes(self, request: Request) -> Response:
         """The newest frame's detections above the threshold."""

@@ -6,7 +6,7 @@ import { Editor } from "./editor.js";
 import { prepareCard, showEvents } from "./events.js";
 import { preparePhotos } from "./photo.js";
 import { Remote } from "./remote.js";
-import { chosen, notice, setClasses, state } from "./state.js";
+import { chosen, notice, seconds, setClasses, state } from "./state.js";
 import { Tile } from "./tile.js";
 
 const $ = (id) => document.getElementById(id);
@@ -32,7 +32,10 @@ async function begin() {
     new Remote(tile);
     fetch(`/api/history/${encodeURIComponent(source.key)}`)
       .then((answer) => answer.json())
-      .then(({ samples }) => (tile.samples = [...samples, ...tile.samples]))
+      .then(({ samples, now }) => {
+        const ours = seconds() - now;
+        tile.samples = [...samples.map(([time, flat]) => [time + ours, flat]), ...tile.samples];
+      })
       .catch(() => {});
   }
   if (!tiles.length) $("stage").innerHTML = "<p>No camera of its own. Drop a photo here, paste one, or use this device's camera with the button above.</p>";

@@ -1,13 +1,13 @@
 // Counts of each class over the last minutes, at the threshold and filter of now: moving the slider redraws the past.
 
-import { state } from "./state.js";
+import { seconds as clock, state } from "./state.js";
 
 export const SPAN = 120; // seconds
 const LINES = 5;
 
 /** For each second of the span, newest last: Map of class index -> count, the mean of its samples, summed over the
  * tiles; null where nothing is known. */
-export function countsOf(tiles, now = Date.now() / 1000) {
+export function countsOf(tiles, now = clock()) {
   const seconds = Array.from({ length: SPAN }, () => null);
   for (const tile of tiles) {
     const own = new Map(); // second -> {frames, counts}

@@ -2,7 +2,7 @@
 
 import { drawBoxes } from "./draw.js";
 import { saveSnapshot } from "./snapshot.js";
-import { chosen, state } from "./state.js";
+import { chosen, seconds, state } from "./state.js";
 
 const KEEP = 150; // seconds of samples for the counts over time
 const EVERY = 0.25; // seconds between two
@@ -20,7 +20,7 @@ export class Tile {
     this.gates = []; // lines and zones, {id, version, kind, name, counts, points: in fractions of the image}
     this.still = false; // a photo: nothing moves, and counts over time are none of its business
     this.status = {};
-    this.samples = []; // [seconds since 1970, rows flattened to class, score, ...]
+    this.samples = []; // [seconds() of then, rows flattened to class, score, ...]
     this.paused = false;
     this.frames = 0;
     this.element.querySelector("b").textContent = name;
@@ -92,7 +92,7 @@ export class Tile {
   /** Some times a second what is in view is kept, for the counts over time. */
   sample(packet) {
     if (this.still) return;
-    const now = Date.now() / 1000;
+    const now = seconds();
     if (this.samples.length && now - this.samples[this.samples.length - 1][0] < EVERY) return;
     this.samples.push([now, packet.d.flatMap((row) => [row[0], row[1]])]);
     while (this.samples.length && now - this.samples[0][0] > KEEP) this.samples.shift();
