@@ -1,12 +1,17 @@
 """What a source of bulk detection may be: the same images by folder, pattern and list, each once, in order."""
 
+import contextlib
 import os
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from detection.bulk.listing import list_images
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, MobileSSDWarning
+from detection.images import addresses
 
 
 def test_folders_patterns_and_lists_mean_the_same_images_each_once_in_order(tmp_path, monkeypatch):
@@ -72,3 +77,44 @@ def test_a_million_names_are_listed_without_a_look_at_any(tmp_path, monkeypatch)
     names = list_images([listing]).names
     assert len(names) == 10_000 and names[7] == str(tmp_path.parent / "gone" / "00007.jpg")
     assert len(asked) < 100
+
+
+@pytest.fixture
+def mute_store(monkeypatch):
+    """An S3 store that takes connections and never says a word; gives how many came."""
+    pytest.importorskip("s3fs", reason="needs s3fs")
+    import s3fs
+
+    came = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take():
+            with contextlib.suppress(OSError):
+                while True:
+                    came.append(server.accept()[0])
+
+        threading.Thread(target=take, daemon=True).start()
+        settings = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
+        settings["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.getsockname()[1]}"
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield came
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+    s3fs.S3FileSystem.clear_instance_cache()
+    for connection in came:
+        connection.close()
+
+
+def test_a_mute_store_is_said_and_given_up(mute_store, monkeypatch):
+    monkeypatch.setattr(addresses, "SILENCE", 0.3)
+    monkeypatch.setattr(addresses, "S3_TIMEOUTS", addresses.S3_TIMEOUTS | {"read_timeout": 0.2})
+    began = time.monotonic()
+    with pytest.warns(MobileSSDWarning, match="^s3://bucket: no answer for 0.3 s; still waiting$"):
+        with pytest.raises(MobileSSDError, match="s3://bucket/a.jpg: cannot be reached") as error:
+            addresses.fetch("s3://bucket/a.jpg")
+        assert "\n" not in str(error.value)
+    assert time.monotonic() - began < 20 and len(mute_store) <= 6, "s3fs's own tries, and no others around them"
+    limits = addresses.S3_TIMEOUTS
+    assert 5 * (limits["connect_timeout"] + limits["read_timeout"]) < 90

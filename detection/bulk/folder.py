@@ -12,7 +12,7 @@ from typing import Protocol
 
 from detection.errors import MobileSSDError
 from detection.files import atomic_write
-from detection.images.addresses import OBJECT_STORES, file_system, is_address, local, unreachable
+from detection.images.addresses import OBJECT_STORES, file_system, is_address, local, said_if_slow, unreachable
 
 LOCK = ".lock"
 
@@ -111,7 +111,8 @@ class RemoteFolder:
     @contextmanager
     def _reaching(self) -> Iterator[None]:
         try:
-            yield
+            with said_if_slow(self.address):
+                yield
         except Exception as error:  # every file system has errors of its own
             raise unreachable(self.address, error) from None
 

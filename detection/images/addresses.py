@@ -4,15 +4,22 @@ when the first one is met. No message shows a password or a key of an address.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from detection.errors import BadImageError, MissingPackageError, MobileSSDError, install_line, need, shown
+from detection.errors import BadImageError, MissingPackageError, MobileSSDError, install_line, need, shown, warn
 from detection.masking import without_secrets
 
 TRIES = 3  # to read an image whose store does not answer
 PAUSE = 2.0  # seconds before the second try; twice as many before the third
+SILENCE = 5.0  # seconds without an answer of a store, after which it is said
+# Of s3fs, which tries five times itself, as stores ask for when they are busy: botocore's own five tries of 15 s for each of
+# them, and ours around both, were minutes before a store that takes connections and says nothing was given up.
+S3_TIMEOUTS = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}}
 # A single PUT of these appears whole or not at all, and renaming would be a copy.
 HTTP = ("http://", "https://")
 NO_IMAGE = ("multipart/", "video/")  # what a web server calls something that goes on
@@ -41,10 +48,15 @@ def file_system(address: str) -> tuple[Any, str]:
     Raises MissingPackageError where its package is not installed, MobileSSDError for a kind of address nobody knows.
     """
     need(f"the address {shown(address)}", "fsspec", extra="bulk")
+    from fsspec.config import conf
     from fsspec.core import url_to_fs
 
+    options = {}
+    if address.startswith(("s3://", "s3a://")):
+        own = conf.get("s3", {}).get("config_kwargs", {})  # what a person has set in fsspec's own configuration
+        options["config_kwargs"] = {**S3_TIMEOUTS, **own}
     try:
-        return url_to_fs(address)
+        return url_to_fs(address, **options)
     except ImportError as error:
         raise MissingPackageError(
             f"{shown(address)}: its file system is not installed ({_words(error)}); {install_line('bulk')} brings that of s3://"
@@ -63,9 +75,11 @@ def fetch(address: str) -> bytes:
     written down as broken because the network was.
     """
     read = _reader(address)
-    for number in range(1, TRIES + 1):
+    tries = 1 if address.startswith(("s3://", "s3a://")) else TRIES  # see S3_TIMEOUTS
+    for number in range(1, tries + 1):
         try:
-            data = read()
+            with said_if_slow(address):
+                data = read()
             return data if isinstance(data, bytes) else bytes(data)
         except (FileNotFoundError, IsADirectoryError):
             raise BadImageError(f"{shown(address)}: no such file: check the address") from None
@@ -74,10 +88,23 @@ def fetch(address: str) -> bytes:
         except MobileSSDError:
             raise
         except Exception as error:
-            if number == TRIES:
+            if number == tries:
                 raise unreachable(address, error) from None
             time.sleep(PAUSE * number)
     raise AssertionError("unreachable")
+
+
+@contextlib.contextmanager
+def said_if_slow(address: str) -> Iterator[None]:
+    """Says, as a warning, that a store does not answer, where what is done inside takes long."""
+    place = "/".join(shown(address).split("/")[:3])  # the same words for all that lies there: Python says them once
+    timer = threading.Timer(SILENCE, warn, [f"{place}: no answer for {SILENCE:g} s; still waiting"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _reader(address: str) -> Any:
