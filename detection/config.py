@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 import msgspec
 
 from detection.errors import MobileSSDError, nearest, quoted
+from detection.limits import MOST, MOST_IMAGES, MOST_WORKERS
 
 T = TypeVar("T")
 
@@ -24,8 +25,10 @@ T = TypeVar("T")
 # then reads memory that it does not own (tests/test_configs.py looks for such hints).
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+BatchSize = Annotated[int, msgspec.Meta(ge=1, le=MOST_IMAGES)]
+Workers = Annotated[int, msgspec.Meta(ge=0, le=MOST_WORKERS)]
 
 
 def build(kind: type[T], data: Any, name: str = "") -> T:
@@ -170,10 +173,11 @@ def _limits(hint: Any) -> tuple[float, float]:
 def _out_of_range(hint: Any, value: Any) -> str | None:
     least, most = _limits(hint)
     for number in value if isinstance(value, (list, tuple)) else (value,):
-        if type(number) in (int, float) and math.isfinite(number) and not least <= number <= most:
-            return f"{number:g} is not " + (
-                f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-            )
+        if type(number) in (int, float) and number == number and not least <= number <= most:
+            written = f"{number:g}" if abs(number) < 1e300 else quoted(number)
+            if most >= MOST:
+                return f"{written} is not at {'least' if number < least else 'most'} {least if number < least else most:.10g}"
+            return f"{written} is not from {least:g} to {most:g}"
     return None
 
 
@@ -185,7 +189,10 @@ def _wrong_type(parts: tuple[Any, ...], value: Any) -> str:
 
 
 def _described(hint: Any) -> str:
-    (hint,) = _alternatives(hint)
+    parts = _alternatives(hint)
+    if len(parts) > 1:
+        return " or ".join(dict.fromkeys(map(_described, parts)))
+    (hint,) = parts
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(str(choice) for choice in arguments)

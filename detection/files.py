@@ -99,13 +99,21 @@ _MARKS = (  # UTF-32's little-endian mark begins with UTF-16's
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """A regular file, or a link to one, opened for reading. Raises OSError for anything else: a pipe or a device among the
     files of a data set would be waited for, or read, for ever."""
+    _check_regular(path, os.stat(path).st_mode)  # opening some devices does something
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    kind = os.fstat(handle).st_mode
-    if not stat.S_ISREG(kind):
+    try:
+        _check_regular(path, os.fstat(handle).st_mode)
+        return open(handle, "rb")
+    except OSError:
         os.close(handle)
-        number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
-        raise OSError(number, os.strerror(number) if number == errno.EISDIR else "is no regular file", os.fspath(path))
-    return open(handle, "rb")
+        raise
+
+
+def _check_regular(path: str | os.PathLike, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is no regular file", os.fspath(path))
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -216,14 +216,14 @@ class TestStrictness:
     @pytest.mark.parametrize(
         "data, line",
         [
-            ({"batch": 0}, "batch: 0 is not at least 1"),
+            ({"batch": 0}, "batch: 0 is not from 1 to 65536"),
             ({"steps": 5, "epochs": 2}, "steps and epochs: only one can be the length of a run"),
             ({"batch": 10, "accumulate": 4}, "accumulate: a batch of 10 has no 4 equal parts"),
             ({"loss": {"match_iou": 1.5}}, "loss.match_iou: 1.5 is not from 0 to 1"),
             ({"schedule": {"milestones": [3, -1]}}, "schedule.milestones: -1 is not at least 0"),
             ({"input_size": 0}, "input_size: 0 is not at least 1"),
             ({"input_size": [300, 0]}, "input_size: 0 is not at least 1"),
-            ({"workers": -1}, "workers: -1 is not at least 0"),
+            ({"workers": -1}, "workers: -1 is not from 0 to 256"),
             (
                 {"schedule": {"kind": "exponential"}},
                 "schedule.decay_every: an exponential schedule needs a length above 0",

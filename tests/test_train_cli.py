@@ -140,7 +140,7 @@ class TestBadRecipe:
             ("optimizer.lr", "write KEY=VALUE"),
             ("optimizer.rate=0.1", "unknown key 'optimizer.rate'"),
             ("optimizer.lr=fast", "optimizer.lr: expected a number, found 'fast'"),
-            ("batch=0", "batch: 0 is not at least 1"),
+            ("batch=0", "batch: 0 is not from 1 to 65536"),
             ("loss=[", "is no value that YAML can read"),
             ("optimizer.kind=adamW", "did you mean 'adamw'?"),
         ],

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from msgspec import Meta
 
-from detection.config import Count, NotNegative, Positive, Share, build, check, plain
+from detection.config import BatchSize, Count, NotNegative, Positive, Share, Workers, build, check, plain
 from detection.errors import MobileSSDError, nearest
 from detection.train.config import EMAConfig, OptimizerConfig, ScheduleConfig
 from detection.train.recipes import CONFIGS, put
@@ -49,10 +49,10 @@ class ClassifierConfig:
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     input_size: Annotated[int, Meta(ge=32, le=1024)] | None = None
-    batch: Positive = 32
+    batch: BatchSize = 32
     epochs: Annotated[float, Meta(ge=1e-9)] | None = None
     steps: Positive | None = None
-    recipe_batch: Positive | None = None
+    recipe_batch: BatchSize | None = None
     rescale_lr: bool = True
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-3, weight_decay=0.01, backbone_lr=0.3)
     schedule: ScheduleConfig = ScheduleConfig(warmup=50)
@@ -70,7 +70,7 @@ class ClassifierConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     evaluate_every: NotNegative = 1
     seed: Annotated[int, Meta(ge=0, le=2**62)] = 0
-    workers: Count = 1
+    workers: Workers = 1
 
     def __post_init__(self) -> None:
         """Raises MobileSSDError, which names the key, for what cannot be, each value alone or together."""

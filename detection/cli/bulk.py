@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from detection.cli.common import positive_int, weights_of
+from detection.cli.common import batch_size, positive_int, weights_of
 from detection.errors import MobileSSDError
 
 NEED_SHARDS = ("shard_format", "shard_size", "engine", "workers", "batch")
@@ -20,7 +20,7 @@ def add_bulk_arguments(parser: argparse.ArgumentParser) -> None:
     bulk.add_argument("--shard-format", choices=("parquet", "jsonl"), help="format of the results (default: parquet)")
     bulk.add_argument("--shard-size", type=positive_int, metavar="N", help="images in one file (default: 1000)")
     bulk.add_argument(
-        "--batch", type=positive_int, metavar="N", help="images that the network sees at once (default: 16)"
+        "--batch", type=batch_size, metavar="N", help="images that the network sees at once (default: 16)"
     )
     bulk.add_argument("--engine", choices=("local", "ray"), help="this process, or a Ray cluster (default: local)")
     bulk.add_argument(

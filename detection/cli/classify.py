@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from detection.cli.common import device, fraction, name_list, positive_int
+from detection.cli.common import batch_size, device, fraction, name_list, positive_int, thread_count
 from detection.errors import MobileSSDError, need
 
 EPILOG = """\
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--teacher", type=name_list, metavar="W", help=text)
     add("--epochs", type=float, metavar="N", help="length in passes over the data (default: 10)")
     add("--steps", type=positive_int, metavar="N", help="length in steps (default: --epochs)")
-    add("--batch", type=positive_int, metavar="N", help="images of a step, of all processes together (default: 32)")
+    add("--batch", type=batch_size, metavar="N", help="images of a step, of all processes together (default: 32)")
     text = "highest learning rate, for --batch as it is (default: 0.001 for a batch of 32, in proportion for others)"
     add("--lr", type=float, metavar="RATE", help=text)
     add("--seed", type=int, metavar="N", help="start of all random numbers (default: 0)")
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("computation")
     add = group.add_argument
     add("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add("--threads", type=positive_int, metavar="N", help="CPU threads of the network (default: all cores)")
+    add("--threads", type=thread_count, metavar="N", help="CPU threads of the network (default: all cores)")
     text = "of training (default: auto, what the processor has)"
     add("--precision", choices=("auto", "float32", "bfloat16", "float16"), help=text)
 

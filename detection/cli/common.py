@@ -7,6 +7,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from detection.errors import quoted
+from detection.limits import MOST, MOST_IMAGES, MOST_THREADS
 from detection.progress import waiting
 from detection.runtimes.table import NAMES
 
@@ -33,7 +35,7 @@ def add_detector_arguments(
     model.add_argument("--runtime", default="auto", help=f"{', '.join(NAMES)} (default: auto)")
     model.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16, int8 (default: auto)")
     model.add_argument(
-        "--threads", type=positive_int, metavar="N", help="CPU threads of the network (default: all cores)"
+        "--threads", type=thread_count, metavar="N", help="CPU threads of the network (default: all cores)"
     )
     result = parser.add_argument_group("what is kept")
     text = "lowest score to keep, 0..1" + ("; auto: each class's own, where the weights hold it" if auto_score else "")
@@ -164,11 +166,23 @@ def fraction_or_auto(text: str) -> float | str:
     return text if text == "auto" else fraction(text)
 
 
-def positive_int(text: str) -> int:
-    """argparse type: a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def positive_int(text: str, most: int = MOST) -> int:
+    """argparse type: a whole number of at least 1, and at most `most`."""
+    if not text.isdecimal() or not text.strip("0"):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number of at least 1")
+    if len(text) > 100 or int(text) > most:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not at most {most}")
     return int(text)
+
+
+def thread_count(text: str) -> int:
+    """argparse type: threads, 1 to 1024."""
+    return positive_int(text, MOST_THREADS)
+
+
+def batch_size(text: str) -> int:
+    """argparse type: images at once, 1 to 65536."""
+    return positive_int(text, MOST_IMAGES)
 
 
 def width(text: str) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from detection.boxes.class_names import ClassNames
-from detection.cli.common import add_data_arguments, add_detector_arguments, open_detector, positive_int
+from detection.cli.common import add_data_arguments, add_detector_arguments, batch_size, open_detector, positive_int
 from detection.cli.pipes import words_beside
 from detection.data.ids import plain, read_ids
 from detection.data.readers import FORMATS
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--self-test", action="store_true", help="feed the ground truth back: must give AP 1.000")
     add_detector_arguments(parser)
     running = parser.add_argument_group("running")
-    running.add_argument("--batch", type=positive_int, default=16, metavar="N", help="images at once (default: 16)")
+    running.add_argument("--batch", type=batch_size, default=16, metavar="N", help="images at once (default: 16)")
     running.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (auto: pycocotools)")
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT", help="write all numbers as JSON (- for stdout)")

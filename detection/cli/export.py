@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from detection.boxes.postprocess import PostSettings
-from detection.cli.common import add_data_arguments, fraction, input_size, open_truth, positive_int
+from detection.cli.common import add_data_arguments, fraction, input_size, open_truth, positive_int, thread_count
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import find_images
 from detection.export.bundle import write_bundle
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check = parser.add_argument_group("the comparison with the source")
     add_data_arguments(check, "compares AP, too", "images to compare on; without --data, drawn by chance")
-    check.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
+    check.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from detection.cli.common import name_list, positive_int
+from detection.cli.common import name_list, thread_count
 
 EPILOG = """\
 examples:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", type=name_list, default=["plain", "mirror", "zoom"], help="plain,mirror,zoom (default: all)"
     )
-    parser.add_argument("--threads", type=positive_int, default=2, metavar="N", help="images labelled at once")
+    parser.add_argument("--threads", type=thread_count, default=2, metavar="N", help="images labelled at once")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detection.benchmark.candidates import Candidate
 from detection.benchmark.timing import drawn_image, time_detectors
-from detection.cli.common import add_data_arguments, fraction, open_truth, positive_int
+from detection.cli.common import add_data_arguments, fraction, open_truth, positive_int, thread_count
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import find_images
 from detection.export.quantize import QuantizeOrder, quantize
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=INT8_TARGETS, help="default: by the name of the output")
     parser.add_argument("--max-drop", type=fraction, metavar="D", help="how far AP may fall (default: 0.005)")
     parser.add_argument("--force", action="store_true", help="write the best even if AP falls further")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
+    parser.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads")
     parser.add_argument("--no-timing", action="store_true", help="do not time both at the end")
 
 

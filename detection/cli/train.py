@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from detection.cli.common import device, fraction, input_size, name_list, positive_int
+from detection.cli.common import batch_size, device, fraction, input_size, name_list, positive_int, thread_count
 from detection.cli.news import with_news
 from detection.data.readers import FORMATS
 from detection.errors import MobileSSDError
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=float, metavar="N", help="length in passes over the data (default: --samples)")
     add("--steps", type=positive_int, metavar="N", help="length in steps (default: --samples)")
     text = "images of a step, of all processes together (default: 16)"
-    add("--batch", type=positive_int, metavar="N", help=text)
+    add("--batch", type=batch_size, metavar="N", help=text)
     text = "highest learning rate, for --batch as it is (default: 0.001 for a batch of 16, in proportion for others)"
     add("--lr", type=float, metavar="RATE", help=text)
     text = "pixels of the network's input, S or HEIGHTxWIDTH (default: the network's own)"
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "keep weights of their own every N steps, epochs or images (default: only the best and the last)"
     add("--keep-every", type=float, metavar="N", help=text)
     add("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add("--threads", type=positive_int, metavar="N", help="CPU threads of the network (default: all cores)")
+    add("--threads", type=thread_count, metavar="N", help="CPU threads of the network (default: all cores)")
     add("--workers", type=int, metavar="N", help="processes that load images (default: 1 on a CPU, at most 8 on a GPU)")
     text = "of the computation (default: auto, what the processor has)"
     add("--precision", choices=("auto", "float32", "bfloat16", "float16"), help=text)

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from detection.data.faults import Faults
+from detection.files import open_regular
 from detection.images.header import explain_no_image
 from detection.images.sources import IMAGES
 
@@ -108,7 +109,7 @@ class ImageFinder:
                 return Path(name)
             for start in range(len(parts)):
                 for folder in self.folders if start < len(parts) - 1 else ():
-                    if (path := folder.joinpath(*parts[start:])).exists():
+                    if os.path.exists(path := folder.joinpath(*parts[start:])):  # False for a name that is too long
                         return path
         for folder in self.folders:
             if found := self._listing.find(folder, parts[-1]) or self._by_stem(folder).get(_alike(_stem(parts[-1]))):
@@ -167,7 +168,7 @@ def count_unread(
 
 def _kind(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(512)
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"

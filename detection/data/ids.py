@@ -13,21 +13,34 @@ from detection.errors import BadDataError
 from detection.files import read_text
 
 Id = int | str  # what data sets use as ids
+LONGEST_NUMBER = 1000  # digits; Python turns no more than 4300 into a number
 
 
 def id_of(value: Any) -> Id:
     """An id as read from JSON: a whole number or a text. Raises TypeError for anything else (null, 1.5, a list)."""
-    if isinstance(value, (int, str)) and not isinstance(value, bool):
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     raise TypeError(f"no id: {value!r}")
 
 
+def encodable(text: str) -> str:
+    """A text of a JSON file as files can be named and written: half of a surrogate pair, which JSON may hold, is spelt out."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "xmlcharrefreplace").decode()  # a backslash would part folders
+    return text
+
+
 def plain(identity: object) -> str:
     """What an id is compared by where it is written in two ways: 7, "7" and "007" are one."""
     text = str(identity).strip()
-    return str(int(text)) if text.isascii() and text.removeprefix("-").isdigit() else text
+    number = len(text) < LONGEST_NUMBER and text.isascii() and text.removeprefix("-").isdigit()
+    return str(int(text)) if number else text
 
 
 def plainly(known: Mapping[Any, int]) -> dict[str, int]:
@@ -62,12 +75,12 @@ def read_ids(path: str | os.PathLike) -> set[str]:
         text = read_text(path)
     except FileNotFoundError:
         raise BadDataError(f"{path}: no such file") from None
-    except (UnicodeError, IsADirectoryError):
+    except (UnicodeError, OSError):
         raise BadDataError(f"{path}: not a text file of image ids") from None
     if text.lstrip()[:1] in ("[", "{"):
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadDataError(f"{path}: not JSON ({error})") from None
         groups = [group for group in data.values() if isinstance(group, list)] if isinstance(data, dict) else [data]
         return {str(identity) for group in groups for identity in group}

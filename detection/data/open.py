@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from detection.data.dataset import DetectionData
 from detection.data.layout import Layout, role_of
 from detection.data.readers import FORMATS
-from detection.errors import BadDataError
+from detection.errors import BadDataError, MobileSSDError
 
 
 def open_data(
@@ -72,7 +73,20 @@ def open_pair(
 
 def read(layout: Layout, split: str | None, images: str | os.PathLike | None = None) -> DetectionData:
     """Reads a split by its exact name; None reads everything that is annotated."""
-    return importlib.import_module(FORMATS[layout.format][0]).read(layout, split, images)
+    with _guard(layout.path, layout.format):
+        return importlib.import_module(FORMATS[layout.format][0]).read(layout, split, images)
+
+
+@contextmanager
+def _guard(path: Path, format: str) -> Iterator[None]:
+    """Whatever a reader makes of a stranger's file that nobody has thought of: one line."""
+    try:
+        yield
+    except MobileSSDError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise BadDataError(f"{path}: cannot be read as {format.upper()} ({reason})") from error
 
 
 def recognise(path: str | os.PathLike, format: str = "auto") -> Layout:
@@ -97,8 +111,10 @@ def recognise(path: str | os.PathLike, format: str = "auto") -> Layout:
 
 def _look_at(path: Path, format: str) -> Layout | None:
     for name, (module, _) in FORMATS.items():
-        if format in ("auto", name) and (layout := importlib.import_module(module).look(path)):
-            return layout
+        if format in ("auto", name):
+            with _guard(path, name):
+                if layout := importlib.import_module(module).look(path):
+                    return layout
     return None
 
 

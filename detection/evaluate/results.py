@@ -6,9 +6,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from detection.data.ids import plain, plainly
 from detection.errors import BadDataError, some
 from detection.evaluate.categories import match_categories
 from detection.evaluate.truth import GroundTruth, indices, renumber
+from detection.files import open_regular
 from detection.outputs.coco_json import write_rows
 
 
@@ -113,11 +114,14 @@ def concatenate(parts: Sequence[Results]) -> Results:
 def load_json(path: str | os.PathLike) -> Any:
     """The content of a JSON file. BadDataError if it is missing, empty, cut short or something else."""
     try:
-        content = Path(path).read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except FileNotFoundError:
         raise BadDataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise BadDataError(f"{path}: a folder, where a JSON file is needed") from None
+    except OSError as error:
+        raise BadDataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not content.strip():
         raise BadDataError(f"{path}: not JSON: the file is empty")
     try:
@@ -128,6 +132,8 @@ def load_json(path: str | os.PathLike) -> Any:
         raise BadDataError(f"{path}: not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise BadDataError(f"{path}: not COCO: nested too deep") from None
+    except ValueError:  # of more than 4300 digits
+        raise BadDataError(f"{path}: not JSON: a number that is too long") from None
 
 
 def require_keys(path: object, rows: list, keys: Sequence[str]) -> None:
@@ -169,7 +175,8 @@ def images_of(path: object, rows: list[dict], truth: GroundTruth, tell: Callable
     by_end = _ends(truth)
     index = {name: _with_end(name, by_end) for row in rows if (name := row.get("file_name")) and isinstance(name, str)}
     ids = {**dict.fromkeys(truth.left_out, -1), **{identity: at for at, identity in enumerate(truth.image_ids)}}
-    if not any(found is not None for found in index.values()) or any(row.get("file_name") not in index for row in rows):
+    named = all(isinstance(name := row.get("file_name"), str) and name in index for row in rows)
+    if not named or not any(found is not None for found in index.values()):
         return indices_of(path, "image_id", rows, ids)
     if strange := [name for name, found in index.items() if found is None]:
         tell(f"{path}: {len(strange)} of its files are no images of {truth.path}, left out, as {strange[0]}")
@@ -225,7 +232,7 @@ def boxes_of(path: object, rows: list[dict]) -> np.ndarray:
     try:
         boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(len(rows), 4)
         bad = ~(np.isfinite(boxes).all(1) & (boxes[:, 2:] >= 0).all(1))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         bad = np.array([not _is_box(row["bbox"]) for row in rows])
     if bad.any():
         first = int(bad.argmax())
@@ -243,7 +250,7 @@ def scores_of(path: object, rows: list[dict]) -> np.ndarray:
     for index, row in enumerate(rows):
         try:
             values[index] = row["score"]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             values[index] = np.nan
         if not np.isfinite(values[index]):
             raise BadDataError(
@@ -254,4 +261,8 @@ def scores_of(path: object, rows: list[dict]) -> np.ndarray:
 
 def _is_box(value: Any) -> bool:
     numbers = isinstance(value, (list, tuple)) and len(value) == 4
-    return numbers and all(isinstance(v, (int, float)) and np.isfinite(v) for v in value) and min(value[2:]) >= 0
+    return (
+        numbers
+        and all(isinstance(v, (int, float)) and abs(v) <= sys.float_info.max for v in value[:])
+        and min(value[2:]) >= 0
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from detection.errors import MissingPackageError, MobileSSDError, install_line, installed
+from detection.errors import MissingPackageError, MobileSSDError, install_line, installed, quoted
+from detection.limits import MOST_THREADS
 from detection.runtimes.base import Runtime
 from detection.runtimes.table import DEVICES, FASTEST, RUNTIMES, RuntimeInfo, info_of, readers
 from detection.weights.resolve import Weights
@@ -19,6 +20,8 @@ def open_runtime(
     precision: auto (what the file holds: float32, or int8), float32, bfloat16, float16 or int8. threads: None for as
     many as there are cores. Raises MobileSSDError, one line, for what is not installed or does not go together.
     """
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise MobileSSDError(f"threads: {quoted(threads)} is not from 1 to {MOST_THREADS}")
     kind = device.partition(":")[0]
     if kind not in ("auto", *DEVICES):
         raise MobileSSDError(f"unknown device {device!r}; there are auto, {', '.join(DEVICES)}")

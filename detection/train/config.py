@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 import yaml
 from msgspec import Meta
 
-from detection.config import Count, NotNegative, Positive, Share, build, check, plain
+from detection.config import BatchSize, Count, NotNegative, Positive, Share, Workers, build, check, plain
 from detection.errors import MobileSSDError, quoted
 from detection.train.input.augment import PRESETS, Augmentation
 
@@ -206,13 +206,13 @@ class TrainConfig:
     input_sizes: tuple[int | tuple[Positive, Positive], ...] = ()
     trusted_boxes: tuple[tuple[NotNegative, NotNegative], ...] = ()
     initial: InitialConfig = InitialConfig()
-    batch: Positive = 16
-    accumulate: Positive = 1
+    batch: BatchSize = 16
+    accumulate: BatchSize = 1
     steps: Positive | None = None
     epochs: Annotated[float, Meta(ge=1e-9)] | None = None
     samples: Positive | None = None
     replanned: tuple[tuple[int, int], ...] = ()
-    recipe_batch: Positive | None = None
+    recipe_batch: BatchSize | None = None
     rescale_lr: bool = True
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -235,8 +235,8 @@ class TrainConfig:
     log_every: Positive = 20
     patience: Count = 0
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
-    workers: Count | Literal["auto"] = "auto"
-    cache_mb: NotNegative = 1024
+    workers: Workers | Literal["auto"] = "auto"
+    cache_mb: Annotated[float, Meta(ge=0, le=1e8)] = 1024
 
     def __post_init__(self) -> None:
         """Raises MobileSSDError, which names the key, for what cannot be, each value alone or together."""
@@ -247,9 +247,12 @@ class TrainConfig:
         if len(lengths) > 1:
             raise MobileSSDError(f"{' and '.join(lengths)}: only one can be the length of a run")
         if isinstance(self.input_size, int) and self.input_size < 1:
-            raise MobileSSDError(f"input_size: {self.input_size} is not at least 1")
+            raise MobileSSDError(f"input_size: {quoted(self.input_size)} is not at least 1")
+        sides = self.input_size if isinstance(self.input_size, tuple) else (self.input_size or 1,)
+        if max(sides) > 16384:
+            raise MobileSSDError(f"input_size: {quoted(max(sides))} is not at most 16384")
         if wrong := [size for size in self.input_sizes if isinstance(size, int) and not 1 <= size <= 16384]:
-            raise MobileSSDError(f"input_sizes: {wrong[0]} is not from 1 to 16384")
+            raise MobileSSDError(f"input_sizes: {quoted(wrong[0])} is not from 1 to 16384")
         if self.trusted_boxes and len(self.trusted_boxes) != len(self.input_sizes):
             raise MobileSSDError(
                 f"trusted_boxes: {len(self.trusted_boxes)} ranges for {len(self.input_sizes)} input_sizes; give one each"

@@ -17,12 +17,13 @@ import numpy as np
 from detection.data.build import build
 from detection.data.dataset import CROWD, DIFFICULT, IGNORE, UNKNOWN_LABEL, DetectionData
 from detection.data.faults import Faults
-from detection.data.ids import Id, id_of, plain, plainly
+from detection.data.ids import Id, encodable, id_of, plain, plainly
 from detection.data.layout import ROLE, Layout
 from detection.data.readers.coco_boxes import box_of
 from detection.data.readers.coco_images import find_paths, holds_boxes, with_name_of
 from detection.data.readers.json_stream import stream
 from detection.errors import BadDataError
+from detection.files import open_regular
 
 _NO_CLASS = "\0"  # in the place of a category_id that is null or missing
 
@@ -96,7 +97,7 @@ class _Columns:
         except (KeyError, TypeError):
             raise BadDataError(f"{self.path}: an image without id (a number or a text): {str(image)[:80]}") from None
         self.images.append(self.numbers.setdefault(identity, len(self.numbers)))
-        self.names.append(str(image.get("file_name") or os.path.basename(str(image.get("coco_url") or ""))))
+        self.names.append(encodable(str(image.get("file_name") or os.path.basename(str(image.get("coco_url") or "")))))
         self.sizes.extend((_side(image.get("height")), _side(image.get("width"))))
 
     def add_category(self, category: Any) -> None:
@@ -185,7 +186,10 @@ class _Columns:
         flags[labels < 0] |= IGNORE
         names = [with_name_of(path, name) for path, name in zip(paths, self.names)]
         return build(
-            [str(identity if _nameless(category) else category["name"]) for identity, category in categories.items()],
+            [
+                encodable(str(identity if _nameless(category) else category["name"]))
+                for identity, category in categories.items()
+            ],
             paths,
             owners[listed],
             np.array(self.boxes).reshape(-1, 4)[listed],
@@ -236,7 +240,7 @@ def _is_json(path: Path) -> bool:
     """By its name or its first character; empty files and lists are for the reader to explain."""
     if path.suffix.lower() == ".json":
         return True
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return file.read(64).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1] == b"{"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 Box = tuple[float, float, float, float]
+LARGEST = 1 << 16  # the side of an image
 
 
 def box_of(entry: dict[str, Any]) -> Box:
@@ -36,6 +37,8 @@ def _around(segmentation: Any) -> Box:
 
 def _around_runs(runs: dict[str, Any]) -> Box:
     height, width = (int(side) for side in runs["size"])
+    if not (0 < height <= LARGEST and 0 < width <= LARGEST):
+        raise ValueError
     counts = runs["counts"]
     if isinstance(counts, str):
         try:
@@ -44,14 +47,16 @@ def _around_runs(runs: dict[str, Any]) -> Box:
             raise ValueError from None
         x, y, w, h = mask.toBbox({"size": [height, width], "counts": counts.encode()}).tolist()
         return x, y, w, h
-    ends = np.cumsum(np.asarray(counts, np.int64))
-    if len(ends) and ends[-1] > height * width:
+    lengths = np.asarray(counts, np.int64)
+    ends = np.cumsum(lengths)
+    if lengths.size and (lengths.min() < 0 or lengths.max() > height * width or ends[-1] > height * width):
         raise ValueError
-    inside = np.zeros(height * width, bool)
-    for start, end in zip(ends[0::2], ends[1::2]):
-        inside[start:end] = True
-    columns, rows = np.nonzero(inside.reshape(width, height))
-    if not len(rows):
+    inside = lengths[1::2] > 0
+    first, last = ends[0::2][: len(inside)][inside], ends[1::2][inside] - 1
+    if not len(first):
         raise ValueError
-    x, y = float(columns.min()), float(rows.min())
-    return x, y, float(columns.max()) + 1 - x, float(rows.max()) + 1 - y
+    left, right = first // height, last // height
+    # a run over the end of a column reaches the bottom of one and the top of the next
+    top, bottom = np.where(left == right, first % height, 0), np.where(left == right, last % height, height - 1)
+    x, y = float(left.min()), float(top.min())
+    return x, y, float(right.max()) + 1 - x, float(bottom.max()) + 1 - y

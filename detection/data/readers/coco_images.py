@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detection.data.faults import Faults
 from detection.data.folders import ImageFinder, Listing, count_unread, is_image
+from detection.files import open_regular
 
 NOT_BOXES = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
 PROBES = 20  # images that are looked for in the folders nearby before those further off are
@@ -57,8 +58,11 @@ def holds_boxes(file: Path) -> bool:
         return False
     if file.name.startswith("instances") or file.name == "_annotations.coco.json":
         return True
-    with open(file, "rb") as stream:
-        head = stream.read(1 << 16).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")  # whatever its encoding
+    try:
+        with open_regular(file) as stream:
+            head = stream.read(1 << 16).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")  # in any encoding
+    except OSError:
+        return False
     return head.startswith(b"{") and any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 

@@ -11,9 +11,10 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from detection.errors import BadDataError
+from detection.files import open_regular
 
 BLOCK = 1 << 20
 NEEDED = "an object with images, annotations, categories"
@@ -31,7 +32,7 @@ def stream(path: str | os.PathLike, keys: set[str] | None = None) -> Iterator[tu
     no JSON object or ends early.
     """
     try:
-        with open(path, "rb") as raw, io.TextIOWrapper(raw, json.detect_encoding(raw.peek(4)[:4])) as file:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, _encoding_of(raw)) as file:
             buffer = _Buffer(file)
             try:
                 if (first := buffer.peek()) != "{":
@@ -49,10 +50,20 @@ def stream(path: str | os.PathLike, keys: set[str] | None = None) -> Iterator[tu
                 raise _broken(path, f"{error} in {buffer.place(buffer.at)}") from None
             except RecursionError:
                 raise BadDataError(f"{path}: not COCO: nested too deep") from None
+            except ValueError:  # a number of more than 4300 digits
+                raise _broken(path, f"a number that is too long in {buffer.place(buffer.at)}") from None
     except FileNotFoundError:
         raise BadDataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise BadDataError(f"{path}: a folder, where a JSON file is needed") from None
+    except OSError as error:
+        raise BadDataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _encoding_of(raw: BinaryIO) -> str:
+    start = raw.read(4)
+    raw.seek(0)
+    return json.detect_encoding(start)
 
 
 def _broken(path: str | os.PathLike, reason: str) -> BadDataError:

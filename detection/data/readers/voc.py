@@ -20,7 +20,7 @@ from detection.data.folders import ImageFinder, Listing, count_unread, is_image
 from detection.data.layout import Layout, role_of
 from detection.data.readers.voc_xml import Annotation, read_xml
 from detection.errors import BadDataError
-from detection.files import decode_text
+from detection.files import open_regular, read_text
 
 SPLITS = ("train", "val", "trainval", "test")
 XML_FOLDERS = ("Annotations", "annotations", "annotations/xmls", "xmls", "xml", "labels", "", "images", "JPEGImages")
@@ -79,7 +79,7 @@ def _is_voc(file: Path) -> bool:
     if file.parent.name.lower() == "annotations":
         return True
     try:
-        with open(file, "rb") as opened:
+        with open_regular(file) as opened:
             return b"<annotation" in opened.read(2048).replace(b"\0", b"").lower()
     except OSError:
         return False
@@ -114,7 +114,7 @@ def read_image_set(folder: Path, split: str) -> list[str]:
 
 def _text_of(file: Path) -> str:
     try:
-        return decode_text(file.read_bytes())[0]
+        return read_text(file)
     except UnicodeError:
         raise BadDataError(f"{file}: a list of images, but no text") from None
 

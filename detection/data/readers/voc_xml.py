@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from detection.data.faults import Faults
-from detection.files import decode_text
+from detection.files import decode_text, open_regular
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
@@ -48,8 +48,10 @@ class Annotation:
 def read_xml(path: Path, one_based: bool | None, faults: Faults) -> Annotation | None:
     """The annotation in a file; None where it cannot be read at all. What is wrong is counted in `faults`."""
     try:
-        root = _root(path.read_bytes(), path, faults)
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+        with open_regular(path) as file:
+            data = file.read()
+        root = _root(data, path, faults)
+    except Exception as error:  # ParseError, OSError, ValueError, LookupError, and what a declared encoding may raise
         faults.add("unread annotation", f"{path}: no XML that can be read ({error})")
         return None
     for element in root.iter():

@@ -22,12 +22,13 @@ from detection.data.folders import ImageFinder, Listing, count_unread, find_imag
 from detection.data.image_files import read_header
 from detection.data.layout import Layout
 from detection.data.readers.yolo_labels import LabelFinder, keypoints_of, parse
-from detection.errors import BadDataError, BadImageError, MobileSSDError
-from detection.files import decode_text, read_text
+from detection.errors import BadDataError, BadImageError, MobileSSDError, quoted
+from detection.files import decode_text, open_regular, read_text
 from detection.yaml_reader import parse_yaml
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 CLASS_FILES = ("classes.txt", "obj.names")
+MOST_CLASSES = 100_000
 
 
 def look(path: Path) -> Layout | None:
@@ -114,11 +115,15 @@ def class_names_of(config: dict[str, Any], path: Path) -> list[str]:
         names = [numbered[i] for i in range(len(names))]
     if isinstance(names, str):
         file = path.parent / names
-        names = _lines_of(file, Faults()) if file.is_file() else [name.strip() for name in names.split(",")]
+        names = _lines_of(file, Faults()) if os.path.exists(file) else [name.strip() for name in names.split(",")]
     if names is None and isinstance(config.get("nc"), int):
+        if config["nc"] > MOST_CLASSES:
+            raise BadDataError(f"{path}: nc: {config['nc']} classes are more than {MOST_CLASSES:,}")
         names = [f"class {i}" for i in range(config["nc"])]
     if not isinstance(names, list) or not names:
         raise BadDataError(f"{path}: names no classes (names: is missing or empty)")
+    if wrong := next((name for name in names if isinstance(name, (list, dict))), None):
+        raise BadDataError(f"{path}: names: holds {quoted(wrong)} in the place of a class's name")
     return [str(name) for name in names]
 
 
@@ -129,7 +134,8 @@ def splits_of(config: dict[str, Any]) -> list[str]:
 def _lines_of(file: Path, faults: Faults) -> list[str]:
     """The lines of a text file that say something. Raises BadDataError where it is none."""
     try:
-        text, encoding = decode_text(file.read_bytes())
+        with open_regular(file) as opened:
+            text, encoding = decode_text(opened.read())
     except (OSError, UnicodeError) as error:
         raise BadDataError(f"{file}: cannot be read as text ({error})") from None
     if encoding == "windows-1252":
@@ -141,7 +147,9 @@ def _add_images(config: dict[str, Any], split: str, path: Path, folders: list[Pa
     """Adds the images of a split, and the folders that it names."""
     entries = config[split] if isinstance(config[split], list) else [config[split]]
     root = path.parent / str(config.get("path") or "").replace("\\", "/")
-    for entry in (str(entry).replace("\\", "/") for entry in entries):
+    if wrong := next((entry for entry in entries if not isinstance(entry, str)), None):
+        raise BadDataError(f"{path}: its {split}: names {quoted(wrong)} in the place of a folder or a list")
+    for entry in (entry.replace("\\", "/") for entry in entries):
         # Roboflow writes ../train/images, meant from a folder that only its own notebooks have; others write where the
         # data lay on their machine
         parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
@@ -150,7 +158,7 @@ def _add_images(config: dict[str, Any], split: str, path: Path, folders: list[Pa
             path.parent / entry,
             *(path.parent.joinpath(*parts[at:]) for at in range(len(parts))),
         ]
-        found = next((candidate for candidate in candidates if candidate.exists()), None)
+        found = next((candidate for candidate in candidates if os.path.exists(candidate)), None)
         if found is None:
             raise BadDataError(
                 f"{path}: its {split}: {entry} does not exist (looked at {candidates[0]} and beside the file)"
@@ -238,7 +246,7 @@ def _read_lines(text: str | None, other: str | None, faults: Faults) -> list[str
     if text is None:
         return []
     try:
-        with open(text, "rb") as file:
+        with open_regular(text) as file:
             return decode_text(file.read())[0].splitlines()
     except (OSError, UnicodeError) as error:
         faults.add("unread annotation", f"{text}: {getattr(error, 'strerror', None) or 'no text'}")
