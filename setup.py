@@ -76,6 +76,8 @@ EXTRAS = {
         "pytest>=8",
         # Reads the requirements of requirements, for tools/licences.py.
         "packaging>=23",
+        # Holds answers of the page's server to /openapi.json.
+        "jsonschema>=4",
         "hypothesis>=6.100",
         "ruff>=0.12",
         "mypy>=1.11",

@@ -14,11 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
+from detection import __version__
 from detection.boxes.drawing import class_color, encoded
 from detection.live.broadcaster import View, wait
 from detection.live.faults import UNFORESEEN
 from detection.live.gate_api import gate_routes
 from detection.live.metrics import metrics_text
+from detection.live.openapi import schema
 from detection.live.overlay import draw_tracked
 from detection.live.page_state import PageState
 from detection.live.sockets import Sockets
@@ -38,6 +40,9 @@ def build(state: PageState) -> tuple[Starlette, bytes]:
 
     async def page(_: Request) -> Response:
         return HTMLResponse(files["index.html"])
+
+    async def described(_: Request) -> Response:
+        return JSONResponse(schema(__version__))
 
     async def static(request: Request) -> Response:
         name = request.path_params["name"]
@@ -59,6 +64,7 @@ def build(state: PageState) -> tuple[Starlette, bytes]:
             Route("/detect", routes.detect, methods=["POST"]),
             *gate_routes(state.book, state.uploads.bodies),
             Route("/healthz", routes.health),
+            Route("/openapi.json", described),
             Route("/metrics", routes.metrics),
             WebSocketRoute("/ws/view/{key}", sockets.view),
             WebSocketRoute("/ws/camera", sockets.camera),
