@@ -100,7 +100,7 @@ def _schemas() -> dict[str, Schema]:
         "image_size": size,
         "detections": {"type": "array", "items": detection},
     }
-    gate = {
+    gate: dict[str, Schema] = {
         "id": INTEGER,
         "version": INTEGER,
         "kind": {"enum": list(KINDS)},
@@ -109,7 +109,13 @@ def _schemas() -> dict[str, Schema]:
         "points": {"type": "array", "items": point, "minItems": 2, "maxItems": MOST_POINTS},
     }
     sample = {"type": "array", "prefixItems": [NUMBER, {"type": "array", "items": NUMBER}], "minItems": 2}
-    status = {"state": TEXT, "message": TEXT, "stale": {"type": "boolean"}, "fps": NUMBER, "results": INTEGER}
+    status: dict[str, Schema] = {
+        "state": TEXT,
+        "message": TEXT,
+        "stale": {"type": "boolean"},
+        "fps": NUMBER,
+        "results": INTEGER,
+    }
     named = _object({"key": TEXT, "name": TEXT})
     known = _object({"name": TEXT, "id": INTEGER, "color": {"type": "string", "pattern": "^#[0-9a-f]{6}$"}})
     return {
