@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import http.client
 import json
 import os
@@ -193,6 +194,16 @@ def test_a_body_that_comes_too_slowly_is_cut_off(monkeypatch, page):
         assert answer.startswith(b"HTTP/1.1 408") and b"too slowly" in answer + silent.recv(1000)
         assert page.json("/detect", IMAGE)[0] == 200
         assert ended(silent, 5)
+
+
+def test_the_end_does_not_wait_for_slow_bodies_and_says_nothing_of_them(tmp_path, capfd):
+    page = Page([f"front={save_video(tmp_path / 'film.avi')}"], loop=True)
+    with ExitStack() as stack:
+        half_open(page, stack, 5, b"POST /detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx")
+        wait_until(lambda: metric(page, "page_connections") >= 5, 5)
+        page.close()
+        gc.collect()
+    assert not [line for line in page.said if "page:" in line] and "Exception" not in capfd.readouterr().err
 
 
 class Sending:

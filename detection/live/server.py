@@ -130,6 +130,11 @@ class PageServer:
             await self._server.serve(sockets=[self._socket])
         finally:
             sweeper.cancel()
+            # Requests that uvicorn gave up waiting for, such as slow bodies; unfinished they would fail after the loop's end.
+            if left := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in left:
+                    task.cancel()
+                await asyncio.wait(left, timeout=2)
 
     async def _sweep(self) -> None:
         while True:
