@@ -59,6 +59,7 @@ def config(**changes: Any) -> TrainConfig:
         "batch": 4,
         "steps": 10,
         "evaluate_every": 5,
+        "evaluation_share": 1,
         "workers": 0,
         "compile": False,
         "precision": "float32",

@@ -194,7 +194,9 @@ class TrainConfig:
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
     clip_norm: largest norm of the gradient, 0 for none. precision, compile: "auto" measures.
     round_to_int8: the network computes as an int8 file would, for `mobilessd quantize` afterwards (`rounding`).
-    evaluate_every: 0 for once, at the end. keep_every: weights that stay beside the best and the last, 0 for none.
+    evaluate_every: 0 for once, at the end. evaluation_share: of a run's time, for evaluations; fewer are made where it is
+    not enough (`plan.evaluations`), 1 for as many as asked for. keep_every: weights that stay beside the best and the
+    last, 0 for none.
     log_every: steps. patience: evaluations without a better mAP before the run ends, 0 for never.
     workers: processes that load images. cache_mb: memory for decoded images.
     """
@@ -231,6 +233,7 @@ class TrainConfig:
     round_to_int8: bool = False
     compile: Literal["auto"] | bool = "auto"
     evaluate_every: NotNegative = 1000
+    evaluation_share: Share = 0.1
     keep_every: NotNegative = 0
     log_every: Positive = 20
     patience: Count = 0

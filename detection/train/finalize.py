@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from detection.data.overlap import image_hashes
 from detection.errors import MissingPackageError
 from detection.evaluate.report.write import write_report
@@ -32,7 +34,14 @@ class Keeper:
 
     def __init__(self, truth: GroundTruth | None) -> None:
         self.truth = truth
+        self.whole = truth
         self.best: Validation | None = None  # of this process's best weights
+
+    def look_at(self, images: int) -> None:
+        """Chooses by so many images from now on, the same ones each time, spread over all; 0 is all."""
+        if self.whole is not None and 0 < images < len(self.whole.image_ids):
+            chosen = np.random.default_rng(0).permutation(len(self.whole.image_ids))[:images]
+            self.truth = self.whole.select(images=sorted(chosen.tolist()))
 
     def __call__(self, job: Job, progress: RunProgress) -> None:
         found = None
@@ -79,9 +88,10 @@ def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data, clock: C
     final = data.final if data.final is not None else data.select
     scored: Validation | None = None
     if final is not None:
-        truth = ground_truth(final) if data.final is not None else keeper.truth
+        truth = ground_truth(final) if data.final is not None else keeper.whole
         assert truth is not None
-        scored = keeper.best if data.final is None else None  # none yet, where the best came before a resume
+        if data.final is None and keeper.truth is keeper.whole:
+            scored = keeper.best  # none yet, where the best came before a resume
         scored = scored or validate(ssd, card, truth, job.device, type(job.world)())
     card = complete_card(card, job, progress, data, scored, final)
     save_checkpoint(best, ssd, card)

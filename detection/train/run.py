@@ -117,13 +117,13 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         focal = not CLASSIFICATION[job.loss.classification].background
         job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device, scales)
     keeper = Keeper(ground_truth(data.select) if data.select is not None else None)
-    clock, progress, budget = None, RunProgress(), request.time_budget
+    clock, progress, budget, chosen_by = None, RunProgress(), request.time_budget, len(data.select or ())
     try:
         if state is not None:
             stored, progress = load(job, state)
             if config.precision == "auto":
                 job.precision = stored.precision or job.precision
-            plan = changed_plan(config, earlier, stored, progress.step, len(data.train))
+            plan = changed_plan(config, earlier, stored, progress.step, len(data.train), chosen_by)
             job.config = replace(config, replanned=earlier.replanned if plan.steps == stored.steps else ())
             log.info("resuming at step %d of %d", progress.step, plan.steps)
             if budget is not None:
@@ -131,7 +131,7 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         elif budget is not None:
             plan, clock = plan_in_time(job, budget, began + budget, *map(len, (data.select or (), data.final or ())))
         else:
-            plan = make_plan(job)
+            plan = make_plan(job, chosen_by)
         job.config = replace(
             job.config, compile=plan.compiled, precision=settled(config.precision, device, job.precision)
         )
@@ -139,6 +139,7 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         if here.first and state is None:
             write_text(folder / "config.yaml", config_text(job.config, job.origin))
             save(job, plan, progress)
+        keeper.look_at(plan.evaluate_images)
         fit(job, plan, progress, keeper, clock)
     finally:
         job.loader.close()

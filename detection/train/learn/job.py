@@ -54,7 +54,8 @@ class RunPlan:
 
     steps: optimiser steps in all. evaluate_every, save_every, keep_every: steps between evaluations, states, weights
     that stay (0: none). batch: images a step, all processes and accumulation together. compiled: whether the network
-    runs compiled. precision: what it computes in ("": an older run, whose config says).
+    runs compiled. precision: what it computes in ("": an older run, whose config says). evaluate_images: of those
+    that choose, so many are looked at on the way (0: all).
     """
 
     steps: int
@@ -64,6 +65,7 @@ class RunPlan:
     compiled: bool = False
     keep_every: int = 0
     precision: str = ""
+    evaluate_images: int = 0
 
 
 @dataclass

@@ -21,21 +21,21 @@ from detection.train.learn.schedule import resolve
 from detection.train.speed import STEPS_A_ROUND, TRIAL_STEPS, fastest_precision, precisions, try_compile
 
 log = logging.getLogger("mobilessd.train")
-EVALUATIONS, THEIR_SHARE = 5, 0.25  # of a run with a time budget: so many, in at most this share of what is left
+EVALUATIONS, THEIR_SHARE = 5, 0.1  # of a run with a time budget: so many, in at most this share of what is left
 TRIED, TRIED_SECONDS = 4, 3.0  # steps by which its speed is measured, or fewer in so much time
 NEVER = 10**9  # steps between evaluations: there is but the one at the end, wherever that comes to be
 LONG = 1200  # seconds; compiling pays from such a budget on
-MOST_EVALUATIONS = 20
+MOST_EVALUATIONS, ENOUGH, FEWEST_IMAGES = 20, 5, 50
+EVALUATED = 0.5  # of an image's share of a training step: what its evaluation takes, read and scored
 SAVE_EVERY = 300  # steps; also at every evaluation
 
 
-def make_plan(job: Job) -> RunPlan:
-    """The steps that the config says."""
+def make_plan(job: Job, images: int) -> RunPlan:
+    """The steps that the config says. images: of an evaluation on the way."""
     config = job.config
     guess = resolve(config, len(job.loader.data)).total
     _choose_form(job, guess)
-    every = evaluations_apart(config, guess, guess)
-    return _plan(config, config.steps_from(guess, guess), every, guess, _form(job))
+    return _plan(config, config.steps_from(guess, guess), evaluations(config, guess, guess, images), guess, _form(job))
 
 
 def plan_in_time(
@@ -67,7 +67,8 @@ def plan_in_time(
     without = clock.steps_that_fit(0, NEVER) - round((evaluations - 1) * clock.evaluation)
     steps, evaluations = same_on_all((max(1, without), evaluations))
     log.info("time budget: %.2f s a step, so %d steps, %d images", seconds, steps, steps * config.batch)
-    plan = _plan(config, steps, -(-steps // evaluations) if evaluations > 1 else NEVER, guess, _form(job))
+    every = -(-steps // evaluations) if evaluations > 1 else NEVER
+    plan = _plan(config, steps, (every, 0), guess, _form(job))
     job.config = in_steps_alone(config, plan, images_seen)
     return plan, clock
 
@@ -102,19 +103,21 @@ def _form(job: Job) -> tuple[bool, str]:
     return job.compiled, job.precision
 
 
-def _plan(config: TrainConfig, steps: int, every: int, guess: int, form: tuple[bool, str]) -> RunPlan:
+def _plan(config: TrainConfig, steps: int, evaluated: tuple[int, int], guess: int, form: tuple[bool, str]) -> RunPlan:
     keep = max(1, in_steps(config, config.keep_every, guess)) if config.keep_every else 0
-    compiled, precision = form
-    return RunPlan(steps, every, min(SAVE_EVERY, every), config.batch, compiled, keep, precision)
+    (every, images), (compiled, precision) = evaluated, form
+    return RunPlan(steps, every, min(SAVE_EVERY, every), config.batch, compiled, keep, precision, images)
 
 
-def changed_plan(config: TrainConfig, began: TrainConfig, plan: RunPlan, step: int, images: int) -> RunPlan:
+def changed_plan(
+    config: TrainConfig, began: TrainConfig, plan: RunPlan, step: int, images: int, evaluated: int
+) -> RunPlan:
     """The plan of a resumed run: the stored one, with the lengths that were changed in its config.yaml since.
 
-    began: the config as it was when the state was written; step: where the run stands; images: of the training data.
-    Raises MobileSSDError where the new length is over already.
+    began: the config as it was when the state was written; step: where the run stands; images, evaluated: of the training
+    data, and of an evaluation on the way. Raises MobileSSDError where the new length is over already.
     """
-    length, rest = ("steps", "epochs", "samples"), ("evaluate_every", "keep_every")
+    length, rest = ("steps", "epochs", "samples"), ("evaluate_every", "keep_every", "evaluation_share")
     longer = any(getattr(config, key) != getattr(began, key) for key in length)
     if not longer and all(getattr(config, key) == getattr(began, key) for key in rest):
         return plan
@@ -124,14 +127,35 @@ def changed_plan(config: TrainConfig, began: TrainConfig, plan: RunPlan, step: i
         raise MobileSSDError(
             f"{config.unit}: {config.length:g} are {steps} steps, but this run has made {step} already"
         )
-    return _plan(config, steps, evaluations_apart(config, steps, guess), guess, (plan.compiled, plan.precision))
+    return _plan(config, steps, evaluations(config, steps, guess, evaluated), guess, (plan.compiled, plan.precision))
 
 
-def evaluations_apart(config: TrainConfig, steps: int, length_in_steps: int) -> int:
-    """`evaluate_every` in steps; 0 is once, at the end; never more than MOST_EVALUATIONS in all."""
+def evaluations(config: TrainConfig, steps: int, length_in_steps: int, images: int) -> tuple[int, int]:
+    """The steps between evaluations on the way, and on how many of the `images` that choose (0: all of them).
+
+    As `evaluate_every` says (0 is once, at the end; never more than MOST_EVALUATIONS), as long as that takes no more than
+    `evaluation_share` of the run. Otherwise fewer; and where not even ENOUGH would fit, on a part of the images, the whole
+    of which is scored once, behind the last step. Which, it says.
+    """
     if not config.evaluate_every:
-        return steps
-    return max(1, in_steps(config, config.evaluate_every, length_in_steps), steps // MOST_EVALUATIONS)
+        return steps, 0
+    apart = max(1, in_steps(config, config.evaluate_every, length_in_steps), steps // MOST_EVALUATIONS)
+    wanted, whole = -(-steps // apart), EVALUATED * images / config.batch  # steps that one of them takes
+    budget = config.evaluation_share * steps
+    if wanted * whole <= budget or config.evaluation_share == 1 or wanted == 1:
+        return apart, 0
+    share = f"{config.evaluation_share * 100:.0f}% of the time"
+    if (fitting := int(budget / whole)) >= ENOUGH:
+        log.info("evaluated %d times in place of %d, in %s (evaluation_share)", fitting, wanted, share)
+        return -(-steps // fitting), 0
+    for times in range(min(wanted, ENOUGH), 1, -1):
+        part = int((budget - whole) * config.batch / EVALUATED / times)
+        if part >= FEWEST_IMAGES:
+            said = (times, wanted, share, part, images)
+            log.info("evaluated %d times in place of %d, in %s, on %d of %d images; on all at the end", *said)
+            return -(-steps // times), part
+    log.info("evaluated once, at the end: more would take over %s (evaluation_share)", share)
+    return steps, 0
 
 
 def in_steps(config: TrainConfig, length: float, length_in_steps: int) -> int:
