@@ -1,11 +1,13 @@
 """Live sources: the newest frame of a camera, every frame of a file, and cameras that fail in every way they know."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -377,3 +379,48 @@ def test_a_camera_that_never_comes_is_said_again_after_pauses_that_grow():
     capture.arrived = 1.0
     waiting.tell([SimpleNamespace(capture=capture)], 9999)
     assert len(said) == len(when), "it has come"
+
+
+# ---------------------------------------------------------------- motion JPEG is measured before it is decoded
+
+
+def tall_jpeg(jpeg, side=16_000):
+    """The same file, whose header says that it has `side` x `side` pixels."""
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + side.to_bytes(2, "big") * 2 + jpeg[at + 4 :]
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_frames_of_256_megapixels_are_refused_before_decoding_and_named(first):
+    camera = CameraServer()
+    camera._jpegs = [*camera._jpegs[:first], *[tall_jpeg(camera._jpegs[0])] * 50]
+    with open_capture(named(f"front={camera.url}")) as capture:
+        wait_until(lambda: capture.state == LOST, 20, "the refusal")
+        assert capture.message == (
+            "its frames have 16000 x 16000 pixels, more than 100 megapixels: ask it for smaller ones"
+        )
+        with pytest.raises(MobileSSDError, match="^front: its frames have 16000 x 16000 pixels"):
+            wait_for_sources([capture])
+    camera.down()
+
+
+JPEG = b"\xff\xd8 a line\r\n and another \xff\xd9"
+
+
+@pytest.mark.parametrize(
+    "kind, stream",
+    [
+        ("boundary=frame", b"--frame\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(JPEG), JPEG)),
+        ("boundary=--frame", b"--frame\r\ncontent-length:%d\r\n\r\n%s\r\n" % (len(JPEG), JPEG)),
+        ('boundary="frame"', b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n" % JPEG),
+        ("boundary=frame", b"preamble\n--frame\n\n%s\n" % JPEG),
+        ("boundary=frame", b"--frame\r\nContent-Length: %d\r\n\r\n%s and what it did not say\r\n" % (len(JPEG), JPEG)),
+    ],
+)
+def test_parts_are_found_with_and_without_their_length(kind, stream):
+    from detection.live.motion_jpeg import _parts
+
+    answer = io.BytesIO(stream * 3 + b"--frame--\r\n")
+    answer.headers = Message()
+    answer.headers["Content-Type"] = f"multipart/x-mixed-replace; {kind}"
+    assert list(_parts(answer)) == [JPEG] * 3

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
@@ -25,11 +26,13 @@ from detection.errors import MobileSSDError
 from detection.images.addresses import HTTP
 from detection.images.cameras import camera_of, open_camera
 from detection.live.mailbox import Mailbox
+from detection.live.motion_jpeg import TooLarge, frames, open_motion_jpeg
 from detection.live.source_names import is_pipeline
 
 HELLO, FRAME, ERROR, END = b"H", b"F", b"E", b"Z"
 _HEAD = struct.Struct("<cIIQddQ")  # kind, height, width, index, arrived, seconds, length of what follows
 _LARGEST = 1 << 30
+MOTION_JPEG_RATE = 25.0  # frames a second; nothing says how many it has, and FFmpeg takes it for so many
 SNAPSHOT_PAUSE = 0.2  # seconds at least between two requests for a still image
 SNAPSHOT_TRIES = 3  # in a row that may fail
 SNAPSHOT_LARGEST = 64 << 20
@@ -135,6 +138,8 @@ def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> No
     from detection.images.video import check_frames, rate_and_count
 
     web = address.startswith(HTTP)
+    if web and (answer := open_motion_jpeg(address)) is not None and _play(answer, send):
+        return
     try:
         capture = _open(address, size)
     except CannotOpen as error:
@@ -167,6 +172,32 @@ def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> No
         _poll(address, send)
     else:
         send(ERROR, b"the stream ended" if times.frames else b"it opens, but no frame can be read")
+
+
+def _play(answer: Any, send: Callable[..., None]) -> bool:
+    """Motion JPEG until it ends; False where it is for FFmpeg, as its frames are none that OpenCV decodes."""
+    box: Mailbox[_Frame] = Mailbox()
+    sender = threading.Thread(target=_forward, args=(box, send), daemon=True)
+    number = 0
+    try:
+        with answer:
+            for image, arrived in frames(answer):
+                if not number:
+                    send(HELLO, json.dumps({"fps": MOTION_JPEG_RATE, "count": 0}).encode())
+                    sender.start()
+                box.put(_Frame(image, number, arrived))
+                number += 1
+    except TooLarge as error:
+        raise CannotOpen(str(error)) from None
+    except (OSError, ValueError, HTTPException):
+        pass
+    finally:
+        box.close()
+        if number:
+            sender.join()
+    if number:
+        send(ERROR, b"the stream ended")
+    return number > 0
 
 
 def _frames(capture: Any, times: Any) -> Iterator[_Frame]:
