@@ -412,15 +412,15 @@ JPEG = b"\xff\xd8 a line\r\n and another \xff\xd9"
     [
         ("boundary=frame", b"--frame\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(JPEG), JPEG)),
         ("boundary=--frame", b"--frame\r\ncontent-length:%d\r\n\r\n%s\r\n" % (len(JPEG), JPEG)),
-        ('boundary="frame"', b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n" % JPEG),
-        ("boundary=frame", b"preamble\n--frame\n\n%s\n" % JPEG),
+        ('boundary="frame"', b"--frame\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n" % JPEG),
+        ("boundary=frame", b"--frame\n\n%s\n" % JPEG),
         ("boundary=frame", b"--frame\r\nContent-Length: %d\r\n\r\n%s and what it did not say\r\n" % (len(JPEG), JPEG)),
     ],
 )
 def test_parts_are_found_with_and_without_their_length(kind, stream):
     from detection.live.motion_jpeg import _parts
 
-    answer = io.BytesIO(stream * 3 + b"--frame--\r\n")
+    answer = io.BytesIO(b"preamble\r\n\r\n" + stream * 3 + b"--frame--\r\n")
     answer.headers = Message()
     answer.headers["Content-Type"] = f"multipart/x-mixed-replace; {kind}"
     assert list(_parts(answer)) == [JPEG] * 3
