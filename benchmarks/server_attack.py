@@ -54,7 +54,9 @@ MIXED = [  # (method, path, what is sent, the status that is right)
 def clients(port: int, image: bytes, count: int, requests: int, seconds: float, results: Any) -> None:
     """The process of those with the token: each sends its share evenly over the time."""
     bodies = {"image": image, "broken": image[: len(image) // 2], "text": b"this is no image", None: None}
-    told: list[tuple[float, float, str]] = []  # (when, seconds until the answer, what went wrong)
+    told: list[
+        tuple[bool, float, str]
+    ] = []  # (whether it needs the network, seconds until the answer, what went wrong)
     began = time.monotonic()
 
     def client(number: int) -> None:
@@ -72,7 +74,7 @@ def clients(port: int, image: bytes, count: int, requests: int, seconds: float, 
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 wrong = f"{method} {path}: {type(error).__name__}"
-            told.append((asked - began, time.monotonic() - asked, wrong))
+            told.append((body == "image", time.monotonic() - asked, wrong))
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(count)]
     for thread in threads:
@@ -225,6 +227,7 @@ def _scene(pid: int, port: int, args: Any, image: bytes, seconds: float, request
     rate = (frames(port) - first) / (time.monotonic() - began)
     process.join()
     waits = sorted(wait for _, wait, _ in told)
+    light = sorted(wait for network, wait, _ in told if not network)  # the others wait for their turn at the network
     lost = [wrong for _, _, wrong in told if wrong]
     return {
         "requests": len(told),
@@ -235,6 +238,8 @@ def _scene(pid: int, port: int, args: Any, image: bytes, seconds: float, request
         "median_s": round(waits[len(waits) // 2], 3),
         "p99_s": round(waits[int(0.99 * len(waits))], 3),
         "slowest_s": round(waits[-1], 3),
+        "slowest_without_network_s": round(light[-1], 3),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
