@@ -51,6 +51,20 @@ def released(runs, tmp_path_factory):
     return output
 
 
+def test_shares_and_another_input_size(runs, tmp_path):
+    """0.75 of the first and 0.25 of the second, for larger images: the kernels lie where the shares say."""
+    output = tmp_path / "mixed.safetensors"
+    release([*map(str, runs)], "mixed", None, "", output, shares=(3, 1), input_size=160)
+    card, mixed = read_card(output), load_checkpoint(output)[0]
+    assert card.input_size == (160, 160) and card.recipe["shares"] == [0.75, 0.25]
+    release([str(runs[0])], "first", None, "", tmp_path / "first.safetensors")
+    release([str(runs[1])], "second", None, "", tmp_path / "second.safetensors")
+    first, second = (load_checkpoint(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("first", "second"))
+    for key, tensor in mixed.state_dict().items():
+        wanted = 0.75 * first[key].double() + 0.25 * second[key].double()
+        torch.testing.assert_close(tensor.double(), wanted, rtol=2e-3, atol=1e-5, msg=key)
+
+
 def outputs_of(detector):
     images = np.random.default_rng(0).integers(0, 255, (2, *detector.card.input_size, 3), np.uint8)
     return detector.runtime(images)

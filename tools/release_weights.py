@@ -36,12 +36,17 @@ def main() -> int:
     parser.add_argument("weights", nargs="+", metavar="NAME_OR_FILE")
     parser.add_argument("--name", required=True)
     parser.add_argument("--parent", metavar="NAME", help="published weights that the training began from")
+    parser.add_argument("--shares", metavar="A,B", help="of each file in the average, as 7,3 (default: alike)")
+    parser.add_argument("--input-size", type=int, metavar="S", help="of the result (default: the first file's)")
     parser.add_argument("--data", default="", metavar="TEXT", help="what was trained on, in words")
     parser.add_argument("--output", type=Path, help="default: detection/weights/NAME.safetensors")
     args = parser.parse_args()
     output = args.output or ROOT / "detection" / "weights" / f"{args.name}.safetensors"
     try:
-        size = release(args.weights, args.name, args.parent, args.data, output)
+        shares = [float(part) for part in args.shares.split(",")] if args.shares else [1.0] * len(args.weights)
+        if len(shares) != len(args.weights) or min(shares) < 0 or not sum(shares):
+            raise MobileSSDError(f"--shares {args.shares}: {len(args.weights)} numbers, one for each file")
+        size = release(args.weights, args.name, args.parent, args.data, output, shares, args.input_size)
     except MobileSSDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -49,28 +54,44 @@ def main() -> int:
     return 0
 
 
-def release(names: Sequence[str], name: str, parent: str | None, data: str, output: Path) -> int:
-    """Writes the file and its graph, and returns the file's size in bytes. Raises MobileSSDError where the weights do not
-    belong together."""
+def release(
+    names: Sequence[str],
+    name: str,
+    parent: str | None,
+    data: str,
+    output: Path,
+    shares: Sequence[float] | None = None,
+    input_size: int | None = None,
+) -> int:
+    """Writes the file and its graph, and returns the file's size in bytes. shares: of each file in the average, whatever
+    their sum. input_size: of the result. Raises MobileSSDError where the weights do not belong together."""
     from detection.runtimes import onnx_graph
     from detection.ssd.batch_norms import fold_batch_norms
+    from detection.ssd.network import anchor_grids, build, feature_maps
     from detection.train.model import class_sources, transfer
     from detection.weights.checkpoint import load_checkpoint, save_checkpoint
     from detection.weights.resolve import open_weights
 
-    ssd, card = load_checkpoint(open_weights(names[0]).path)
-    fold_batch_norms(ssd)  # every run has statistics of its own; and what is rounded are the kernels that run
-    total = {key: tensor.double() for key, tensor in ssd.state_dict().items()}
-    for other in names[1:]:
+    shares = [1.0] * len(names) if shares is None else shares
+    first, card = load_checkpoint(open_weights(names[0]).path)
+    size = first.spec.input.size if input_size is None else (input_size, input_size)
+    ssd = build(first.spec.resized(size))
+    total = dict.fromkeys(ssd.state_dict(), 0.0)
+    for other, share in zip(names, shares, strict=True):
         one, its = load_checkpoint(open_weights(other).path)
         sources = class_sources(card.class_names, its.class_names, {})
-        if None in sources or one.spec.with_classes(ssd.spec.num_classes) != ssd.spec:
+        spec = one.spec.resized(size).with_classes(ssd.spec.num_classes)
+        if None in sources or spec != ssd.spec:
             raise BadWeightsError(f"{other}: is another network than {names[0]}; only copies of one can be averaged")
+        # Every run has statistics of its own, so norms are folded first; and what is rounded are the kernels that run.
         one = transfer(one, ssd.spec, sources)
         fold_batch_norms(one)
-        total = {key: total[key] + tensor.double() for key, tensor in one.state_dict().items()}
-    ssd.load_state_dict({key: (tensor / len(names)).float() for key, tensor in total.items()})
+        total = {key: total[key] + share / sum(shares) * tensor.double() for key, tensor in one.state_dict().items()}
+    ssd.load_state_dict({key: tensor.float() for key, tensor in total.items()})  # type: ignore[attr-defined]
+    card = replace(card, spec=ssd.spec.to_dict(), feature_maps=feature_maps(ssd), anchor_grids=anchor_grids(ssd))
     card = described(card, name, parent, list(names), data)
+    if len(set(shares)) > 1:
+        card = replace(card, recipe=card.recipe | {"shares": [round(share / sum(shares), 4) for share in shares]})
     save_checkpoint(output, ssd, card, half=True)
     graph = onnx_graph.convert(load_checkpoint(output)[0])
     onnx_graph.point_into(graph, output)
