@@ -66,7 +66,9 @@ def test_the_machine_is_described_and_a_table_lines_up():
     assert lines[0].endswith("   s") and lines[2].endswith("1.25") and len(lines) == 3
 
 
-@pytest.mark.parametrize("script", ["bulk.py", "detect_files.py", "evaluate_wall.py", "train_throughput.py"])
+@pytest.mark.parametrize(
+    "script", ["bulk.py", "detect_files.py", "evaluate_wall.py", "server_attack.py", "train_throughput.py"]
+)
 def test_every_script_explains_itself(script):
     done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / script), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "Wanted:" in done.stdout

@@ -6,8 +6,13 @@ import gc
 import http.client
 import json
 import os
+import shutil
 import socket
+import ssl
+import subprocess
+import threading
 import time
+import urllib.request
 from contextlib import ExitStack
 
 import pytest
@@ -16,9 +21,10 @@ from test_live_page import IMAGE, Page
 from websockets.exceptions import ConnectionClosed
 
 from detection.errors import MobileSSDError
-from detection.live import auth, connections, faults, server, upload_api
+from detection.live import app, auth, connections, faults, server, upload_api
 from detection.live.connections import Connections, Limits, Listener, network_of
-from detection.live.options import PageOptions
+from detection.live.options import LiveOptions, PageOptions
+from detection.live.stop import Stop
 from detection.live.upload_api import Bodies, Refused
 
 HALF = b"GET /api/status HTTP/1.1\r\nHost: localhost\r\nX-Never: "
@@ -99,6 +105,28 @@ def test_a_header_that_is_not_whole_in_time_is_not_waited_for(monkeypatch, page)
         assert second.recv(1000).startswith(b"HTTP/1.1 200")
         second.sendall(HALF)
         assert ended(first, 4) and ended(second, 4), "the second request's header as well as the first one's"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
+def test_those_who_never_finish_their_tls_handshake_are_not_waited_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 1.0)
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    make = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {cert} -days 2 -subj /CN=localhost"
+    subprocess.run(make.split(), check=True, capture_output=True)
+    said, stop = [], Stop()
+    options = LiveOptions(show="page", page=PageOptions("127.0.0.1", 0, None, cert, key))
+    thread = threading.Thread(target=app.run, args=(options, FakeDetector, stop, said.append), daemon=True)
+    thread.start()
+    wait_until(lambda: said and "watch it at" in said[-1], 20, "the page")
+    url, trusting = said[-1].split()[-1], ssl._create_unverified_context()
+    with ExitStack() as stack:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        mute = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(200)]
+        assert urllib.request.urlopen(url + "healthz", context=trusting, timeout=10).read() == b"ok\n"
+        assert ended(mute[0], 10) and ended(mute[-1], 10)
+    stop.set()
+    thread.join(20)
+    assert said[-1].startswith("watch it at"), "and nothing is said of them"
 
 
 class FakeSocket:
