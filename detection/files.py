@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from detection.errors import MobileSSDError
+
 
 def home() -> Path:
     """The cache folder: `MOBILESSD_HOME`, else `XDG_CACHE_HOME/mobilessd`, else `~/.cache/mobilessd`."""
@@ -42,6 +44,48 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | os.PathLike, otherwise: str) -> Iterator[None]:
+    """Holds a lock of the system's on the file `path`, which is made; it goes with this process, however that ends, and is no
+    business of its children. MobileSSDError with the line `otherwise` where another process holds it; no lock where the
+    system or the file system has none. A link at `path` is not followed, and nothing is written there."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise MobileSSDError(f"{path}: is a link, where a file of our own is wanted: remove it") from None
+        raise
+    held = [handle]
+
+    def let_go() -> None:
+        while held:
+            os.close(held.pop())
+
+    try:
+        if _taken(handle):
+            raise MobileSSDError(otherwise)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=let_go)  # or it would live as long as some worker of ours
+        yield
+    finally:
+        let_go()
+
+
+def _taken(handle: int) -> bool:
+    """Whether another process holds this file; False where the system or the file system has no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

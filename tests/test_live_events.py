@@ -5,6 +5,7 @@ import csv
 import http.server
 import json
 import re
+import resource
 import socket
 import sys
 import threading
@@ -187,15 +188,65 @@ def test_lines_are_added_to_a_file(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_ends_the_list_and_is_said_once():
+def test_a_full_disk_is_said_once():
     said = []
     lines = Lines("/dev/full", said.append)
     for _ in range(3):
         lines.write("x")
-    assert said == ["/dev/full: no more lines are written: No space left on device"]
+    assert said == ["/dev/full: cannot be written: No space left on device; lines are lost until it can"]
+    lines.close()
+    assert said[1:] == ["/dev/full: 3 lines could not be written and are lost"]
 
 
 # ---------------------------------------------------------------- clips
+
+
+@pytest.fixture
+def file_limit():
+    """How large a file may grow, in bytes: what the system answers is as real as that of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_list_goes_on_when_the_disk_has_room_again(tmp_path, file_limit):
+    said, path = [], tmp_path / "events.jsonl"
+    lines = Lines(str(path), said.append)
+    lines.write_json({"number": 1})
+    file_limit(path.stat().st_size + 5)  # a part of the next line has room
+    for number in (2, 3, 4):
+        lines.write_json({"number": number})
+    assert path.read_bytes() == b'{"number": 1}\n', "no torn line, not for a moment"
+    file_limit(1 << 20)
+    for number in (5, 6):
+        lines.write_json({"number": number})
+    lines.close()
+    assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == [1, 5, 6]
+    assert [line.removeprefix(f"{path}: ") for line in said] == [
+        "cannot be written: File too large; lines are lost until it can",
+        "is written again; 3 lines were lost",
+        "3 lines could not be written and are lost",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "kept"),
+    [
+        (b'{"a": 1}\n{"a": 2}\n', b'{"a": 1}\n{"a": 2}\n'),
+        (b'{"a": 1}\n{"a": 2', b'{"a": 1}\n'),
+        (b'{"a": 1}\n{"a": 2}', b'{"a": 1}\n{"a": 2}\n'),
+        (b'{"a', b""),
+        (b"a,b\n1,2", b"a,b\n1,2\n"),
+        (b"", b""),
+    ],
+)
+def test_a_line_that_a_kill_has_torn_is_cut_off_when_the_list_goes_on(tmp_path, before, kept):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(before)
+    lines = Lines(str(path), print)
+    lines.write("new")
+    lines.close()
+    assert path.read_bytes() == kept + b"new\n"
 
 
 def seen(index, seconds, boxes=True):

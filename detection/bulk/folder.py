@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from detection.errors import MobileSSDError
-from detection.files import atomic_write
+from detection.files import atomic_write, locked
 from detection.images.addresses import OBJECT_STORES, file_system, is_address, local, said_if_slow, unreachable
 
 LOCK = ".lock"
@@ -62,9 +62,7 @@ class LocalFolder:
     def alone(self) -> Iterator[None]:
         """A lock of the system's, which goes with the process however it ends. What a kill left half-written goes too."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "w") as handle:
-            if _taken(handle.fileno()):
-                raise MobileSSDError(f"{self.path}: another run is at work in this folder: wait for it, or stop it")
+        with locked(self.path / LOCK, f"{self.path}: another run is at work in this folder: wait for it, or stop it"):
             for left in self.path.glob(".*.part*"):
                 left.unlink(missing_ok=True)
             yield
@@ -115,18 +113,3 @@ class RemoteFolder:
                 yield
         except Exception as error:  # every file system has errors of its own
             raise unreachable(self.address, error) from None
-
-
-def _taken(handle: int) -> bool:
-    """Whether another process holds this file; False where the system or the file system has no locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -32,14 +32,14 @@ from detection.train.learn.history import History
 from detection.train.learn.loop import stop_signals
 from detection.train.learn.optimizer import build_optimizer, set_learning_rate
 from detection.train.learn.schedule import learning_rate, resolve
+from detection.train.run_folder import run_folder
 from detection.train.speed import STEPS_A_ROUND, TRIAL_STEPS, autocast, fastest_precision, precisions, settled
 from detection.train.state import (
     RunState,
-    has_state,
     pack,
     read_state,
     restore_rng,
-    sweep,
+    restore_threads,
     unpack_optimizer,
     write_state,
 )
@@ -104,13 +104,12 @@ def train(request: Request) -> Path:
     if device == "cpu":
         share = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         torch.set_num_threads(request.threads or share)
-    with world(device) as here:
-        folder = Path(request.output)
+    with world(device) as here, run_folder(Path(request.output), request.resume, here) as folder:
         state = read_state(folder) if request.resume else None
         if state is not None:
+            if device == "cpu":
+                restore_threads(state, request.threads)
             _unchanged(config, state, folder)
-        elif has_state(folder):
-            raise MobileSSDError(f"{folder}: holds a run already; go on with --resume, or name another with --output")
         images, val = open_splits(Path(request.data), request.val, request.val_share, config.seed)
         origin = {"data": _fingerprint(images, val), "config": config.to_dict()}
         if state is not None and state.meta["origin"]["data"] != origin["data"]:
@@ -118,13 +117,10 @@ def train(request: Request) -> Path:
         torch.manual_seed(config.seed)
         begun = begin(config, images.class_names)
         learner = _learner(request, begun, images, val, here, device, folder, origin)
-        folder.mkdir(parents=True, exist_ok=True)
         if here.first:
-            sweep(folder)
             for line in (*images.said, *begun.said):
                 print(line)
             print(f"{len(images):,} images to train on, {len(val):,} choose the best", flush=True)
-        folder = Path(same_on_all(str(folder)))
         progress = Progress()
         if state is not None:
             progress = _load(learner, state)

@@ -15,8 +15,10 @@ from detection.evaluate.results import Results
 from detection.evaluate.truth import GroundTruth, ground_truth
 from detection.files import write_text
 from detection.runtimes.torch import choose_device
+from detection.train.distributed import World
 from detection.train.recipes import FINETUNE, load_config
 from detection.train.request import Request, open_parts
+from detection.train.run_folder import run_folder
 from detection.two_stage import run
 from detection.two_stage.card import TwoStageCard
 from detection.weights.backbone import read_backbone
@@ -54,15 +56,15 @@ def train(args: argparse.Namespace, overrides: dict[str, Any], output: Path) -> 
     torch.manual_seed(config.seed)
     card = TwoStageCard(args.model, parts.train.class_names, size, dict(config.options))
     network = run.build_network(card, config.weights)
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "config.yaml", config.to_yaml())
-    print(f"{len(parts.train):,} images to train on, {len(card.class_names)} classes", flush=True)
-    run.train(network, card, parts.train, config, device)
-    run.save(output / "last.safetensors", network, card)
-    if (held := parts.final or parts.select) is not None:
-        numbers = run.measure(network, card, ground_truth(held))
-        print(f"AP {numbers.AP:.3f}, AP50 {numbers.AP50:.3f} on {numbers.images:,} validation images")
-    print(f"{output / 'last.safetensors'}: the weights, for `mobilessd eval --weights`")
+    with run_folder(output, False, World()):
+        write_text(output / "config.yaml", config.to_yaml())
+        print(f"{len(parts.train):,} images to train on, {len(card.class_names)} classes", flush=True)
+        run.train(network, card, parts.train, config, device)
+        run.save(output / "last.safetensors", network, card)
+        if (held := parts.final or parts.select) is not None:
+            numbers = run.measure(network, card, ground_truth(held))
+            print(f"AP {numbers.AP:.3f}, AP50 {numbers.AP50:.3f} on {numbers.images:,} validation images")
+        print(f"{output / 'last.safetensors'}: the weights, for `mobilessd eval --weights`")
 
 
 def find(args: argparse.Namespace, truth: GroundTruth) -> tuple[Results, str, float, dict[str, Any], tuple[str, ...]]:

@@ -13,6 +13,7 @@ import queue
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from detection.masking import without_secrets
 Event = dict[str, Any]
 Say = Callable[[str], object]
 
+LONGEST_LINE = 1 << 20  # bytes that are looked through for the end of the last whole line
 WAITING = 1000  # events that wait for a webhook; beyond, the oldest go
 PAUSES = (1, 2, 4, 8, 15)  # seconds between the tries to deliver one event
 TIMEOUT = 10.0  # seconds for one try
@@ -47,17 +49,21 @@ def new_event(kind: str, source: str, seconds: float, text: str, **more: Any) ->
 class Lines:
     """Text lines to a file that grows, or to standard output ("-"). Each line is whole when it is there.
 
-    A file is added to, so that nothing is lost when the program is started anew. When it cannot be written any more
-    (disk full, reader gone) that is said once, and the camera goes on; `gone` is called where nobody reads standard
-    output any more.
+    A file is added to, so that nothing is lost when the program is started anew; a last line that a kill has torn is cut off
+    first. While it cannot be written (disk full) lines are lost, none is torn, and the camera goes on: that is said once,
+    as is when there is room again, and `lost` counts them. `gone` is called where nobody reads standard output any more.
     """
 
     def __init__(self, path: str, say: Say, gone: Callable[[], object] = lambda: None, head: str = "") -> None:
         self.path, self._say, self._gone = path, say, gone
+        self.lost = 0
+        self._failing = False
         self._lock = threading.Lock()
-        self._file: IO[str] | None
+        self._file: IO[Any] | None
         try:
-            self._file = sys.stdout if path == "-" else open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+            self._file = sys.stdout if path == "-" else open(path, "ab", buffering=0)  # noqa: SIM115
+            if path != "-":
+                _mend(path, self._file)  # type: ignore[arg-type]
             if head and (path == "-" or not os.path.getsize(path)):
                 self.write(head)
         except OSError as error:
@@ -68,22 +74,76 @@ class Lines:
             if self._file is None:
                 return
             try:
-                self._file.write(line + "\n")
-                self._file.flush()
-            except (OSError, ValueError) as error:
-                self._file = None
-                self._say(f"{self.path}: no more lines are written: {getattr(error, 'strerror', None) or error}")
                 if self.path == "-":
-                    self._gone()
+                    self._file.write(line + "\n")
+                    self._file.flush()
+                else:
+                    _append(self._file, (line + "\n").encode("utf-8", "backslashreplace"))
+            except (OSError, ValueError) as error:
+                self._failed(getattr(error, "strerror", None) or str(error))
+                return
+        if self._failing:
+            self._failing = False
+            self._say(f"{self.path}: is written again; {self.lost} lines were lost")
+
+    def _failed(self, reason: str) -> None:
+        if self.path == "-":
+            self._file = None
+            self._say(f"{self.path}: no more lines are written: {reason}")
+            self._gone()
+            return
+        self.lost += 1
+        if not self._failing:
+            self._failing = True
+            self._say(f"{self.path}: cannot be written: {reason}; lines are lost until it can")
 
     def write_json(self, event: Event) -> None:
         self.write(json.dumps(event))
 
     def close(self) -> None:
+        """Says how many lines were lost, if any."""
         with self._lock:
             if self._file is not None and self.path != "-":
                 self._file.close()
+                if self.lost:
+                    self._say(f"{self.path}: {self.lost} lines could not be written and are lost")
             self._file = None
+
+
+def _append(file: IO[bytes], data: bytes) -> None:
+    """All of it, or nothing: what a full disk takes of a line is taken back, for which it needs no room."""
+    before = os.fstat(file.fileno()).st_size
+    done = 0
+    try:
+        while done < len(data):
+            done += file.write(data[done:])
+    except OSError:
+        if done and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.ftruncate(file.fileno(), before)
+        raise
+
+
+def _mend(path: str, file: IO[bytes]) -> None:
+    """Cuts off a last line that was torn by a kill; ends it, where it is whole but for its end. file: `path`, to be added to."""
+    status = os.fstat(file.fileno())
+    size, start = status.st_size, max(0, status.st_size - LONGEST_LINE)
+    if not size or not stat.S_ISREG(status.st_mode):
+        return
+    with open(path, "rb") as written:
+        written.seek(start)
+        tail = written.read(LONGEST_LINE)
+    last = tail[tail.rfind(b"\n") + 1 :]
+    if not last:
+        return
+    try:
+        json.loads(last)
+        torn = False
+    except ValueError:
+        torn = last.startswith(b"{") and (len(last) < len(tail) or not start)
+    if torn:
+        os.ftruncate(file.fileno(), size - len(last))
+    else:
+        _append(file, b"\n")
 
 
 class Post:

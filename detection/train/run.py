@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -45,9 +43,10 @@ from detection.train.learn.plan import changed_plan, make_plan, plan_in_time
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
 from detection.train.origin import check_unchanged, config_text, fingerprint_of, network_of_state, origin_of, resumed
 from detection.train.request import Data, Request, open_parts
+from detection.train.run_folder import run_folder
 from detection.train.scales import Scales, scales_of, sizes_of
 from detection.train.speed import precisions, settled
-from detection.train.state import has_state, read_state, sweep
+from detection.train.state import read_state, restore_threads
 from detection.train.teachers.teacher import teacher_for
 from detection.weights.names import spec_for
 
@@ -64,7 +63,7 @@ def train(request: Request) -> Path:
         torch.set_num_threads(
             request.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         )
-    with world(device) as here, _run_folder(request, here) as folder:
+    with world(device) as here, run_folder(Path(request.output), request.resume, here) as folder:
         _train(request, folder, device, here, began)
         return folder
 
@@ -74,6 +73,8 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
     torch.manual_seed(config.seed)
     state = read_state(folder) if request.resume else None
     if state is not None:
+        if device == "cpu":
+            restore_threads(state, request.threads)
         request = resumed(request, state)
         earlier = check_unchanged(config, state, folder)
     with waiting("reading and checking the data"):
@@ -247,29 +248,6 @@ def _with_norms(
         return config
     log.info("%d of them, as there is not more time", seen)
     return replace(config, norm_images=seen)
-
-
-@contextlib.contextmanager
-def _run_folder(request: Request, here: World) -> Iterator[Path]:
-    """The folder of the run, made if need be. A start that fails leaves none: what it made goes before its error does."""
-    folder, made = Path(request.output), []
-    if here.first:
-        if not request.resume and has_state(folder):
-            raise MobileSSDError(
-                f"{folder}: holds a run already; go on with --resume, or name another folder with --output"
-            )
-        made = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-    try:
-        yield Path(same_on_all(str(folder)))
-    except BaseException:
-        if made and not has_state(folder):
-            shutil.rmtree(folder)
-            for parent in made[1:]:
-                with contextlib.suppress(OSError):  # another run's folder is in it by now
-                    parent.rmdir()
-        raise
 
 
 def _say(request: Request, data: Data, prepared: Prepared, device: str, here: World, scales: Scales) -> None:

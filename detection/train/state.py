@@ -1,7 +1,8 @@
 """What a run needs to go on as if it had never stopped: weights, EMA, optimiser, step, plan, random state.
 
 One safetensors file (tensors, and the rest as JSON in its header): nothing is pickled, nothing is executed on reading.
-The new file is written whole before it takes the name `last`; the one before it stays as `previous`.
+The new file is written whole before it takes the name `last`; the one before it stays as `previous`. A checksum finds a
+bit that flipped since; the run then goes on from `previous`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from detection.errors import BadWeightsError, MobileSSDError
 from detection.files import atomic_write
 
 log = logging.getLogger("mobilessd.train")
+CHECKSUM = "mobilessd.crc32"  # a key of the header
 LAST, PREVIOUS = "last.state.safetensors", "previous.state.safetensors"
 
 
@@ -44,7 +47,7 @@ def pack(
         tensors["rng_cuda"] = torch.cuda.get_rng_state()
     for part, state in modules.items():
         tensors |= {f"{part}.{name}": value for name, value in state.items()}
-    meta = dict(meta)
+    meta = {**meta, "threads": torch.get_num_threads()}
     if optimizer is not None:
         raw = optimizer.state_dict()
         scalars: dict[str, dict[str, Any]] = {}
@@ -77,6 +80,22 @@ def unpack_optimizer(state: RunState, optimizer: torch.optim.Optimizer) -> None:
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
+def restore_threads(state: RunState, asked: int | None) -> None:
+    """As many threads on the CPU as the run had: another number sums in another order. Says so where other ones were asked
+    for, or this machine has fewer cores."""
+    had, here = state.meta.get("threads"), os.cpu_count() or 1
+    if had is None or had == torch.get_num_threads():
+        return
+    if asked is None and had <= here:
+        torch.set_num_threads(had)
+        return
+    why = f"--threads {asked}" if asked else f"this machine has {here} cores"
+    log.warning(
+        "the run had %d threads and goes on with %d (%s): its weights will differ from those of an unbroken run in their "
+        "last bits", had, torch.get_num_threads(), why,
+    )  # fmt: skip
+
+
 def restore_rng(state: RunState) -> None:
     torch.set_rng_state(state.tensors["rng"].to(torch.uint8))
     if "rng_cuda" in state.tensors and torch.cuda.is_available():
@@ -92,7 +111,8 @@ def write_state(folder: Path, state: RunState) -> None:
     last = folder / LAST
     try:
         with atomic_write(last) as temporary:
-            save_file(tensors, temporary, {"mobilessd": json.dumps(state.meta)})
+            meta = json.dumps(state.meta)
+            save_file(tensors, temporary, {"mobilessd": meta, CHECKSUM: _checksum(tensors, meta)})
             if last.exists():
                 _keep(last, folder / PREVIOUS)
     except (OSError, SafetensorError) as error:
@@ -123,7 +143,7 @@ def read_state(folder: Path) -> RunState:
         try:
             state = _read(path)
         except Exception as error:  # whatever a damaged file raises
-            problems.append(f"{name} is damaged ({type(error).__name__})")
+            problems.append(f"{name} is damaged ({error if isinstance(error, _Flipped) else type(error).__name__})")
             continue
         if problems:
             log.warning("%s: %s; going on from %s, step %s", folder, "; ".join(problems), name, state.meta.get("step"))
@@ -149,8 +169,25 @@ def _read(path: Path) -> RunState:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        meta = json.loads(file.metadata()["mobilessd"])
-        return RunState({name: file.get_tensor(name) for name in file.keys()}, meta)  # noqa: SIM118
+        about = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if about.get(CHECKSUM) not in (None, _checksum(tensors, about["mobilessd"])):  # None: written before 0.2
+        raise _Flipped("its checksum does not fit its content")
+    return RunState(tensors, json.loads(about["mobilessd"]))
+
+
+class _Flipped(Exception):
+    """A state whose bytes are not those that were written."""
+
+
+def _checksum(tensors: dict[str, Tensor], meta: str) -> str:
+    """CRC-32 of all that a state says: it is there to find faults of disks and memory, not of people."""
+    found = zlib.crc32(meta.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def _keep(last: Path, previous: Path) -> None:

@@ -16,7 +16,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
 from typing import Any
 
 import cv2
@@ -34,6 +36,7 @@ from detection.train.input.cache import ImageCache
 from detection.train.input.sample import Sample, make_sample
 
 log = logging.getLogger("mobilessd.data")
+DYING = 2.0  # seconds in which a process whose pipes are broken is seen to be dead
 TRIES = 20  # unreadable images in a row before training gives up
 
 
@@ -122,12 +125,15 @@ class TrainLoader:
 
     def _from_workers(self) -> Iterator[Any]:
         stream = _started(self._torch_loader())
+        workers = stream._workers  # type: ignore[attr-defined]
         while True:
             try:
-                batch = next(stream, None)
-            except (RuntimeError, EOFError, ConnectionError) as error:
-                # the last two where it died while a batch of its was being handed over
-                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                with _noticing_deaths(workers):
+                    batch = next(stream, None)
+            except Exception as error:
+                # Where it died while a batch of its was being handed over, that may be any: EOFError, a file of shared
+                # memory that is not there, half of a pickle.
+                if "DataLoader worker" not in str(error) and not wait([one.sentinel for one in workers], DYING):
                     raise
                 self._loader = None
                 raise MobileSSDError(
@@ -287,13 +293,33 @@ def _start_worker(_: int) -> None:
 
 def _started(loader: Any) -> Iterator[Any]:
     """iter(loader), without torch's handler of SIGCHLD: that raises an error about a dead worker wherever the program is,
-    so in no place where it could be caught. Without it `next` finds out, within five seconds."""
+    so in no place where it could be caught."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
     stream = iter(loader)
     signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
     return stream
+
+
+@contextmanager
+def _noticing_deaths(workers: Sequence[Any]) -> Iterator[None]:
+    """A block that ends with an error as soon as one of the workers is dead. Waiting for a batch of which a killed worker
+    has handed over a half would never end: others hold the pipe open."""
+
+    def look(*_: Any) -> None:
+        if not all(worker.is_alive() for worker in workers):
+            raise RuntimeError("DataLoader worker is dead")
+
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, look)
+    try:
+        look()
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def _identity(batch: Any) -> Any:
