@@ -243,7 +243,8 @@ class InvertedResidual(nn.Module):
     """The block of V2 and V3: 1x1 `.expand` to `expanded` channels, `.depthwise`, `.gate` (V3), linear 1x1 `.project`.
 
     `.expand` is None where `expanded` equals `in_channels`, `.gate` is None without `squeeze`. The input is added to
-    the output where both have one shape. `expand_only` builds nothing behind the expansion, for a backbone that ends there.
+    the output where both have one shape, and `residual` is not off. `expand_only` builds nothing behind the expansion, for a
+    backbone that ends there.
     """
 
     def __init__(
@@ -259,9 +260,10 @@ class InvertedResidual(nn.Module):
         activation: str | None = "relu6",
         norm: Norm | None = DEFAULT_NORM,
         expand_only: bool = False,
+        residual: bool = True,
     ) -> None:
         super().__init__()
-        self.residual = stride == 1 and in_channels == out_channels
+        self.residual = residual and stride == 1 and in_channels == out_channels
         self.expand_only = expand_only
         self.expand = (
             None if expanded == in_channels else ConvNormAct(in_channels, expanded, activation=activation, norm=norm)

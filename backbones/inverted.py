@@ -17,7 +17,8 @@ from .taps import Backbone, Tap, choose_taps
 
 @dataclass(frozen=True)
 class Block:
-    """One inverted residual: its number in the tap names, channels inside and behind it, and its kind."""
+    """One inverted residual: its number in the tap names, channels inside and behind it, its kind, and whether its input
+    may be added to its output."""
 
     number: int
     expanded: int
@@ -26,6 +27,7 @@ class Block:
     kernel: int = 3
     squeeze: bool = False
     activation: str = "relu6"
+    residual: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class InvertedBackbone(Backbone):
                     activation=block.activation,
                     norm=norm,
                     expand_only=f"block{block.number}" not in built,
+                    residual=block.residual,
                 )
             )
             channels = block.channels

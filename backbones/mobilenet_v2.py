@@ -17,7 +17,13 @@ _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3
 
 
 def plan_of_mobilenet_v2(
-    *, alpha: float = 1.0, min_depth: int = 8, round_to: int = 8, scale_top: bool = False, activation: str = "relu6"
+    *,
+    alpha: float = 1.0,
+    min_depth: int = 8,
+    round_to: int = 8,
+    scale_top: bool = False,
+    keras_residuals: bool = False,
+    activation: str = "relu6",
 ) -> Plan:
     """The layers of MobileNet V2 in numbers; the options are those of `MobileNetV2`."""
     check_alpha(alpha)
@@ -32,14 +38,21 @@ def plan_of_mobilenet_v2(
     for factor, channels, repeats, stride in _STAGES:
         for repeat in range(repeats):
             expanded = before if factor == 1 else make_divisible(before * factor, round_to)
+            residual = not keras_residuals or before == make_divisible(int(channels * alpha), round_to)
             before = width(channels * alpha)
-            blocks.append(Block(len(blocks), expanded, before, stride if repeat == 0 else 1, activation=activation))
+            step = stride if repeat == 0 else 1
+            blocks.append(Block(len(blocks), expanded, before, step, activation=activation, residual=residual))
     top = width(1280 * (alpha if scale_top else max(alpha, 1.0)))
     return Plan("mobilenet_v2", stem, tuple(blocks), top, activation)
 
 
 def taps_of_mobilenet_v2(
-    *, alpha: float = 1.0, min_depth: int = 8, round_to: int = 8, scale_top: bool = False
+    *,
+    alpha: float = 1.0,
+    min_depth: int = 8,
+    round_to: int = 8,
+    scale_top: bool = False,
+    keras_residuals: bool = False,  # adds no layer
 ) -> tuple[Tap, ...]:
     """All taps, first to last."""
     return plan_of_mobilenet_v2(alpha=alpha, min_depth=min_depth, round_to=round_to, scale_top=scale_top).taps()
@@ -49,8 +62,9 @@ class MobileNetV2(InvertedBackbone):
     """MobileNet V2. Options: `alpha` the width; `min_depth` the least channels of a layer, expansions excepted (8 in
     the classifiers, 16 in TF-OD's detectors); `round_to` what channels are rounded to (1: cut to whole numbers, as
     qfgaohao); `scale_top` lets a width below 1 shrink the top's 1280 channels too, as TF-OD does and torchvision, timm
-    and mmdet do not; `padding` "same" or "symmetric"; `norm_eps`, `norm_momentum` (PyTorch's sense); `activation`
-    "relu6" or "relu". Default taps: "expand13" and "top".
+    and mmdet do not; `keras_residuals` leaves residuals out where `min_depth` made a block as wide as its input, as the
+    Keras networks of TF-OD do (TensorFlow 2), whose comparison knows nothing of it; `padding` "same" or "symmetric";
+    `norm_eps`, `norm_momentum` (PyTorch's sense); `activation` "relu6" or "relu". Default taps: "expand13" and "top".
     """
 
     def __init__(
@@ -61,13 +75,19 @@ class MobileNetV2(InvertedBackbone):
         min_depth: int = 8,
         round_to: int = 8,
         scale_top: bool = False,
+        keras_residuals: bool = False,
         padding: str = "same",
         norm_eps: float = 0.001,
         norm_momentum: float = 0.03,
         activation: str = "relu6",
     ) -> None:
         plan = plan_of_mobilenet_v2(
-            alpha=alpha, min_depth=min_depth, round_to=round_to, scale_top=scale_top, activation=activation
+            alpha=alpha,
+            min_depth=min_depth,
+            round_to=round_to,
+            scale_top=scale_top,
+            keras_residuals=keras_residuals,
+            activation=activation,
         )
         wanted = ("expand13", "top") if taps is None else taps
         super().__init__(plan, wanted, padding=padding, norm=Norm(norm_eps, norm_momentum))

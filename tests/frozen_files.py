@@ -90,10 +90,13 @@ def write_bundle(values, index):
     header.num_shards = 1
     for key in sorted(values):
         entry = message("BundleEntry")
-        entry.dtype, entry.offset, entry.size = 1, len(data), values[key].nbytes
-        for side in values[key].shape:
+        value = values[key]
+        entry.dtype, entry.offset = (7, len(data)) if isinstance(value, bytes) else (1, len(data))
+        for side in np.shape(value):
             entry.shape.dim.add(size=side)
-        data += values[key].tobytes()
+        # A text: its length and a checksum of that before it.
+        data += _varint(len(value)) + bytes(4) + value if isinstance(value, bytes) else value.tobytes()
+        entry.size = len(data) - entry.offset
         entries.append((key.encode(), entry.SerializeToString()))
     index.with_name(f"{index.stem}.data-00000-of-00001").write_bytes(data)
     table = _block([(b"", header.SerializeToString()), *entries])
@@ -172,11 +175,19 @@ def tensorflow_graph(net, norms):
         if op.kind == "add":
             node("Add", op.output, *op.inputs)
             continue
+        if op.kind == "double":
+            sides = constant(f"{op.output}/size", [net.sides[op.output]] * 2, "int32")
+            node("ResizeNearestNeighbor", op.output, *op.inputs, sides)
+            continue
         scope, out = f"FeatureExtractor/{op.output}", f"{op.output}/sum"
         bias_of, depthwise, head = f"{scope}/BatchNorm/batchnorm/sub", op.kind == "depthwise", op.output in heads
         whole = not head and (norms in ("kept", "unfused") or norms == "depthwise" and depthwise)
-        whole = whole or depthwise and op.output in before_heads
-        factor = net.random.uniform(0.5, 2, len(op.weight)).astype(np.float32) if depthwise or whole else None
+        whole = (whole or depthwise and op.output in before_heads) and op.bias.any()
+        factor = (
+            net.random.uniform(0.5, 2, len(op.weight)).astype(np.float32)
+            if depthwise and op.bias.any() or whole
+            else None
+        )
         weight = op.weight if factor is None else op.weight / factor.reshape(-1, 1, 1, 1)
         if depthwise:
             made = variable(f"{scope}/depthwise_weights", weight.transpose(2, 3, 0, 1))
@@ -187,7 +198,7 @@ def tensorflow_graph(net, norms):
             x = node("Conv2D", f"{scope}/Conv2D", op.inputs[0], made, strides=strides)
         if whole:
             whole_norm(scope, out, x, op, factor)
-        elif depthwise:
+        elif factor is not None:
             x = node("Mul", f"{scope}/scaled", x, constant(f"{scope}/BatchNorm/batchnorm/mul", factor))
             node("Add", out, x, constant(bias_of, op.bias))
         else:

@@ -78,12 +78,17 @@ def mobilenet_v1(net, alpha):
     return tap, x
 
 
-def mobilenet_v2(net, alpha):
+def mobilenet_v2(net, alpha, keras=False):
     """slim's mobilenet_v2 -> expanded_conv_{5, 12}'s outputs, expanded_conv_13's expansion, the last layer."""
 
-    def width(channels):  # to multiples of eight, never more than a tenth below
-        rounded = max(16, int(channels * alpha + 4) // 8 * 8)
+    def width(channels, least=16):  # to multiples of eight, never more than a tenth below
+        rounded = max(least, int(channels * alpha + 4) // 8 * 8)
         return rounded + 8 if rounded < 0.9 * channels * alpha else rounded
+
+    def adds(
+        x, y, channels
+    ):  # keras: object_detection's mobilenet_v2.py compares the input with what is not yet 16 wide
+        return net.channels[x] == (width(int(channels * alpha) / alpha, 8) if keras else net.channels[y])
 
     found, x, number = {}, net.conv("image", width(32), 3, 2), 0
     for factor, channels, repeats, stride in [
@@ -94,7 +99,7 @@ def mobilenet_v2(net, alpha):
             found[f"expand{number}"] = inside
             step = stride if repeat == 0 else 1
             y = net.conv(net.conv(inside, None, 3, step), width(channels), relu6=False, gain=1.0)
-            x = net.join("add", x, y) if step == 1 and net.channels[x] == net.channels[y] else y
+            x = net.join("add", x, y) if step == 1 and adds(x, y, channels) else y
             found[f"block{number}"] = x
             number += 1
     top = net.conv(x, max(1280, width(1280)))
@@ -171,10 +176,10 @@ def ssdlite_v2(size=96, alpha=0.35, seed=0):
     return net
 
 
-def fpnlite_v2(size=128, alpha=0.35, channels=32, depth=2, seed=0):
+def fpnlite_v2(size=128, alpha=0.35, channels=32, depth=2, seed=0, keras=False):
     """ssd_mobilenet_v2_fpnlite: the predictor's weights are one for all maps, each map's batch norm folded into a copy."""
     net = Network(size, seed)
-    fine, middle, _, coarse = mobilenet_v2(net, alpha)
+    fine, middle, _, coarse = mobilenet_v2(net, alpha, keras)
 
     def separable(x, stride=1):
         return net.conv(net.conv(x, None, 3, stride, relu6=False, bias=False), channels)

@@ -46,14 +46,6 @@ def test_a_saved_model_of_the_first_zoo_is_a_frozen_graph(tmp_path):
     assert_same(tmp_path, net)
 
 
-def test_a_saved_model_of_tensorflow_2_is_one_line_with_the_way_out(tmp_path):
-    model = message("SavedModel")
-    model.meta_graphs.add().object_graph_def.concrete_functions.add(key="call")
-    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01" + model.SerializeToString())
-    with pytest.raises(BadWeightsError, match="of TensorFlow 2, whose functions are not read; export it as .tflite"):
-        import_detector(tmp_path)
-
-
 def test_arrays_are_read_by_their_keys(tmp_path):
     values = {"a/weights": np.arange(6, dtype=np.float32).reshape(2, 3), "a/weights/more": np.ones(2, np.float32)}
     bundle = TensorBundle(write_bundle(values, tmp_path / "x.index"))
@@ -76,10 +68,6 @@ def cut(name, share):
     return shorten
 
 
-def of_tensorflow_2(folder):
-    write_bundle({"_CHECKPOINTABLE_OBJECT_GRAPH": np.zeros(3, np.float32)}, folder / "model.ckpt.index")
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -88,7 +76,6 @@ def of_tensorflow_2(folder):
         (cut("model.ckpt.data-00000-of-00001", 0.5), "ends before"),
         (cut("model.ckpt.index", 0.9), "no index of a TensorFlow checkpoint, or cut short"),
         (cut("model.ckpt.meta", 0.5), "cut short"),
-        (of_tensorflow_2, "a checkpoint of TensorFlow 2, which holds no graph; export it as .tflite"),
     ],
 )
 def test_what_is_missing_or_short_is_named_in_one_line(tmp_path, damage, words):

@@ -17,10 +17,10 @@ from detection.ssd.spec import ExtraSpec, HeadSpec, InputSpec, SSDSpec
 from detection.weights.card import Card
 from detection.weights.importers.assemble_pyramid import assemble_pyramid, has_shared_predictor
 from detection.weights.importers.fill import fill, fill_branch
-from detection.weights.importers.fitting import build_fitting, rules_of, without_memory
+from detection.weights.importers.fitting import backbone_of, build_fitting, rules_of, without_memory
 from detection.weights.importers.graph import Convolution, DetectorGraph, Head
 from detection.weights.importers.labels import class_list, object_labels
-from detection.weights.importers.recognize import layers_of, recognise
+from detection.weights.importers.recognize import layers_of
 
 TAPS = {"mobilenet_v1": ("conv11", "conv13"), "mobilenet_v2": ("expand13", "top")}
 
@@ -38,15 +38,20 @@ def assemble(graph: DetectorGraph) -> tuple[SSD, Card]:
         class_names=names,
         category_ids=ids,
         feature_maps=feature_maps(ssd),
-        folded_norms=any(layer.norm is None for layer in graph.trunk),
+        folded_norms=any(layer.norm is None for layer in _normalised(ssd, graph)),
     )
     return ssd.eval(), card
 
 
+def _normalised(ssd: SSD, graph: DetectorGraph) -> list[Convolution]:
+    """The layers that have a norm in our network; a pyramid has some without, and fares as the backbone does."""
+    return graph.trunk if ssd.pyramid is None else graph.trunk[: len(layers_of(ssd.backbone))]
+
+
 def _assemble_plain(graph: DetectorGraph) -> SSD:
-    shapes = [layer.shape for layer in graph.trunk]
-    backbone = recognise(shapes, TAPS)
+    backbone = backbone_of(graph, TAPS)
     if backbone is None:
+        shapes = [layer.shape for layer in graph.trunk]
         first = ", ".join(str(list(shape)) for shape in shapes[:4])
         raise BadWeightsError(
             f"{graph.file}: an SSD whose backbone is no MobileNet V1 or V2 of a known width "

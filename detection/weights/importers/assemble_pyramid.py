@@ -16,9 +16,9 @@ from detection.ssd.network import SSD
 from detection.ssd.pyramid import SharedHeads
 from detection.ssd.spec import HeadSpec, InputSpec, PyramidSpec, SSDSpec
 from detection.weights.importers.fill import fill, fill_branch, fill_norm, fill_plain
-from detection.weights.importers.fitting import build_fitting, rules_of
+from detection.weights.importers.fitting import backbone_of, build_fitting, rules_of
 from detection.weights.importers.graph import Convolution, DetectorGraph
-from detection.weights.importers.recognize import layers_of, recognise
+from detection.weights.importers.recognize import layers_of
 
 TAPS = {"mobilenet_v1": ("conv5", "conv11", "conv13"), "mobilenet_v2": ("block5", "block12", "top")}
 SAME = 1e-3  # how far a copy may be from a multiple of the first, relative to its largest weight
@@ -36,7 +36,7 @@ def assemble_pyramid(graph: DetectorGraph) -> SSD:
     The trunk's convolutions come in the order in which the maps need them: the backbone; the laterals and smoothing
     layers from coarse to fine; for each map, finest first, its coarse layer if it has one, and its copy of the tower.
     """
-    backbone = recognise([layer.shape for layer in graph.trunk], TAPS)
+    backbone = backbone_of(graph, TAPS, pyramid=True)
     if backbone is None:
         raise BadWeightsError(f"{graph.file}: a pyramid on a backbone that is no MobileNet V1 or V2 of a known width")
     rest = graph.trunk[backbone.convolutions :]
@@ -53,7 +53,8 @@ def assemble_pyramid(graph: DetectorGraph) -> SSD:
         input=InputSpec(size=graph.input_size, mean=graph.mean, std=graph.std),
         pyramid=PyramidSpec(channels=width, coarse=coarse, depth=depth, separable=parts == 2),
         heads=HeadSpec("separable" if parts == 2 else "conv", 3, class_bias=-4.6),
-        anchors=AnchorSpec("multiscale", {"min_level": _level(backbone.name, backbone.options, backbone.taps[0])}),
+        anchors=graph.layout
+        or AnchorSpec("multiscale", {"min_level": _level(backbone.name, backbone.options, backbone.taps[0])}),
         norm_momentum=0.003,
         **rules_of(graph),
     )

@@ -51,6 +51,9 @@ def fill_norm(norm: nn.BatchNorm2d, source: Convolution, scale: np.ndarray | flo
     if eps != norm.eps or np.any(scale != 1.0):
         ratio = np.sqrt((variance.astype(np.float64) + norm.eps) / (variance.astype(np.float64) + eps))
         gamma = gamma * ratio * scale
+        mean = np.divide(
+            mean, scale, out=np.array(mean, np.float64), where=np.not_equal(scale, 0)
+        )  # of x, not x * scale
     for target, value in zip(
         (norm.weight, norm.bias, norm.running_mean, norm.running_var), (gamma, beta, mean, variance)
     ):

@@ -30,6 +30,7 @@ SHAPE_OPS = {
     "flatten",
     "softmax",
 }
+SUMS = {"add", "addv2", "addn", "biasadd"}  # TensorFlow fuses a residual into one of the last two
 
 
 @dataclass
@@ -74,7 +75,8 @@ class Head:
 class DetectorGraph:
     """A single-shot detector taken apart. trunk: backbone and extras in execution order. anchors `cxcywh` fractions.
     variances, scores, padding, activation, norm_eps: as in `SSDSpec`; color: as in `InputSpec`.
-    anchors: None where the file says a layout instead. yx: each box is (ty, tx, th, tw), as TensorFlow has it."""
+    anchors: None where the file says a layout instead. yx: each box is (ty, tx, th, tw), as TensorFlow has it.
+    sums: how many pairs of tensors it adds, residuals and a pyramid's; None where the file does not say."""
 
     file: str
     trunk: list[Convolution]
@@ -93,6 +95,7 @@ class DetectorGraph:
     color: Literal["rgb", "bgr"] = "rgb"
     yx: bool = True
     layout: AnchorSpec | None = None
+    sums: int | None = None
     details: dict = field(default_factory=dict)
 
     @property
@@ -161,6 +164,15 @@ def _collect(made_by: dict[str, Node], tensor: str, seen: set[str], found: list[
             seen.add(name)
             stack.append((name, True))
             stack += [(source, False) for source in reversed(node.inputs)]
+
+
+def count_sums(nodes: list[Node], trunk: list[Convolution], *outputs: str) -> int:
+    """How many additions of two tensors, neither of them constant, lie between the first convolution and the outputs."""
+    made_by = {node.output: node for node in nodes}
+    first = next(node for node in nodes if node.convolution is trunk[0])
+    before = set(ancestors(made_by, *first.inputs))
+    between = [made_by[name] for name in ancestors(made_by, *outputs) if name in made_by and name not in before]
+    return sum(node.op in SUMS and len(node.inputs) == 2 for node in between)
 
 
 def ancestors(made_by: dict[str, Node], *tensors: str) -> list[str]:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
 from detection.errors import BadWeightsError
@@ -21,8 +21,8 @@ SCALARS = {
 }
 
 # message -> field -> (number, type); "*type": repeated. A map is a repeated message of key and value.
-# TensorFlow: graph.proto, node_def.proto, attr_value.proto, tensor.proto, tensor_shape.proto, function.proto,
-# saved_model.proto, meta_graph.proto, saved_object_graph.proto, trackable_object_graph.proto, tensor_bundle.proto.
+# TensorFlow: graph.proto, node_def.proto, attr_value.proto, tensor.proto, tensor_shape.proto, function.proto, op_def.proto,
+# saved_model.proto, meta_graph.proto, trackable_object_graph.proto, tensor_bundle.proto.
 TENSORFLOW: dict[str, dict[str, tuple[int, str]]] = {
     "Dim": {"size": (1, "int64")},
     "TensorShape": {"dim": (2, "*Dim"), "unknown_rank": (3, "bool")},
@@ -46,13 +46,22 @@ TENSORFLOW: dict[str, dict[str, tuple[int, str]]] = {
         "b": (5, "bool"),
         "type": (6, "int32"),
         "tensor": (8, "Tensor"),
+        "func": (10, "NamedFunction"),
     },
+    "NamedFunction": {"name": (1, "string")},
     "Attr": {"key": (1, "string"), "value": (2, "AttrValue")},
     "Node": {"name": (1, "string"), "op": (2, "string"), "input": (3, "*string"), "attr": (5, "*Attr")},
-    "GraphDef": {"node": (1, "*Node")},
-    "NamedFunction": {"key": (1, "string")},
-    "ObjectGraph": {"concrete_functions": (2, "*NamedFunction")},
-    "MetaGraph": {"graph_def": (2, "GraphDef"), "object_graph_def": (7, "ObjectGraph")},
+    "Argument": {"name": (1, "string")},
+    "Signature": {"name": (1, "string"), "input_arg": (2, "*Argument"), "output_arg": (3, "*Argument")},
+    "Return": {"key": (1, "string"), "value": (2, "string")},
+    "Function": {"signature": (1, "Signature"), "node_def": (3, "*Node"), "ret": (4, "*Return")},
+    "Library": {"function": (1, "*Function")},
+    "GraphDef": {"node": (1, "*Node"), "library": (2, "Library")},
+    "TensorInfo": {"name": (1, "string")},
+    "Output": {"key": (1, "string"), "value": (2, "TensorInfo")},
+    "Call": {"outputs": (2, "*Output")},
+    "NamedCall": {"key": (1, "string"), "value": (2, "Call")},
+    "MetaGraph": {"graph_def": (2, "GraphDef"), "signature_def": (5, "*NamedCall")},
     "SavedModel": {"meta_graphs": (2, "*MetaGraph")},
     "BundleHeader": {"num_shards": (1, "int32")},
     "BundleEntry": {
@@ -64,6 +73,9 @@ TENSORFLOW: dict[str, dict[str, tuple[int, str]]] = {
         "crc32c": (6, "fixed32"),
         "sliced": (7, "*TensorShape"),
     },
+    "SavedTensor": {"full_name": (2, "string"), "checkpoint_key": (3, "string")},
+    "SavedObject": {"attributes": (2, "*SavedTensor")},
+    "SavedObjects": {"nodes": (1, "*SavedObject")},
 }
 # Caffe: caffe.proto of BVLC, with the layers of weiliu89's SSD branch.
 CAFFE: dict[str, dict[str, tuple[int, str]]] = {
@@ -125,6 +137,81 @@ CAFFE: dict[str, dict[str, tuple[int, str]]] = {
     },
 }
 
+# pipeline.config of TensorFlow's Object Detection API: pipeline.proto, model.proto, ssd.proto and what they import.
+PIPELINE: dict[str, dict[str, tuple[int, str]]] = {
+    "Pipeline": {"model": (1, "DetectionModel")},
+    "DetectionModel": {"ssd": (2, "Ssd")},
+    "Ssd": {
+        "num_classes": (1, "int32"),
+        "image_resizer": (2, "ImageResizer"),
+        "feature_extractor": (3, "FeatureExtractor"),
+        "box_coder": (4, "BoxCoder"),
+        "box_predictor": (7, "BoxPredictor"),
+        "anchor_generator": (8, "AnchorGenerator"),
+        "post_processing": (9, "PostProcessing"),
+    },
+    "ImageResizer": {"fixed_shape_resizer": (2, "FixedShapeResizer")},
+    "FixedShapeResizer": {
+        "height": (1, "int32"),
+        "width": (2, "int32"),
+        "convert_to_grayscale": (4, "bool"),
+    },
+    "FeatureExtractor": {
+        "type": (1, "string"),
+        "conv_hyperparams": (4, "Hyperparams"),
+        "use_explicit_padding": (7, "bool"),
+        "override_base_feature_extractor_hyperparams": (9, "bool"),
+    },
+    "Hyperparams": {
+        "activation": (4, "@Activation"),
+        "batch_norm": (5, "BatchNorm"),
+        "sync_batch_norm": (9, "BatchNorm"),
+    },
+    "BatchNorm": {"epsilon": (4, "float")},
+    "BoxCoder": {"faster_rcnn_box_coder": (1, "FasterRcnnBoxCoder")},
+    "FasterRcnnBoxCoder": {
+        "y_scale": (1, "float"),
+        "x_scale": (2, "float"),
+        "height_scale": (3, "float"),
+        "width_scale": (4, "float"),
+    },
+    "BoxPredictor": {
+        "convolutional_box_predictor": (1, "Predictor"),
+        "weight_shared_convolutional_box_predictor": (4, "Predictor"),
+    },
+    "Predictor": {"conv_hyperparams": (1, "Hyperparams")},
+    "AnchorGenerator": {
+        "ssd_anchor_generator": (2, "SsdAnchorGenerator"),
+        "multiscale_anchor_generator": (3, "MultiscaleAnchorGenerator"),
+    },
+    "SsdAnchorGenerator": {
+        "min_scale": (2, "float"),
+        "max_scale": (3, "float"),
+        "aspect_ratios": (4, "*float"),
+        "reduce_boxes_in_lowest_layer": (5, "bool"),
+        "base_anchor_height": (6, "float"),
+        "base_anchor_width": (7, "float"),
+        "height_stride": (8, "*int32"),
+        "scales": (12, "*float"),
+        "interpolated_scale_aspect_ratio": (13, "float"),
+    },
+    "MultiscaleAnchorGenerator": {
+        "min_level": (1, "int32"),
+        "anchor_scale": (3, "float"),
+        "aspect_ratios": (4, "*float"),
+        "scales_per_octave": (5, "int32"),
+        "normalize_coordinates": (6, "bool"),
+    },
+    "PostProcessing": {"score_converter": (2, "@ScoreConverter"), "logit_scale": (3, "float")},
+}
+# Type "@name": an enumeration, whose values have the numbers 0, 1, ...
+ENUMS = {
+    "pipeline": {
+        "Activation": ("NONE", "RELU", "RELU_6", "SWISH"),
+        "ScoreConverter": ("IDENTITY", "SIGMOID", "SOFTMAX"),
+    }
+}
+
 
 def read_message(path: Path, name: str, what: str) -> Any:
     """A whole file as the message `name`. Raises BadWeightsError, one line, where it is none."""
@@ -150,11 +237,25 @@ def message(name: str) -> Any:
     return _classes()[name]()
 
 
+def read_text(path: Path, name: str, what: str) -> Any:
+    """A file in protobuf's text format as the message `name`, fields of others passed over. Raises BadWeightsError."""
+    try:
+        return text_format.Parse(path.read_text("utf-8"), message(name), allow_unknown_field=True)
+    except (text_format.ParseError, ValueError) as error:
+        raise BadWeightsError(f"{path}: no {what} ({str(error)[:100]})") from None
+    except OSError as error:
+        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
 @cache
 def _classes() -> Mapping[str, Any]:
     pool, found = descriptor_pool.DescriptorPool(), {}
-    for package, messages in (("tensorflow", TENSORFLOW), ("caffe", CAFFE)):
+    for package, messages in (("tensorflow", TENSORFLOW), ("caffe", CAFFE), ("pipeline", PIPELINE)):
         file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
+        for name, values in ENUMS.get(package, {}).items():
+            enum = file.enum_type.add(name=name)
+            for number, value in enumerate(values):
+                enum.value.add(name=value, number=number)
         for name, fields in messages.items():
             message = file.message_type.add(name=name)
             for field, (number, kind) in fields.items():
@@ -163,6 +264,8 @@ def _classes() -> Mapping[str, Any]:
                 kind = kind.removeprefix("*")
                 if kind in SCALARS:
                     made.type = SCALARS[kind]
+                elif kind.startswith("@"):
+                    made.type, made.type_name = made.TYPE_ENUM, f".{package}.{kind[1:]}"
                 else:
                     made.type, made.type_name = made.TYPE_MESSAGE, f".{package}.{kind}"
         pool.Add(file)

@@ -102,7 +102,7 @@ IMPORTERS = (
         CHECKPOINT,
         "tensorflow_variables:import_checkpoint",
         package="google.protobuf",
-        beside=("NAME.meta", "NAME.data-*"),
+        beside=("NAME.meta", "NAME.data-*", "pipeline.config", "../pipeline.config"),
     ),
     Importer(FROZEN_GRAPH, "frozen_graph:import_frozen_graph", package="google.protobuf"),
     Importer(CAFFE, "caffe:import_caffe", package="google.protobuf"),

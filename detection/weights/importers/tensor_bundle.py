@@ -18,6 +18,7 @@ from detection.weights.importers.schema import parse
 
 FOOTER = 48
 MAGIC = 0xDB4775248B80FB57
+STRING = 7  # types.proto
 LARGEST_INDEX = 1 << 28  # bytes: keys and places alone
 
 
@@ -69,6 +70,14 @@ class TensorBundle:
                 f"{self.index}: {key} of shape {list(shape)} holds {entry.size} bytes; fetch it again"
             )
         return np.frombuffer(self._bytes(key), dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+
+    def text(self, key: str) -> bytes:
+        """A single string: its length, a checksum of that, and its bytes. Raises BadWeightsError, one line."""
+        data = self._bytes(key)
+        length, at = _varint(data, 0)
+        if self._entry(key).dtype != STRING or len(data) != at + 4 + length:
+            raise BadWeightsError(f"{self.index}: {key} is stored in a way that is not supported")
+        return data[at + 4 :]
 
     def _bytes(self, key: str) -> bytes:
         entry = self._entry(key)

@@ -15,7 +15,7 @@ import numpy as np
 from detection.boxes.geometry import to_cxcywh
 from detection.errors import BadWeightsError
 from detection.weights.importers.folding import Constants, Operation
-from detection.weights.importers.graph import Convolution, DetectorGraph, Node, ancestors, trace
+from detection.weights.importers.graph import Convolution, DetectorGraph, Node, ancestors, count_sums, trace
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
@@ -49,6 +49,7 @@ def read_detector(operations: Iterable[Operation], file: str) -> DetectorGraph:
         scores=graph.converter(scores),
         padding=graph.padding(trunk),
         activation=graph.activation(nodes, trunk[0].name, encodings, scores),
+        sums=count_sums(nodes, trunk, encodings, scores),
     )
 
 
@@ -108,8 +109,11 @@ class _Graph:
     def outputs(self) -> tuple[str, str]:
         """The names of encodings and scores: both concatenated from the maps, the encodings first."""
         names = {o.name for o in self.operations.values() if o.op == "ConcatV2"}
-        if {"concat", "concat_1"} <= names:
-            return "concat", "concat_1"
+        scopes = [name.removesuffix("concat") for name in names if f"/{name}".endswith("/concat")]
+        # In functions of TensorFlow 2 they lie in a scope, and the post-processing's own in longer ones.
+        for scope in sorted(scopes, key=len):
+            if f"{scope}concat_1" in names:
+                return f"{scope}concat", f"{scope}concat_1"
         raise BadWeightsError(
             f"{self.file}: has no box and class outputs (concat, concat_1), so it is no SSD of the TF zoo"
         )
@@ -280,7 +284,9 @@ class _Graph:
 
     def variances(self) -> tuple[float, float, float, float]:
         """tx, ty, tw, th over the box coder's scales; of a graph without decoder those of all of TensorFlow's SSDs."""
-        found = [self._in_postprocessor(f"Decode/{name}", "RealDiv") for name in ("div_1", "div", "div_3", "div_2")]
+        division = "truediv" if self._in_postprocessor("Decode/truediv", "RealDiv") else "div"
+        names = [f"Decode/{division}{number}" for number in ("_1", "", "_3", "_2")]
+        found = [self._in_postprocessor(name, "RealDiv") for name in names]
         fixed = [next((t for t in o.inputs if self.constants.has(t)), None) if o else None for o in found]
         scales = [float(self.constants.value(t)) for t in fixed if t is not None]
         if len(scales) != 4:

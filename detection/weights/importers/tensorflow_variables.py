@@ -1,12 +1,12 @@
 """TensorFlow graphs whose variables lie in a checkpoint beside them -> a network of ours: SavedModels (`saved_model.pb` and its
-`variables/`) and checkpoints (`NAME.index`, its `.meta` and `.data`), of TensorFlow 1 and its zoo.
+`variables/`) of TensorFlow 1 and 2 and checkpoints (`NAME.index`, its `.meta` and `.data`), and those of the two zoos.
 
 Where a checkpoint has exponential moving averages, they are taken, as TensorFlow's exporter does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from detection.weights.card import Card
 from detection.weights.importers.assemble import assemble
 from detection.weights.importers.folding import Operation
 from detection.weights.importers.frozen_graph import operations
+from detection.weights.importers.functions import has_functions, written_out
 from detection.weights.importers.graph import DetectorGraph
 from detection.weights.importers.labels import labels_of
-from detection.weights.importers.schema import read_message
+from detection.weights.importers.objects import read_objects
+from detection.weights.importers.schema import parse, read_message
 from detection.weights.importers.tensor_bundle import TensorBundle
 from detection.weights.importers.tensorflow import read_detector
 
@@ -34,11 +36,10 @@ def import_saved_model(path: Path) -> tuple[SSD, Card]:
     if not model.meta_graphs:
         raise BadWeightsError(f"{path}: a SavedModel without a graph")
     meta, index = model.meta_graphs[0], path.parent / "variables" / "variables.index"
-    if meta.object_graph_def.concrete_functions:
-        raise BadWeightsError(
-            f"{path}: a SavedModel of TensorFlow 2, whose functions are not read; export it as .tflite "
-            "(export_tflite_graph_tf2.py) and name that"
-        )
+    if has_functions(meta):
+        bundle = TensorBundle(_beside(index, path))
+        graph = _with_values(written_out(meta, str(path)), bundle, keys_of(bundle))
+        return _assembled(read_detector(graph, str(path)), path)
     if not index.is_file() and not any(node.op in VARIABLES for node in meta.graph_def.node):
         # The first zoo's hold a frozen graph, and no variables.
         return _assembled(read_detector(operations(meta.graph_def.node, str(path)), str(path)), path)
@@ -47,13 +48,11 @@ def import_saved_model(path: Path) -> tuple[SSD, Card]:
 
 
 def import_checkpoint(path: Path) -> tuple[SSD, Card]:
-    """`NAME.index` of TensorFlow 1, its graph `NAME.meta` beside it -> (network, card)."""
+    """`NAME.index` of TensorFlow 1, its graph `NAME.meta` beside it; of TensorFlow 2, its pipeline.config beside it or a
+    folder further up -> (network, card)."""
     bundle = TensorBundle(path)
     if OBJECTS in bundle:
-        raise BadWeightsError(
-            f"{path}: a checkpoint of TensorFlow 2, which holds no graph; export it as .tflite "
-            "(export_tflite_graph_tf2.py) and name that"
-        )
+        return _assembled(read_objects(bundle, path), path)
     meta = read_message(_beside(path.with_suffix(".meta"), path), "MetaGraph", "TensorFlow graph")
     return _assembled(_of_graph(meta.graph_def, bundle, path), path)
 
@@ -70,15 +69,27 @@ def _beside(wanted: Path, path: Path) -> Path:
 
 
 def _of_graph(graph: Any, bundle: TensorBundle, path: Path) -> DetectorGraph:
-    return read_detector(_with_values(operations(graph.node, str(path)), bundle), str(path))
+    return read_detector(_with_values(operations(graph.node, str(path)), bundle, {}), str(path))
 
 
-def _with_values(graph: Iterator[Operation], bundle: TensorBundle) -> Iterator[Operation]:
+def keys_of(bundle: TensorBundle) -> dict[str, str]:
+    """Where the variables of TensorFlow 2 stand, by their names: a checkpoint of objects keeps them under other keys."""
+    if OBJECTS not in bundle:
+        return {}
+    objects = parse(bundle.text(OBJECTS), "SavedObjects", bundle.index, "TensorFlow checkpoint")
+    keys: dict[str, str] = {}
+    for one in (one for node in objects.nodes for one in node.attributes):
+        if keys.setdefault(one.full_name, one.checkpoint_key) != one.checkpoint_key:
+            raise BadWeightsError(f"{bundle.index}: holds two variables of the name {one.full_name}")
+    return keys
+
+
+def _with_values(graph: Iterable[Operation], bundle: TensorBundle, keys: Mapping[str, str]) -> Iterator[Operation]:
     for operation in graph:
         if operation.op in VARIABLES:
             name = operation.attributes.get("shared_name") or operation.name
             name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-            key = name + AVERAGE if name + AVERAGE in bundle else name
+            key = name + AVERAGE if name + AVERAGE in bundle else keys.get(name, name)
             if key in bundle:
                 operation = Operation("Const", operation.name, (), {"value": bundle.array(key)})
         yield operation
