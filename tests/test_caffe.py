@@ -6,7 +6,8 @@ import pytest
 import torch
 from caffe_files import mobilenet_ssd, priors, run, write_caffemodel
 
-from detection.boxes.geometry import to_xyxy
+from detection.boxes.geometry import BoxCoder, to_xyxy
+from detection.boxes.postprocess import PostSettings, merged
 from detection.cli.main import main
 from detection.detector import Detector
 from detection.errors import BadWeightsError
@@ -75,6 +76,25 @@ def test_boxes_are_opencv_s(tmp_path):
     assert found.class_ids.tolist() == [row[0] for row in OPENCV]
     assert np.abs(found.scores - [row[1] for row in OPENCV]).max() < 1e-4
     assert np.abs(found.boxes - [row[2:] for row in OPENCV]).max() < 0.01
+
+
+def test_boxes_are_cut_to_the_image_before_they_suppress_each_other_and_opencv_s_after(tmp_path):
+    """The one rule of the project for all networks. From 0.25 on OpenCV has one box more: cut, it and that of its class
+    overlap by more than 0.45; whole, by less. With whole boxes we find what OpenCV finds."""
+    noise = np.random.default_rng(2).integers(0, 256, (1, 128, 128, 3), np.uint8)
+    more = (0, 0.25756, 0.0, 21.09853, 102.55207, 128.0)
+    ssd, _ = import_detector(write_caffemodel(small(), tmp_path / "a.caffemodel"))
+    with torch.no_grad():
+        encodings, logits = Deployable(ssd)(torch.from_numpy(noise))
+    scores = torch.softmax(logits[0], 1)[:, 1:]
+    anchor_ids, class_ids = (scores > 0.25).nonzero().numpy().T
+    order = np.argsort(-scores.numpy()[anchor_ids, class_ids], kind="stable")
+    anchor_ids, class_ids = anchor_ids[order], class_ids[order]
+    whole = BoxCoder().decode(encodings[0].numpy()[anchor_ids], anchors_of(ssd)[anchor_ids])
+    for boxes, expected in ((whole.clip(0, 1), OPENCV), (whole, [*OPENCV, more])):
+        found = merged(boxes, scores.numpy()[anchor_ids, class_ids], class_ids, PostSettings(iou=0.45))
+        assert found[2].tolist() == [row[0] for row in expected]
+        assert np.abs(found[0].clip(0, 1) * 128 - [row[2:] for row in expected]).max() < 0.01
 
 
 def changed(layers, name, **changes):
