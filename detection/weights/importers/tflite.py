@@ -14,7 +14,7 @@ from detection.ssd.network import SSD
 from detection.weights.card import Card
 from detection.weights.importers.assemble import assemble
 from detection.weights.importers.flatbuffer import Model, Tensor, read_model
-from detection.weights.importers.graph import DetectorGraph, count_sums, trace
+from detection.weights.importers.graph import DetectorGraph, trace
 
 
 def import_tflite(path: Path) -> tuple[SSD, Card]:
@@ -48,7 +48,6 @@ def detector_graph(model: Model) -> DetectorGraph:
         mean=mean,
         std=std,
         columns=class_heads[0].layers[-1].shape[0] // per_cell,
-        sums=count_sums(model.nodes, trunk, model.name(boxes), model.name(scores)),
         details={"anchor_step": step, "labels": model.labels},
     )
 
