@@ -14,7 +14,7 @@ import numpy as np
 
 from detection.boxes.anchors import Size
 from detection.boxes.detections import Detections
-from detection.boxes.postprocess import PostSettings
+from detection.boxes.postprocess import Merge, PostSettings
 from detection.errors import MobileSSDError, nearest
 from detection.postprocessor import PostProcessor
 from detection.runtimes.base import Runtime
@@ -54,9 +54,11 @@ class Detector:
     litert. precision: auto, float32, bfloat16, float16, int8. threads: None for as many as there are cores.
     score, iou, max_detections, classes (names, or their places in `class_names`): the rules of post-processing; score
     None: the threshold of best F1 that stands in the weights' card, else 0.3; "auto": that of each class where it stands
-    there, else as None. input_size: pixels, or (height, width), of the network; None for the weights' own. views: several
-    scales or tiles of each image, as in "300,512" or "2x2" (`detection.views`); tiles: a grid beside the whole image, as in
-    "2x2". The options are those of the command `mobilessd detect`, by the same names.
+    there, else as None. merge: what overlapping boxes of one class become: "nms", "vote" or "soft"
+    (`boxes.postprocess.merged`); None: what the weights' card says, else "vote". input_size: pixels, or (height, width),
+    of the network; None for the weights' own. views: several scales or tiles of each image, as in "300,512" or "2x2"
+    (`detection.views`); tiles: a grid beside the whole image, as in "2x2". The options are those of the command
+    `mobilessd detect`, by the same names.
 
     Calling it is safe from several threads. It can be pickled; a process that it is sent to, or that is forked, opens its
     own network when it first needs it. Raises MobileSSDError, one line, where weights or runtime cannot be had, or an
@@ -77,6 +79,7 @@ class Detector:
         input_size: int | tuple[int, int] | None = None,
         views: str | None = None,
         tiles: str | None = None,
+        merge: Merge | None = None,
         **others: Any,
     ) -> None:
         for name, value in others.items():
@@ -94,6 +97,7 @@ class Detector:
 
             opened = at_size(opened, input_size)
         rules: dict[str, Any] = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
+        rules["merge"] = merge
         opening = Opening(opened, runtime, device, precision, threads)
         self._set_up(opened.card, opening(), opened.source, rules, opening)
         self._look(views, tiles)
@@ -118,6 +122,7 @@ class Detector:
         self._opening, self._views_lock = opening, threading.Lock()
         self._resized: dict[Size, Detector] = {}
         self.plan: Plan | None = None
+        self._merge_chosen = rules.get("merge") is not None
         self.input_size = card.input_size
         self.postprocessor = PostProcessor.of(card, source=source, anchors=runtime.anchors, **rules)
 
@@ -128,9 +133,10 @@ class Detector:
 
     def with_rules(self, **rules: Any) -> Detector:
         """The same detector, runtime shared, with other rules of post-processing: `score`, `iou`, `max_detections`,
-        `classes`; those that are None, or not given, stay. This one stays as it is."""
+        `classes`, `merge`; those that are None, or not given, stay. This one stays as it is."""
         other = copy.copy(self)
         other.postprocessor = self.postprocessor.with_rules(owner=self.source, **rules)
+        other._merge_chosen = self._merge_chosen or rules.get("merge") is not None
         return other
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,11 +156,13 @@ class Detector:
     def _look(self, views: str | None, tiles: str | None) -> None:
         if views is None and tiles is None:
             return
-        from detection.views import parse
+        from detection.views import joined, parse
 
-        text = "+".join(["1", tiles] if views is None else [views, *([tiles] if tiles else [])])  # type: ignore[list-item]
-        plan = parse(text)
+        text = joined(views, tiles)
+        plan = parse(text or "")
         self.plan = None if plan.plain else plan
+        if self.plan is not None and not self._merge_chosen:  # what is said of views was measured with voting
+            self.postprocessor = self.postprocessor.with_rules(merge="vote")
         for size in plan.sizes(self.input_size):
             self._at(size)
 
@@ -224,6 +232,7 @@ class Detector:
         max_detections: int | None = None,
         views: str | None = None,
         tiles: str | None = None,
+        merge: Merge | None = None,
         **others: Any,
     ) -> Any:
         """One image -> its detections; several -> a list of them, in order.
@@ -232,7 +241,7 @@ class Detector:
         float 0..1; grey, RGB or RGBA; `color="bgr"` for OpenCV's frames), a torch tensor [C, H, W]. Several: a list, tuple or
         generator of such; a batch [N, H, W, C] or, in torch, [N, C, H, W]; a folder, a pattern such as `shots/*.jpg`, a
         video, a .txt with a name a line. The network sees 16 of them at once, however long the list is.
-        score, classes, iou, max_detections, views, tiles: of this call alone; None for the detector's own.
+        score, classes, iou, max_detections, views, tiles, merge: of this call alone; None for the detector's own.
 
         What cannot be read raises BadImageError, one line; where it came out of a folder, pattern or list file it is a
         warning and left out. A list remembers the images that the caller holds, not those of generators and videos:
@@ -242,7 +251,7 @@ class Detector:
 
         if others:
             raise MobileSSDError(_no_option(next(iter(others)), call=True))
-        detector = self._ruled(score, classes, iou, max_detections, views, tiles)
+        detector = self._ruled(score, classes, iou, max_detections, views, tiles, merge)
         one = one_of(images, color)
         if one is not None:
             return replace(detector.detect_batch([one.pixels()])[0], origin=one)
@@ -266,6 +275,7 @@ class Detector:
         max_detections: int | None = None,
         views: str | None = None,
         tiles: str | None = None,
+        merge: Merge | None = None,
         batch: int = BATCH,
     ) -> Iterator[Detections]:
         """The detections of each image of `source` as they are found, in order, in memory that does not grow.
@@ -279,7 +289,7 @@ class Detector:
             raise MobileSSDError(f"batch is a whole number from 1, not {batch!r}")
         if color not in ("rgb", "bgr"):
             raise MobileSSDError(f"color is rgb or bgr, not {color!r}")
-        return self._ruled(score, classes, iou, max_detections, views, tiles)._stream(source, color, batch)
+        return self._ruled(score, classes, iou, max_detections, views, tiles, merge)._stream(source, color, batch)
 
     def _stream(self, source: Any, color: str, batch: int) -> Iterator[Detections]:
         from detection.images.given import each_of, leave_out
@@ -298,8 +308,10 @@ class Detector:
                     assert one.error is not None
                     leave_out(one.error)
 
-    def _ruled(self, score: Any, classes: Any, iou: Any, max_detections: Any, views: Any, tiles: Any) -> Detector:
-        rules = {"score": score, "classes": classes, "iou": iou, "max_detections": max_detections}
+    def _ruled(
+        self, score: Any, classes: Any, iou: Any, max_detections: Any, views: Any, tiles: Any, merge: Any
+    ) -> Detector:
+        rules = {"score": score, "classes": classes, "iou": iou, "max_detections": max_detections, "merge": merge}
         found = self if all(value is None for value in rules.values()) else self.with_rules(**rules)
         return found if views is None and tiles is None else found.with_views(views, tiles)
 
@@ -339,16 +351,16 @@ class Detector:
         if self.plan is None:
             ((_, encodings, logits),) = raw
             return self.finish(encodings, logits, image_size)
-        from detection.views import merge_views
+        from detection.views import merge_views, of_one_view
 
-        settings = replace(self.settings, merge="vote")
+        settings = of_one_view(self.settings)
         found = []
         for view, encodings, logits in raw:
             assert view is not None
             post = replace(self.postprocessor, anchors=self._at(view.size).anchors, settings=settings)
             found.append(post(encodings, logits, (1, 1)))
         height, width = image_size[:2]
-        return merge_views([view for view, _, _ in raw if view], found, settings, (int(height), int(width)))
+        return merge_views([view for view, _, _ in raw if view], found, self.settings, (int(height), int(width)))
 
     def prepare(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Images of any sizes -> one uint8 batch [N, h, w, 3] at the network's input size."""
@@ -361,7 +373,7 @@ class Detector:
         return self.postprocessor(encodings, logits, image_size)
 
 
-RULES = ("score", "iou", "max_detections", "classes", "views", "tiles")
+RULES = ("score", "iou", "max_detections", "classes", "views", "tiles", "merge")
 OPTIONS = ("weights", "device", "runtime", "precision", "threads", *RULES, "input_size")
 
 

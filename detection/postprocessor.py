@@ -12,7 +12,7 @@ from detection.boxes.anchors import anchors_for
 from detection.boxes.class_names import ClassNames
 from detection.boxes.detections import Detections
 from detection.boxes.geometry import BoxCoder
-from detection.boxes.postprocess import PostSettings, postprocess
+from detection.boxes.postprocess import DEFAULT_MERGE, MERGES, Merge, PostSettings, postprocess
 from detection.errors import MobileSSDError
 from detection.weights.card import Card
 from detection.weights.card_check import spec_of
@@ -41,6 +41,7 @@ class PostProcessor:
         iou: float = 0.6,
         max_detections: int = 100,
         classes: str | Sequence[str | int] | None = None,
+        merge: Merge | None = None,
         *,
         source: str = "",
         anchors: np.ndarray | None = None,
@@ -49,7 +50,8 @@ class PostProcessor:
 
         score: the score threshold; None: the one of best F1 that stands in the card, else 0.3; "auto": that of each
         class where it stands there, else as None. iou, max_detections: see `PostSettings`. classes: names, or indices, of
-        the only classes that are kept. source: how an error names the weights. anchors: those of the file, where it brings
+        the only classes that are kept. merge: "nms", "vote" or "soft", see `merged`; None: what the card says, else
+        `DEFAULT_MERGE`. source: how an error names the weights. anchors: those of the file, where it brings
         its own, rounded as they may be. Raises MobileSSDError, one line, for a class that the card does not have, and for
         numbers out of range.
         """
@@ -58,8 +60,9 @@ class PostProcessor:
             anchors = anchors_for(spec.anchors, card.feature_maps, spec.input.size, card.anchor_grids)
         ids = None if classes is None else _chosen(card.class_names, classes, source or card.name)
         lowest, by_class = _thresholds(card, score)
-        _check(lowest, iou, max_detections)
-        settings = PostSettings(lowest, iou, max_detections, None, ids, spec.scores, by_class)
+        merge = merge or card.merge or DEFAULT_MERGE
+        _check(lowest, iou, max_detections, merge)
+        settings = PostSettings(lowest, iou, max_detections, None, ids, spec.scores, by_class, merge)
         return cls(anchors, spec.coder, card.class_names, card.category_ids, settings)
 
     def __call__(self, encodings: np.ndarray, logits: np.ndarray, image_size: tuple[int, ...]) -> Detections:
@@ -75,6 +78,7 @@ class PostProcessor:
         iou: float | None = None,
         max_detections: int | None = None,
         classes: str | Sequence[str | int] | None = None,
+        merge: Merge | None = None,
         owner: str = "detector",
     ) -> PostProcessor:
         """The same with other rules, which are as in `of`; None: stays as it is. score is for all classes alike."""
@@ -87,7 +91,9 @@ class PostProcessor:
             settings = replace(settings, max_detections=max_detections)
         if classes is not None:
             settings = replace(settings, classes=_chosen(self.class_names, classes, owner))
-        _check(settings.score, settings.iou, settings.max_detections)
+        if merge is not None:
+            settings = replace(settings, merge=merge)
+        _check(settings.score, settings.iou, settings.max_detections, settings.merge)
         return replace(self, settings=settings)
 
     def with_score(self, score: float) -> PostProcessor:
@@ -102,13 +108,15 @@ def _chosen(names: Sequence[str], classes: str | Sequence[str | int], owner: str
     return ids
 
 
-def _check(score: Any, iou: Any, max_detections: Any) -> None:
+def _check(score: Any, iou: Any, max_detections: Any, merge: Any) -> None:
     """Raises MobileSSDError, one line, for a rule out of its range."""
     for name, value in (("score", score), ("iou", iou)):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
             raise MobileSSDError(f"{name} is a number from 0 to 1, not {value!r}")
     if isinstance(max_detections, bool) or not hasattr(max_detections, "__index__") or max_detections < 1:
         raise MobileSSDError(f"max_detections is a whole number from 1, not {max_detections!r}")
+    if merge not in MERGES:
+        raise MobileSSDError(f"merge is {', '.join(MERGES[:-1])} or {MERGES[-1]}, not {merge!r}")
 
 
 def _thresholds(card: Card, score: float | str | None) -> tuple[float, tuple[float, ...] | None]:

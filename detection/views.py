@@ -28,6 +28,8 @@ OVERLAP = 0.2  # of neighbouring tiles, as a share of a tile
 GRID_OVERLAP = 0.57  # of a grid such as 2x2, where few tiles are to see most things whole: each side of 2x2 is 0.7
 EDGE = 0.01  # share of a tile within which a box counts as cut by its border
 MOST_TILES = 400
+AUTO = "auto"  # of `mobilessd live`: as many views as a frame has time for
+TURN = "turn:"  # of `mobilessd live`: one tile a frame
 GRAMMAR = "views are written as in 300,512 (scales), tiles, 2x2, 3x2@0.2 (overlap), mirror, joined with +"
 
 
@@ -102,7 +104,7 @@ class Plan:
         scales = sorted({_of(term, own) for term in self.terms if term.kind == "whole"} or {own})
         found = [View(whole, size, math.inf if size == scales[0] else TRUST) for size in scales]
         for term in self.terms:
-            if term.kind == "mirror":
+            if term.kind == "mirror" and not any(view.mirrored for view in found):
                 found += [replace(view, mirrored=True) for view in found if not view.mirrored and view.region == whole]
             if term.kind == "tiles":
                 columns = term.columns or _tiles(width, own[1], term.overlap)
@@ -117,8 +119,17 @@ class Plan:
         return found
 
 
+def joined(views: str | None, tiles: str | None) -> str | None:
+    """What `--views` and `--tiles` say together, as `parse` reads it; None where neither is given."""
+    if tiles:
+        return f"{views or 1}+{tiles}"
+    return views
+
+
 def parse(text: str) -> Plan:
     """A plan from `300,512+2x2`. Raises MobileSSDError, one line, for what cannot be understood."""
+    if text == AUTO or text.startswith(TURN):
+        raise MobileSSDError(f"views {text}: that is for moving images, with `mobilessd live`; {GRAMMAR}")
     terms = []
     for part in re.split(r"[+,]", text.replace(" ", "")):
         grid = re.fullmatch(r"(\d{1,3})x(\d{1,3})(?:@(0?\.\d+|0))?", part)
@@ -140,22 +151,39 @@ def parse(text: str) -> Plan:
     return Plan(text, tuple(terms))
 
 
+def of_one_view(settings: PostSettings) -> PostSettings:
+    """The rules by which candidates of a single view are chosen before all views are merged."""
+    if settings.merge == "soft":  # softened once, all views together: of each view every candidate
+        return replace(settings, merge="nms", iou=1.0, max_detections=4 * settings.max_detections)
+    return settings
+
+
 def merge_views(
     views: Sequence[View], found: Sequence[Detections], settings: PostSettings, image_size: Size
 ) -> Detections:
-    """The detections of each view, in fractions of it (as of an image of 1 x 1 pixels) -> those of the image, in its pixels.
-    Overlapping boxes of one class, of whichever views, vote (`postprocess.merged`)."""
+    """As `merge_boxes`, of detections as of an image of 1 x 1 pixels."""
+    boxes, scores, class_ids = merge_boxes(
+        views, [(one.boxes, one.scores, one.class_ids) for one in found], settings, image_size
+    )
+    return Detections(boxes, scores, class_ids, found[0].class_names, image_size, found[0].category_ids)
+
+
+def merge_boxes(
+    views: Sequence[View],
+    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    settings: PostSettings,
+    image_size: Size,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes [n, 4] `xyxy` in fractions of the view, scores [n] and class ids [n] of each view -> those of the image, its boxes
+    in pixels. Overlapping boxes of one class, of whichever views, are merged by the rules (`postprocess.merged`)."""
     height, width = image_size
-    boxes, kept = zip(*(view.trusted(one.boxes, image_size) for view, one in zip(views, found)))
+    boxes, kept = zip(*(view.trusted(one[0], image_size) for view, one in zip(views, found)))
     together, good = np.concatenate(boxes), np.concatenate(kept)
-    scores = np.concatenate([one.scores for one in found])[good]
-    class_ids = np.concatenate([one.class_ids for one in found])[good]
+    scores = np.concatenate([one[1] for one in found])[good]
+    class_ids = np.concatenate([one[2] for one in found])[good]
     order = np.argsort(-scores, kind="stable")
-    rule = settings if settings.merge != "nms" else replace(settings, merge="vote")
-    kept_boxes, kept_scores, kept_ids = merged(together[good][order], scores[order], class_ids[order], rule)
-    first = found[0]
-    in_pixels = kept_boxes.clip(0, 1) * np.array([width, height] * 2, np.float32)
-    return Detections(in_pixels, kept_scores, kept_ids, first.class_names, image_size, first.category_ids)
+    kept_boxes, kept_scores, kept_ids = merged(together[good][order], scores[order], class_ids[order], settings)
+    return kept_boxes.clip(0, 1) * np.array([width, height] * 2, np.float32), kept_scores, kept_ids
 
 
 def _of(term: _Term, own: Size) -> Size:

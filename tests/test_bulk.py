@@ -74,6 +74,17 @@ def test_the_parquet_schema_is_the_documented_one(detect):
     assert [row["detections"] for row in bulk.rows_of(Path("out"))] == [[]] * 10
 
 
+def test_views_are_those_of_the_detector_and_stand_in_the_manifest(detect, weights):
+    assert detect("in", tiles="2x2")[0] == 0
+    rows = bulk.rows_of(Path("out"))
+    found = Detector(weights, score=0.01, tiles="2x2")([row["file"] for row in rows])
+    for row, expected in zip(rows, found):
+        assert bulk.boxes_of(row)[:, 1:] == pytest.approx(expected.boxes, abs=1e-3)
+    settings = json.loads(Path("out/_manifest.json").read_text())["settings"]
+    assert settings["views"] == "1+2x2" and settings["merge"] == "vote"
+    assert "was begun with views 1+2x2 and not none" in detect("in")[2]
+
+
 def test_a_manifest_says_what_the_shards_were_made_with(detect):
     detect("in", classes="c,a")
     manifest = json.loads(Path("out/_manifest.json").read_text())
@@ -181,6 +192,8 @@ def test_ctrl_c_keeps_whole_shards_and_says_how_to_go_on(detect, monkeypatch):
         ({"iou": 0.5, "max-det": 7}, "was begun with iou 0.6 and not 0.5, max_detections 100 and not 7"),
         ({"shard-size": 5}, "was begun with shard size 4 and not 5, shard count 3 and not 2"),
         ({"shard-format": "parquet"}, "was begun with shard format jsonl and not parquet"),
+        ({"merge": "nms"}, "was begun with merge vote and not nms"),
+        ({"views": "1+mirror"}, "was begun with views none and not 1\\+mirror"),
         ({"batch": 3}, "was begun with batch 16 and not 3"),
         ({"runtime": "onnxruntime"}, "does not run .xml files|is not installed|runtime openvino and not onnxruntime"),
     ],

@@ -39,7 +39,7 @@ class Fake(OneView):
     def __init__(self, truth, score=0.01):
         self.truth, self.batches = truth, []
         self.card = SimpleNamespace(class_names=NAMES, category_ids=IDS, training_images=(), name="fake")
-        self.settings = SimpleNamespace(score=score, iou=0.6, max_detections=100)
+        self.settings = SimpleNamespace(score=score, iou=0.6, max_detections=100, merge="nms")
 
     def prepare(self, images):
         return np.stack([stretch(image, (8, 8)) for image in images])

@@ -227,6 +227,10 @@ def test_a_damaged_openvino_file_is_one_line(exported, tmp_path, which):
     assert "m.xml" in str(error.value) and "\n" not in str(error.value)
 
 
+def wanted_of_tiles(weights, form, image):
+    return Detector(weights, runtime=("onnxruntime", "openvino")[form], threads=1, tiles="2x2")(image).names
+
+
 @pytest.mark.parametrize("form", [0, 1])
 def test_a_bundle_detects_by_itself_what_the_detector_detects(exported, tmp_path, form):
     assert main(["export", str(exported[form]), "--bundle", str(tmp_path / "bundle")]) == 0
@@ -244,13 +248,21 @@ def test_a_bundle_detects_by_itself_what_the_detector_detects(exported, tmp_path
     wanted = Detector(exported[form], runtime=("onnxruntime", "openvino")[form], threads=1)(image)
     assert [name for name, _, _ in found] == wanted.names and len(found) > 0
     assert [s for _, s, _ in found] == wanted.scores.tolist() and [b for _, _, b in found] == wanted.boxes.tolist()
+    tiled = "import detect, cv2, sys; found = detect.Detector(threads=1, views='2x2')(cv2.imread(sys.argv[1]));"
+    tiled += "print(*[n for n, _, _ in found], sep=',')"
+    done = subprocess.run([*command[:2], tiled, command[3]], capture_output=True, text=True, cwd=tmp_path / "bundle")
+    assert done.stdout.strip().split(",") == wanted_of_tiles(exported[form], form, image), done.stderr
+    script = [sys.executable, "detect.py", str(tmp_path / "image.png"), "--views", "300,512"]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path / "bundle")
+    assert done.returncode == 2 and "one input size" in done.stderr and done.stderr.count("\n") == 1
     script = [sys.executable, "detect.py", str(tmp_path / "image.png"), "--output", str(tmp_path / "drawn.jpg")]
     assert subprocess.run(script, capture_output=True, cwd=tmp_path / "bundle").returncode == 0
     assert (tmp_path / "drawn.jpg").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("merge", ["nms", "vote", "soft"])
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
-def test_the_post_processing_of_a_bundle_is_the_package_s_to_the_last_bit(tmp_path, activation):
+def test_the_post_processing_of_a_bundle_is_the_package_s_to_the_last_bit(tmp_path, activation, merge):
     script = tmp_path / "script.py"
     script.write_text(
         "from __future__ import annotations\n"
@@ -268,7 +280,12 @@ def test_the_post_processing_of_a_bundle_is_the_package_s_to_the_last_bit(tmp_pa
         anchors = chance.uniform(0.05, 0.9, (2000, 4)).astype(np.float32)
         encodings = chance.normal(0, 1, (2000, 4)).astype(np.float32)
         logits = chance.normal(-2, spread, (2000, 7)).astype(np.float32)
-        rules = {"score": 0.05, "activation": activation, "class_scores": (0.1, 0.2, 0.05, 0.3, 0.1, 0.6)}
+        rules = {
+            "score": 0.05,
+            "activation": activation,
+            "class_scores": (0.1, 0.2, 0.05, 0.3, 0.1, 0.6),
+            "merge": merge,
+        }
         numbers = (0.1, 0.1, 0.2, 0.2), max_log
         ours = select(encodings, logits, anchors, PostSettings(**rules), BoxCoder(*numbers))
         theirs = bundled.select(encodings, logits, anchors, bundled.PostSettings(**rules), bundled.BoxCoder(*numbers))

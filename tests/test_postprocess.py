@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.boxes.geometry import BoxCoder, iou_matrix, to_cxcywh
-from detection.boxes.postprocess import PostSettings, merged, postprocess, suppress
+from detection.boxes.postprocess import PostSettings, merged, postprocess, select, suppress
 
 NAMES = ("cat", "dog", "person")
 
@@ -103,12 +103,13 @@ def raw_outputs(seed, mean, spread):
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("more", [{}, {"classes": (3, 5)}, {"per_class": 7}, {"max_detections": 400}, {"iou": 0.01}])
 @pytest.mark.parametrize("step", [0, 0.25])
-def test_looking_at_the_best_candidates_first_changes_nothing(activation, more, step, monkeypatch):
+@pytest.mark.parametrize("merge", ["nms", "vote"])
+def test_looking_at_the_best_candidates_first_changes_nothing(activation, more, step, merge, monkeypatch):
     encodings, logits, anchors = raw_outputs(1, -4, 1.2)  # about 50,000 candidates
     if step:  # quantised: many are equal
         logits = np.round(logits / step) * step
     names = tuple(map(str, range(90)))
-    arguments = encodings, logits, anchors, (480, 640), names, PostSettings(activation=activation, **more)
+    arguments = encodings, logits, anchors, (480, 640), names, PostSettings(activation=activation, merge=merge, **more)
     found = postprocess(*arguments)
     monkeypatch.setattr("detection.boxes.postprocess.HEAD", 10**7)
     everything = postprocess(*arguments)
@@ -119,7 +120,8 @@ def test_looking_at_the_best_candidates_first_changes_nothing(activation, more, 
 
 
 @pytest.mark.parametrize("mean, spread, least, most", [(-7.5, 1.1, 400, 1500), (-4.5, 1.2, 20_000, 100_000)])
-def test_a_image_of_1917_anchors_and_90_classes_takes_at_most_a_millisecond(mean, spread, least, most):
+@pytest.mark.parametrize("merge", ["nms", "vote"])
+def test_a_image_of_1917_anchors_and_90_classes_takes_at_most_a_millisecond(mean, spread, least, most, merge):
     """About 700 candidates at a floor of 0.01, and tens of thousands, as the quantised V1 of TensorFlow has them."""
     encodings, logits, anchors = raw_outputs(0, mean, spread)
     names = tuple(map(str, range(90)))
@@ -127,7 +129,7 @@ def test_a_image_of_1917_anchors_and_90_classes_takes_at_most_a_millisecond(mean
     spans = []
     for _ in range(40):
         start = time.perf_counter()
-        postprocess(encodings, logits, anchors, (480, 640), names)
+        postprocess(encodings, logits, anchors, (480, 640), names, PostSettings(merge=merge))
         spans.append(time.perf_counter() - start)
     assert min(spans) < 1e-3, f"{min(spans) * 1e3:.2f} ms at best"
 
@@ -138,14 +140,14 @@ def test_the_coder_of_torchvision_clamps_what_ours_does_not():
     assert width[0, 2] - width[0, 0] == pytest.approx(6.25, rel=1e-4)
 
 
-def plain_vote(boxes, classes, scores, kept, iou):
-    """The score-weighted mean of a kept box and those that it, and no better one, suppressed and overlaps by 0.7."""
+def plain_vote(boxes, classes, scores, kept):
+    """The score-weighted mean of a kept box and of the others of its class that overlap it by 0.7 and have half its score."""
     overlap = iou_matrix(boxes, boxes)
-    voters = {i: [i] for i in kept}
-    for j in set(range(len(boxes))) - set(kept):
-        first = next(i for i in kept if classes[i] == classes[j] and overlap[i, j] > iou)
-        if overlap[first, j] > 0.7:
-            voters[first].append(j)
+    others = set(range(len(boxes))) - set(kept)
+    voters = {
+        i: [i, *(j for j in others if classes[i] == classes[j] and overlap[i, j] > 0.7 and scores[j] >= scores[i] / 2)]
+        for i in kept
+    }
     return np.array([(boxes[v] * scores[v, None]).sum(0) / scores[v].sum() for v in voters.values()])
 
 
@@ -157,12 +159,28 @@ def test_a_vote_keeps_the_boxes_of_suppression_and_moves_them_to_the_mean_of_the
     boxes = np.concatenate([corner, corner + 0.5 + rng.random((number, 2)) * 0.2], 1).astype(np.float32)
     scores = np.sort(rng.random(number))[::-1].astype(np.float32)
     classes = rng.integers(0, 2, number)
-    kept = suppress(boxes, classes, 0.6, 1000)
+    able = int((scores > 0.01).sum())
+    kept = suppress(boxes[:able], classes[:able], 0.6, 1000)
     found = merged(boxes, scores, classes, PostSettings(merge="vote", max_detections=1000))
     assert found[1].tolist() == scores[kept].tolist() and found[2].tolist() == classes[kept].tolist()
-    assert found[0] == pytest.approx(plain_vote(boxes, classes, scores, kept.tolist(), 0.6), abs=1e-6)
+    assert found[0] == pytest.approx(plain_vote(boxes, classes, scores, kept.tolist()), abs=1e-6)
     plain = merged(boxes, scores, classes, PostSettings(merge="nms", max_detections=1000))
-    assert np.array_equal(plain[0], boxes[kept])
+    assert np.array_equal(plain[0], boxes[suppress(boxes, classes, 0.6, 1000)])
+
+
+@pytest.mark.parametrize("rules", [{"score": 0.3}, {"max_detections": 5}, {"class_scores": (0.3,) * 90}])
+def test_where_a_voted_box_lies_depends_neither_on_the_score_threshold_nor_on_how_many_are_wanted(rules):
+    encodings, logits, anchors = raw_outputs(2, -7, 2)
+    anchors[:, :2] = 0.5 + 0.05 * anchors[:, :2]  # many overlap
+    logits[:, 6:] = -20
+    coder = BoxCoder()
+    every = select(encodings / 5, logits, anchors, PostSettings(merge="vote"), coder)
+    some = select(encodings / 5, logits, anchors, PostSettings(merge="vote", **rules), coder)
+    plain = select(encodings / 5, logits, anchors, PostSettings(**rules), coder)
+    number = len(some[1])
+    assert 2 < number < len(every[1]) and not np.array_equal(some[0], plain[0])
+    assert all(np.array_equal(part, whole[:number]) for part, whole in zip(some, every))
+    assert np.array_equal(some[1], plain[1]) and np.array_equal(some[2], plain[2])
 
 
 def test_soft_suppression_lowers_what_overlaps_by_its_formula():

@@ -58,6 +58,9 @@ class TestPlans:
             (512, True),
         ]
 
+    def test_what_is_named_twice_is_seen_once(self):
+        assert len(parse("300,300+mirror+mirror").views((480, 640), OWN)) == 2
+
     def test_which_networks_are_needed(self):
         assert parse("512,300+2x2").sizes(OWN) == [(300, 300), (512, 512)]
 
@@ -124,10 +127,10 @@ class TestMerging:
         views = parse("300,512").views((100, 100), OWN)
         boxes = [
             found((0.1, 0.1, 0.3, 0.3, 0.9, 0)),
-            found((0.1, 0.1, 0.32, 0.3, 0.3, 0), (0.1, 0.1, 0.3, 0.3, 0.2, 1)),
+            found((0.1, 0.1, 0.32, 0.3, 0.6, 0), (0.1, 0.1, 0.3, 0.3, 0.2, 1)),
         ]
-        merged = merge_views(views, boxes, PostSettings(), (100, 100))
-        assert merged.boxes[0].tolist() == [pytest.approx(side) for side in (10, 10, 30.5, 30)]
+        merged = merge_views(views, boxes, PostSettings(merge="vote"), (100, 100))
+        assert merged.boxes[0].tolist() == [pytest.approx(side) for side in (10, 10, 30.8, 30)]
         assert merged.scores.tolist() == [pytest.approx(0.9), pytest.approx(0.2)] and merged.names == ["person", "car"]
 
     def test_nothing_found_is_nothing(self):
@@ -185,6 +188,13 @@ class TestDetector:
         assert np.array_equal(found.boxes, tiled(images[0]).boxes) and detector.plan is None
         again = pickle.loads(pickle.dumps(tiled))
         assert np.array_equal(found.boxes, again(images[0]).boxes)
+
+    def test_sizes_may_be_of_any_step_and_too_large_ones_are_one_line(self, weights, images):
+        detector = Detector(weights, score=0.01)
+        assert all(len(detector(images[0], views=f"96,{size}")) for size in (33, 97))
+        with pytest.raises(MobileSSDError, match="9999") as error:
+            detector.with_views("96,9999")
+        assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
     def test_sizes_that_the_network_cannot_take_are_one_line(self, weights):
         exported = weights.with_suffix(".xml")

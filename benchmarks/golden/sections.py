@@ -22,10 +22,12 @@ from golden.tools import (
     MODELS,
     PHOTO,
     Found,
+    by_nms,
     detections_digest,
     environment,
     file_digest,
     images,
+    merge_words,
     mobilessd,
     numbers_in,
     plain,
@@ -54,13 +56,25 @@ def detections(work: Path) -> Found:
     ):
         chosen = images() if weights is None else images()[:3]
         for runtime, score in product(runtimes, (0.01, 0.3)):
-            detector = Detector(weights, device="cpu", runtime=runtime, threads=1, score=score)
+            detector = by_nms(Detector(weights, device="cpu", runtime=runtime, threads=1, score=score))
             name = f"{Path(weights).stem if weights else 'default'} {runtime} {score}"
             found[name] = {image.name: detections_digest(detector(image)) for image in chosen}
             found[name]["batch"] = " ".join(detections_digest(one) for one in detector(chosen[:3]))
-    only = Detector(device="cpu", threads=1, score=0.05, iou=0.45, max_detections=7, classes=["Dog", "person"])
+    only = by_nms(Detector(device="cpu", threads=1, score=0.05, iou=0.45, max_detections=7, classes=["Dog", "person"]))
     found["own rules"] = {image.name: detections_digest(only(image)) for image in images()}
-    mobilessd(work, "detect", DATA / "photos", "--no-draw", "--threads", 1, "--json", "d.json", "--csv", "d.csv")
+    mobilessd(
+        work,
+        "detect",
+        DATA / "photos",
+        "--no-draw",
+        "--threads",
+        1,
+        "--json",
+        "d.json",
+        "--csv",
+        "d.csv",
+        *merge_words(),
+    )
     rows = json.loads((work / "d.json").read_text())
     found["command"] = {"json": rows[:3], "json rows": len(rows), "json sum": sum(row["score"] for row in rows)}
     found["command"]["csv"] = list(csv.reader((work / "d.csv").open()))[:4]
@@ -71,7 +85,7 @@ def postprocess(work: Path) -> Found:
     """Random raw outputs -> detections to the bit, under many settings; rounded logits, so that scores are equal, too."""
     from detection import Detector
 
-    detector, rng = Detector(device="cpu", threads=1), np.random.default_rng(0)
+    detector, rng = by_nms(Detector(device="cpu", threads=1)), np.random.default_rng(0)
     anchors, columns = (part[0].shape for part in detector.runtime(np.zeros((1, 300, 300, 3), np.uint8)))
     encodings = rng.normal(0, 1, anchors).astype(np.float32)
     logits = rng.normal(-4, 2, columns).astype(np.float32)
@@ -99,7 +113,7 @@ def evaluation(work: Path) -> Found:
         "self-test": ("--self-test",),
     }.items():
         data = DATA / "coco_val500"
-        mobilessd(work, "eval", "--annotations", data, "--quiet", "--json", "numbers.json", *options)
+        mobilessd(work, "eval", "--annotations", data, "--quiet", "--json", "numbers.json", *merge_words(), *options)
         said = json.loads((work / "numbers.json").read_text())
         found[name] = {key: said[key] for key in (*TWELVE, "images", "detections")}
         found[name] |= {f"best F1 {key}": value for key, value in said["best_f1"].items()}

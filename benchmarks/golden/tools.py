@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -56,6 +57,18 @@ def digest(*arrays: np.ndarray) -> str:
     return found.hexdigest()[:16]
 
 
+def by_nms(detector: Any) -> Any:
+    """The same detector by plain NMS, the only rule that older trees know."""
+    if hasattr(detector.settings, "merge"):
+        detector.settings = dataclasses.replace(detector.settings, merge="nms")
+    return detector
+
+
+def merge_words() -> tuple[str, ...]:
+    """The same for a command."""
+    return ("--merge", "nms") if "merge" in inspect.signature(detection.Detector).parameters else ()
+
+
 def detections_digest(found: Any) -> str:
     """Of one image's `Detections`, to the bit; their number before it, for people."""
     return f"{len(found)}:{digest(found.boxes, found.scores, found.class_ids)}"
@@ -75,10 +88,13 @@ def file_digest(path: Path) -> str:
 
 
 def plain(card: Any) -> Found:
-    """A card as plain data."""
+    """A card as plain data, but for its rule of merging, which older trees have not."""
     if dataclasses.is_dataclass(card) and not isinstance(card, type):
-        return json.loads(json.dumps(dataclasses.asdict(card)))
-    return json.loads(card.to_json())
+        data = json.loads(json.dumps(dataclasses.asdict(card)))
+    else:
+        data = json.loads(card.to_json())
+    data.pop("merge", None)
+    return data
 
 
 def numbers_in(text: str) -> list[float]:

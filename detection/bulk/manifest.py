@@ -33,8 +33,8 @@ WAYS_OUT = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """weights: name and sha256. settings: score, iou, max_detections, classes, runtime, device, precision, batch: all
-    that changes a result. shards: format, size, count. images: count, sha256 (see `hash_of_names`). class_names and
+    """weights: name and sha256. settings: score, iou, max_detections, classes, merge, views, runtime, device, precision,
+    batch: all that changes a result. shards: format, size, count. images: count, sha256 (see `hash_of_names`). class_names and
     category_ids say what the numbers in the shards mean."""
 
     weights: dict[str, str]
@@ -79,6 +79,7 @@ def read(folder: Folder) -> Manifest:
         newer = data["format"] > FORMAT
         if "pictures" in data:  # as older versions wrote it
             data["images"] = data.pop("pictures")
+        data["settings"].setdefault("merge", "nms")  # older versions knew no other
         return build(Manifest, known_keys(Manifest, data))
     except (ValueError, TypeError, LookupError, AttributeError, MobileSSDError):
         reason = "was written by a newer mobilessd: update, or" if newer else "is broken:"

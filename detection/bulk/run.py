@@ -19,11 +19,19 @@ from detection.bulk.shards import FORMATS, Shard, check_format, cut, file_name
 from detection.masking import without_secrets
 from detection.postprocessor import PostProcessor
 from detection.runtimes.open import choose
+from detection.views import joined, parse
 from detection.weights.card import Card
 from detection.weights.resolve import Weights, open_weights
 
 ENGINES = ("local", "ray")
-KEPT_APART = ("runtime", "device", "precision", "threads")  # options of a Detector that are no rule of post-processing
+KEPT_APART = (
+    "runtime",
+    "device",
+    "precision",
+    "threads",
+    "views",
+    "tiles",
+)  # options of a Detector that are no rule of post-processing
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,10 @@ def _resolved(order: BulkOrder) -> dict[str, Any]:
 def _manifest(order: BulkOrder, weights: Weights, options: dict[str, Any], images: Images, shards: int) -> Manifest:
     card = weights.card
     rules = _rules(card, {key: value for key, value in options.items() if key not in KEPT_APART})
-    kept = {key: rules[key] for key in ("score", "iou", "max_detections", "classes")}
+    kept = {key: rules[key] for key in ("score", "iou", "max_detections", "classes", "merge")}
+    kept["views"] = joined(options.get("views"), options.get("tiles"))
+    if kept["views"] is not None and not parse(kept["views"]).plain and options.get("merge") is None:
+        kept["merge"] = "vote"  # as the Detector has it
     if rules["class_scores"] is not None:
         kept["class_scores"] = list(rules["class_scores"])
     if kept["classes"] is not None:

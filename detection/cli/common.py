@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 def add_detector_arguments(
-    parser: argparse.ArgumentParser, auto_score: bool = False, score_default: str = "the weights' own, else 0.3"
+    parser: argparse.ArgumentParser,
+    auto_score: bool = False,
+    score_default: str = "the weights' own, else 0.3",
+    moving: bool = False,
 ) -> None:
-    """Adds --weights --input-size --device --runtime --precision --threads --score --iou --max-detections --classes.
+    """Adds --weights --input-size --device --runtime --precision --threads --score --iou
+    --merge --max-detections --classes --views --tiles.
 
     auto_score: --score auto, the threshold of each class, is offered. score_default: what --help says of it.
+    moving: the views of moving images are offered.
 
     Everything not given is None (or "auto"), so that a command can tell a choice from its absence.
     """
@@ -44,6 +49,10 @@ def add_detector_arguments(
     result.add_argument(
         "--iou", type=fraction, metavar="I", help="overlap at which the weaker box goes, 0..1 (default: 0.6)"
     )
+    text = "what overlapping boxes of one class become: nms (the best one), vote (their weighted mean), soft (soft-NMS)"
+    result.add_argument(
+        "--merge", choices=("nms", "vote", "soft"), help=f"{text} (default: vote; published networks: nms)"
+    )
     result.add_argument(
         "--max-detections", type=positive_int, metavar="N", help="most boxes of one image (default: 100)"
     )
@@ -51,6 +60,8 @@ def add_detector_arguments(
         "--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog (default: all)"
     )
     text = "how each image is looked at: 300,512 (scales), tiles, 2x2, 3x2@0.2 (overlap), mirror, joined with +"
+    if moving:
+        text += "; auto: as many as a frame has time for; turn:2x2: one tile a frame"
     result.add_argument("--views", type=name_list, metavar="V", help=f"{text} (default: once, as a whole)")
     result.add_argument("--tiles", metavar="T", help="short for --views 1+T, as in 2x2: the whole image and its tiles")
 
@@ -77,12 +88,18 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
         "iou": args.iou,
         "max_detections": args.max_detections,
         "classes": args.classes,
+        "merge": args.merge,
     }
     given = {name: value for name, value in options.items() if value is not None}
     opening = Opening(weights, args.runtime, args.device, args.precision, args.threads)
     detector = Detector.of(weights.card, runtime, weights.source, opening, **given)
-    views = ",".join(args.views) if args.views else None
+    views = views_of(args)
     return detector if views is None and args.tiles is None else detector.with_views(views, args.tiles)
+
+
+def views_of(args: argparse.Namespace) -> str | None:
+    """--views (of `add_detector_arguments`) as one text."""
+    return ",".join(args.views) if args.views else None
 
 
 def weights_of(args: argparse.Namespace) -> Weights:

@@ -194,6 +194,7 @@ def _detect(args: argparse.Namespace, truth: GroundTruth, has_ids: bool) -> tupl
     protocol = {
         "score_floor": settings.score,
         "nms_iou": settings.iou,
+        "merge": settings.merge,
         "max_detections": settings.max_detections,
         "runtime": str(detector.runtime),
         "images_trained_on": len(ran.trained_on),

@@ -9,9 +9,9 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 
-from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int
+from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int, views_of
 from detection.cli.pipes import words_beside
 from detection.errors import MobileSSDError, shown
 from detection.live.options import LiveOptions, PageOptions
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     page.add_argument("--cert", metavar="PEM", help="with --key: serve https, so that phones may use their cameras")
     page.add_argument("--key", metavar="PEM", help="the key of --cert")
     page.add_argument("--no-source", action="store_true", help="no camera of its own, only those of visitors")
-    add_detector_arguments(parser)
+    add_detector_arguments(parser, moving=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,8 +97,24 @@ def run(args: argparse.Namespace) -> int:
     args.sources = [] if args.no_source else args.sources or ["0"]
     args.show = _where(args)
     options = LiveOptions(**{field.name: getattr(args, field.name) for field in fields(LiveOptions)})
+    options = replace(options, views=_moving_views(args))
     with _until_signal() as stop:
         return app.run(options, lambda: open_detector(args), stop, lambda line: _tell(args, line))
+
+
+def _moving_views(args: argparse.Namespace) -> str | None:
+    """`auto`, or `turn:` and a grid, which are no views of one image: taken out of `args`. None for all other --views."""
+    from detection.views import AUTO, TURN, parse
+
+    views = views_of(args) or ""
+    if views != AUTO and not views.startswith(TURN):
+        return None
+    if args.tiles:
+        raise MobileSSDError(f"--views {views} and --tiles do not go together: name all in --views, as in turn:2x2")
+    args.views = None
+    if views != AUTO:
+        parse(views.removeprefix(TURN))
+    return views
 
 
 def _tell(args: argparse.Namespace, line: str) -> None:

@@ -28,6 +28,7 @@ OPTIONS = {
     # which boxes
     "--score": "score threshold",
     "--iou": "overlap at which NMS drops the weaker box",
+    "--merge": "what overlapping boxes of one class become",
     "--max-detections": "most boxes of one image",
     "--classes": "only these classes",
     "--tiles": "tiles beside the whole image",

@@ -28,10 +28,14 @@ MEANING = {
 }
 
 
+MERGED = {"vote": ", boxes voted", "soft": ", soft-NMS"}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How the numbers came about. None: not known. score_floor: the score threshold.  max_detections: boxes kept of an
-    image; COCO's own limit is beside it.  (Of a results file: the lowest score and the most boxes found in it.)"""
+    image; COCO's own limit is beside it.  (Of a results file: the lowest score and the most boxes found in it.)  merge: see
+    `PostSettings`."""
 
     annotations: str
     split: str
@@ -45,6 +49,7 @@ class Protocol:
     classes: tuple[str, ...] | None = None
     images_trained_on: int | None = None
     unreadable_images: int | None = None
+    merge: str | None = None
 
     def line(self) -> str:
         """In one line."""
@@ -53,7 +58,7 @@ class Protocol:
             f"split {self.split}",
             f"{self.images} images",
             f"score threshold {_known(self.score_floor)}",
-            f"NMS IoU {_known(self.nms_iou)}",
+            f"NMS IoU {_known(self.nms_iou)}" + MERGED.get(self.merge or "nms", ""),
             f"{_known(self.max_detections)} boxes an image (COCO maxDets {of_coco})",
             self.engine,
         ]

@@ -25,8 +25,10 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a missing camera is told 
 import cv2
 
 from detection.boxes.geometry import BoxCoder
-from detection.boxes.postprocess import PostSettings, in_pixels, select
+from detection.boxes.postprocess import DEFAULT_MERGE, PostSettings, in_pixels, select
+from detection.errors import MobileSSDError
 from detection.images.preprocess import stretch
+from detection.views import merge_boxes, of_one_view, parse
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,23 +36,45 @@ HERE = Path(__file__).resolve().parent
 class Detector:
     """Image in, boxes out: `Detector()(bgr) -> [(name, score, (x1, y1, x2, y2)), ...]`, the best first."""
 
-    def __init__(self, folder=HERE, score=None, iou=0.6, most=100, threads=None):
+    def __init__(self, folder=HERE, score=None, iou=0.6, most=100, threads=None, merge=None, views="1"):
         self.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         self.anchors = np.load(folder / "anchors.npy")  # [A, 4]: centre x, y, width, height, in fractions
         spec = self.card["spec"]
         self.size = tuple(spec["input"]["size"])
         self.coder = BoxCoder(tuple(spec["variances"]), spec.get("max_log"))
+        self.plan = parse(views)
+        if self.plan.sizes(self.size) != [self.size]:
+            size = "{1}x{0}".format(*self.size)
+            raise MobileSSDError(f"views {views}: this network has one input size, {size}; tiles and mirror go with it")
+        if merge is None and not self.plan.plain:
+            merge = "vote"
         if score is None:
             score = self.card["score_threshold"]
-        self.settings = PostSettings(0.3 if score is None else score, iou, most, activation=spec["scores"])
+        self.settings = PostSettings(
+            0.3 if score is None else score,
+            iou,
+            most,
+            activation=spec["scores"],
+            merge=merge or self.card.get("merge") or DEFAULT_MERGE,
+        )
         self.network = open_network(folder, threads)
 
     def __call__(self, bgr):
-        small = stretch(bgr[..., ::-1], self.size)  # seen as RGB
-        encodings, logits = self.network(np.ascontiguousarray(small[None]))
-        boxes, scores, classes = select(encodings[0], logits[0], self.anchors, self.settings, self.coder)
-        names, boxes = self.card["class_names"], in_pixels(boxes, bgr.shape[:2])
+        rgb, size = bgr[..., ::-1], bgr.shape[:2]
+        if self.plan.plain:
+            boxes, scores, classes = self.look(stretch(rgb, self.size), self.settings)
+            boxes = in_pixels(boxes, size)
+        else:
+            views = self.plan.views(size, self.size)
+            found = [self.look(view.pixels(rgb), of_one_view(self.settings)) for view in views]
+            boxes, scores, classes = merge_boxes(views, found, self.settings, size)
+        names = self.card["class_names"]
         return [(names[c], float(s), tuple(box)) for c, s, box in zip(classes, scores, boxes)]
+
+    def look(self, seen, settings):
+        """Boxes in fractions, scores and classes of what the network sees, uint8 RGB [h, w, 3]."""
+        encodings, logits = self.network(np.ascontiguousarray(seen[None]))
+        return select(encodings[0], logits[0], self.anchors, settings, self.coder)
 
 
 def open_network(folder, threads=None):
@@ -113,11 +137,17 @@ def main():
         "source", nargs="?", default="0", help="number of a camera, image, video or stream (default: 0)"
     )
     parser.add_argument("--score", type=float, help="lowest score to show")
+    parser.add_argument("--views", default="1", help="how each image is looked at: 2x2 (tiles), mirror (default: 1)")
+    parser.add_argument("--merge", choices=("nms", "vote", "soft"), help="what overlapping boxes become")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--output", help="file to write: an image, or a video (.mp4)")
     parser.add_argument("--no-window", action="store_true", help="say what is found instead of showing it")
     args = parser.parse_args()
-    detector = Detector(score=args.score, threads=args.threads)
+    try:
+        detector = Detector(score=args.score, threads=args.threads, merge=args.merge, views=args.views)
+    except MobileSSDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     image = None if args.source.isdecimal() else cv2.imread(args.source)
     if image is not None:
         found = detector(image)

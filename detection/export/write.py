@@ -86,7 +86,7 @@ def _check_nms(path: Path, wish: Wish, exported: Detector, samples: list[np.ndar
     """The detections that come out of the graph are those of our post-processing on its own raw outputs."""
     settings = wish.nms
     assert settings is not None
-    ours = PostProcessor.of(exported.card, settings.score, settings.iou, settings.max_detections)
+    ours = PostProcessor.of(exported.card, settings.score, settings.iou, settings.max_detections, merge="nms")
     batch = exported.prepare(samples)
     wanted = [steady(ours, e, s, (1000, 1000)) for e, s in zip(*exported.runtime(batch))]
     boxes, scores, classes, count = _graph_outputs(path, wish.format, batch)

@@ -16,18 +16,20 @@ from typing import Any
 import numpy as np
 
 from detection.errors import MobileSSDError
-from detection.live.capture import FAILED, LOST, OPENING
+from detection.live.capture import ENDED, FAILED, LOST, OPENING
 from detection.live.channels import Channel, Outlets, add_steps
 from detection.live.gate_book import GateBook, Reread
 from detection.live.options import LiveOptions
 from detection.live.overlay import stale_image
-from detection.live.pipeline import Engine, Station, timed
+from detection.live.pipeline import Detect, Engine, Station, timed
 from detection.live.server import PageServer
 from detection.live.sinks import Say
 from detection.live.source_names import name_sources
 from detection.live.stop import Stop
 from detection.live.streams import WAIT_TOLD, open_capture, wait_for_sources
+from detection.live.view_time import AutoViews, InTurn, Room
 from detection.live.window import Window
+from detection.views import AUTO, TURN
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0  # seconds between two words about a source that has not come yet
 LOWEST = 0.1  # the lowest score that the page's slider reaches, and that may continue a track
@@ -52,7 +54,7 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
         names = [capture.name for capture in captures]
         outlets = Outlets(options, names, detector.class_names, say, stop.set, stack)
         detector, score, lowest = _with_lower_score(detector, options, outlets.tracks)
-        engine = Engine([channel.feed for channel in channels], timed(detector))
+        engine = Engine([channel.feed for channel in channels], _detect_of(detector, options, channels, say))
         stack.callback(engine.close)
         page = None
         if options.show == "page":
@@ -97,6 +99,23 @@ def _with_lower_score(detector: Any, options: LiveOptions, tracks: bool) -> tupl
         lowest = min(score, LOWEST)
         detector = detector.with_score(lowest)
     return detector, score, lowest
+
+
+def _detect_of(detector: Any, options: LiveOptions, channels: list[Channel], say: Say) -> Detect:
+    """What the network's thread does with a frame."""
+    captures = [channel.capture for channel in channels]
+
+    def rate() -> float:
+        return max(sum(capture.fps for capture in captures if capture.state not in (ENDED, FAILED)), 1.0)
+
+    if options.views == AUTO:
+        return AutoViews(detector, rate, say)
+    if options.views is not None:
+        for channel in channels:
+            channel.feed.detect = InTurn(detector, options.views.removeprefix(TURN))
+    paced = any(capture.live for capture in captures)  # a file is waited for
+    plain = options.views is None and getattr(detector, "plan", None) is None
+    return Room(timed(detector), rate, say) if paced and plain else timed(detector)
 
 
 def _wait(channels: list[Channel], book: GateBook, options: LiveOptions, stop: Stop, say: Say) -> None:

@@ -30,6 +30,7 @@ class LiveOptions:
     track: number objects; lines and zones (see gate_spec.parse_gate) want it too.  watch: the file in which lines and
     zones are kept (see gate_file).  on: classes, lines and zones to act upon; run: the command for them; clips: the
     folder for clips of them, with so many seconds before and after.
+    views: "auto", or "turn:" and a grid (see view_time); None: the detector's own.
     events, webhook: where everything that happens is told.  jsonl, csv: files for what is seen in each frame, "-" for
     standard output.
     """
@@ -56,5 +57,6 @@ class LiveOptions:
     after: float = 5.0
     events: str | None = None
     webhook: str | None = None
+    views: str | None = None
     jsonl: str | None = None
     csv: str | None = None

@@ -62,10 +62,11 @@ def timed(detector: Any) -> Detect:
 
 
 class Feed:
-    """A source on its way through the network: frames come out of `capture.box`, results go into `results`."""
+    """A source on its way through the network: frames come out of `capture.box`, results go into `results`. detect: what
+    sees its frames; None: what sees those of all."""
 
-    def __init__(self, capture: Capture) -> None:
-        self.capture = capture
+    def __init__(self, capture: Capture, detect: Detect | None = None) -> None:
+        self.capture, self.detect = capture, detect
         self.results: Mailbox[Result] = Mailbox()
 
     @property
@@ -129,7 +130,7 @@ class Engine:
         if not feed.capture.live:
             frame = replace(frame, arrived=now)  # what waited for us in a file has not grown old
         try:
-            detections, network, post = self._detect(frame.image)
+            detections, network, post = (feed.detect or self._detect)(frame.image)
         except Exception as error:
             feed.capture.fail(error)
             feed.results.close()

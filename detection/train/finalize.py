@@ -166,6 +166,7 @@ def _report(job: Job, scored: Validation, card: Card) -> None:
                 images=len(scored.truth.image_ids),
                 score_floor=PROTOCOL["score"],
                 nms_iou=PROTOCOL["iou"],
+                merge=PROTOCOL["merge"],
                 max_detections=PROTOCOL["max_detections"],
                 model=card.name,
                 runtime=f"torch on {job.device}, float32",

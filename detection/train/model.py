@@ -201,7 +201,7 @@ def _new_card(card: Card, ssd: SSD, class_names: tuple[str, ...], category_ids: 
     card.class_names, card.category_ids = tuple(class_names), tuple(int(i) for i in category_ids)
     card.feature_maps, card.anchor_grids = feature_maps(ssd), anchor_grids(ssd)
     card.score_threshold, card.class_thresholds, card.metrics = None, None, []
-    card.folded_norms = False
+    card.folded_norms, card.merge = False, None
     return card
 
 

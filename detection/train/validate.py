@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detection.boxes.postprocess import DEFAULT_MERGE
 from detection.detector import Detector
 from detection.evaluate.categories import match_categories
 from detection.evaluate.coco import CocoNumbers, evaluate
@@ -19,7 +20,7 @@ from detection.train.distributed import World, gather
 from detection.weights.card import Card
 
 # The protocol of record: every anchor decoded, score threshold 0.01, class-wise NMS at 0.6, 100 boxes an image.
-PROTOCOL: dict[str, Any] = {"score": 0.01, "iou": 0.6, "max_detections": 100}
+PROTOCOL: dict[str, Any] = {"score": 0.01, "iou": 0.6, "max_detections": 100, "merge": DEFAULT_MERGE}
 
 
 @dataclass(frozen=True)

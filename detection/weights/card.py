@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from detection.boxes.postprocess import Merge
 from detection.errors import BadWeightsError
 
 MARK = 12  # hexadecimal digits of a hash: of a hundred thousand images no two are likely to share them
@@ -24,6 +25,8 @@ class Card:
     anchor_grids: of each map the anchors' centres in pixels, first cell (y, x) and steps (y, x), where they follow the
     network because the weights were trained at another input size (`ssd.network.anchor_grids`); else none.
     score_threshold: the score of best F1, where it was measured; class_thresholds: the same for single classes, by name.
+    merge: what overlapping boxes become where nobody says it (`PostSettings.merge`); published networks have "nms", by which
+    their published figures were measured; None: `DEFAULT_MERGE`.
     folded_norms: the batch norms hold trivial statistics (the file they came from had folded them): recalibrate before
     training. metrics: a list of {split, protocol, images, AP, ...}.
     training_images: the first twelve digits of the SHA-256 of each image's file (longer ones are cut); in the file
@@ -39,6 +42,7 @@ class Card:
     name: str = ""
     score_threshold: float | None = None
     class_thresholds: dict[str, float] | None = None
+    merge: Merge | None = None
     folded_norms: bool = False
     licence: str = ""
     attribution: str = ""

@@ -17,7 +17,7 @@ from detection.weights.importers.table import READABLE, import_detector, importe
 from detection.weights.records import DEFAULT, Record, find_record, list_weights
 
 LABELS = 1  # raised whenever label files beside weights would be read in another way
-CONVERTER = 1  # raised whenever an importer would convert the same file to something else
+CONVERTER = 2  # raised whenever an importer would convert the same file to something else
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def import_detector(path: str | os.PathLike) -> tuple[SSD, Card]:
     """A published detector of any kind in the table -> (network, card). Raises MobileSSDError, one line."""
     ssd, card = _read(Path(path), "detector")
     card.source = Path(path).name
+    card.merge = "nms"  # by which its published figures were measured
     card.notes = (*card.notes, *misfits(Path(path), card.class_names))
     return ssd, card
 
