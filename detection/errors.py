@@ -143,6 +143,21 @@ def shown(name: str | os.PathLike) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+# What terminals take for orders, and what turns the direction of a line around: controls of ASCII and Latin-1, line ends of
+# Unicode, marks of direction, halves of surrogate pairs.
+UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+
+
+def printable(text: str, but: str = "") -> str:
+    """A text of somebody's file (a class's name, a file's, a camera's) as people may read it: whatever is no text to be seen
+    is spelt out, as \\x1b. but: characters that are left as they are."""
+    if text.isprintable():
+        return text
+    import re  # not for --help
+
+    return re.sub(UNPRINTABLE, lambda found: found[0] if found[0] in but else ascii(found[0])[1:-1], text)
+
+
 def quoted(value: object) -> str:
     """A value of somebody's file as a message shows it: at most 60 characters."""
     text = "nothing" if value is None else repr(value)

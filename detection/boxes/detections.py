@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from detection.boxes.class_names import ClassNames
-from detection.errors import MobileSSDError, need
+from detection.errors import MobileSSDError, need, printable
 from detection.files import write_text
 
 # What supervision, ultralytics and torchvision call these things: an AttributeError says our word.
@@ -89,7 +89,8 @@ class Detections:
     __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names, self.scores)) or "nothing"
+        words = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names, self.scores))
+        return printable(words) or "nothing"
 
     def __repr__(self) -> str:
         height, width = self.image_size

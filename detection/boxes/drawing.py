@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, printable
 from detection.files import atomic_write
 
 FONT = cv2.FONT_HERSHEY_DUPLEX  # OpenCV 5 draws it with a real typeface and all scripts; OpenCV 4 with strokes, ASCII
@@ -133,6 +133,7 @@ def fit_text(text: str, height: int, room: int) -> tuple[tuple[int, int], float]
     """((width, height) with padding, font scale) of a label whose letters are `height` pixels, or fewer if it would be
     wider than `room`. Scale 0: no room for letters that one could read.
     """
+    text = printable(text)
     for pixels in (height, *range(height - 1, SMALLEST_TEXT - 1, -1)):
         scale = pixels / 27 * 1.25
         (wide, _), _ = cv2.getTextSize(text, FONT, scale, _stroke(scale))
@@ -144,6 +145,7 @@ def fit_text(text: str, height: int, room: int) -> tuple[tuple[int, int], float]
 
 def put_text(canvas: np.ndarray, text: str, spot: Area, scale: float, background: Color) -> None:
     """Writes `text` into the filled area `spot`, black or white, whichever reads better. Changes `canvas`."""
+    text = printable(text)
     canvas[max(spot.y1, 0) : spot.y2, max(spot.x1, 0) : spot.x2] = background
     red, green, blue = background
     ink = (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else (255, 255, 255)

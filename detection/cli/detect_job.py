@@ -22,7 +22,7 @@ from detection.boxes.drawing import save_image
 from detection.cli.common import open_detector, progress
 from detection.cli.pipes import words_beside
 from detection.detector import Detector
-from detection.errors import BadImageError, MobileSSDError, shown
+from detection.errors import BadImageError, MobileSSDError, printable, shown
 from detection.images.cameras import photograph
 from detection.images.decode import read_image
 from detection.images.sources import Source, find_sources
@@ -103,7 +103,7 @@ class Job:
                         self._left_out(source, words, bar)
                     else:
                         self.done += 1
-                        bar.write(f"{source.shown}: {words}", file=self.words)
+                        bar.write(printable(f"{source.shown}: {words}"), file=self.words)
                     bar.update()
 
     def _images(self, sources: Iterable[Source]) -> Iterator[Outcome]:

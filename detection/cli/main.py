@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from detection.cli.pipes import SIGPIPE, stop_printing
+from detection.cli.pipes import SIGPIPE, printable_streams, stop_printing
 from detection.errors import MobileSSDError, MobileSSDWarning, UsageError, import_trouble, nearest
 
 if TYPE_CHECKING:
@@ -67,7 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = _one_line
-    code, words = SIGPIPE, list(sys.argv[1:] if argv is None else argv)
+    with printable_streams():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(words: list[str]) -> int:
+    code = SIGPIPE
     try:
         code = _dispatch(words)
         sys.stdout.flush()

@@ -6,11 +6,48 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
 
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, printable
 
+CURSOR_UP = "\x1b[A"  # tqdm's, for a bar below another
 SIGPIPE = 141  # the exit code that shells give a command that a closed pipe has ended
+
+
+class Printable:
+    """A stream of text on which only what can be seen reaches a terminal, whoever prints: names of files, classes and cameras
+    may hold orders to it (`printable`). Line ends and tabs pass, and what a progress bar moves the cursor with."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As of any stream; the number is that of the characters that were given."""
+        if not text.isprintable():
+            text_parts = text.split(CURSOR_UP)
+            self._stream.write(CURSOR_UP.join(printable(part, "\n\r\t") for part in text_parts))
+        else:
+            self._stream.write(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def printable_streams() -> Iterator[None]:
+    """Standard output and error as `Printable` within the block."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Printable(sys.stdout), Printable(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def words_beside(**outputs: str | None) -> TextIO:
