@@ -13,7 +13,7 @@ import pytest
 from detection import Detector
 from detection.bulk import cluster, folder, progress
 from detection.cli.main import main
-from detection.errors import BadImageError
+from detection.errors import BadImageError, MobileSSDWarning
 from detection.images import addresses
 
 
@@ -238,6 +238,44 @@ def test_going_on_with_other_images_or_weights_is_refused(detect, weights, tmp_p
     assert code == 2 and err == "error: out: was begun with other weights: name the same --weights, or another folder\n"
     other.with_suffix(".bin").write_bytes(weights.with_suffix(".bin").read_bytes())
     assert detect("in", weights=other)[0] == 0, "the name alone does not matter"
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "flipped", "gone from the manifest, and cut"])
+def test_a_shard_that_is_not_what_was_written_is_made_anew(detect, damage):
+    detect("in")
+    before, path = bulk.shards_of(Path("out")), Path("out/part-000001.jsonl")
+    note = json.loads(Path("out/_manifest.json").read_text())["finished"][path.name]
+    assert note[0] == path.stat().st_size
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    if "manifest" in damage:
+        content = json.loads(Path("out/_manifest.json").read_text())
+        del content["finished"]
+        Path("out/_manifest.json").write_text(json.dumps(content))
+    path.write_bytes({"emptied": b"", "flipped": bytes(data)}.get(damage, bytes(path.read_bytes()[:100])))
+    with pytest.warns(MobileSSDWarning, match="part-000001.jsonl: emptied, cut short or damaged since: made anew"):
+        code, out, _ = detect("in")
+    assert code == 0 and "10 images in 3 shards (jsonl); 2 there already" in out
+    assert bulk.shards_of(Path("out")) == before
+    assert json.loads(Path("out/_manifest.json").read_text())["finished"][path.name] == note
+
+
+def test_a_folder_without_notes_of_its_shards_goes_on_as_it_is(detect):
+    detect("in")
+    content = json.loads(Path("out/_manifest.json").read_text())
+    notes = content.pop("finished")
+    Path("out/_manifest.json").write_text(json.dumps(content))
+    assert "nothing to do" in detect("in")[1]
+    assert json.loads(Path("out/_manifest.json").read_text())["finished"] == notes
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(detect):
+    Path("precious").write_text("content")
+    Path("out").mkdir()
+    Path("out/.lock").symlink_to("../precious")
+    code, _, err = detect("in")
+    assert code == 2 and err == "error: out/.lock: is a link, where a file of our own is wanted: remove it\n"
+    assert Path("precious").read_text() == "content"
 
 
 def test_relative_names_mean_the_folder_they_were_given_in(detect, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from detection.bulk.manifest import hash_of_files
 from detection.bulk.shard_worker import Finished, Task, make_shards
 from detection.bulk.shards import Shard
 from detection.errors import MobileSSDError, install_line, need
-from detection.files import atomic_write, home
+from detection.files import atomic_write, expanded, home
 from detection.weights.resolve import Weights
 
 PATIENCE = 10.0  # seconds until a cluster that does not answer is none
@@ -220,4 +220,4 @@ class Content:
 
 def absolute(name: str) -> str:
     """A weights file's path from anywhere; a model's name as it is."""
-    return os.path.abspath(name) if Path(name).expanduser().exists() else name
+    return os.path.abspath(name) if expanded(name).exists() else name

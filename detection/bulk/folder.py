@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from detection.errors import MobileSSDError
-from detection.files import atomic_write, locked
+from detection.files import atomic_write, expanded, locked
 from detection.images.addresses import OBJECT_STORES, file_system, is_address, local, said_if_slow, unreachable
 
 LOCK = ".lock"
@@ -20,8 +20,10 @@ LOCK = ".lock"
 class Folder(Protocol):
     """A place for shards; `str` is how the person named it."""
 
-    def names(self) -> set[str]:
-        """Of the files in it; empty where it does not exist yet."""
+    near: bool  # on this machine, where reading costs little
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each file in it; empty where it does not exist yet."""
 
     def read(self, name: str) -> bytes: ...
 
@@ -34,11 +36,13 @@ class Folder(Protocol):
 
 def open_folder(place: str) -> Folder:
     """The folder at a path or address; it is made when something is written. MobileSSDError for what cannot be one."""
-    return RemoteFolder(place) if is_address(place) else LocalFolder(Path(local(place)).expanduser())
+    return RemoteFolder(place) if is_address(place) else LocalFolder(expanded(local(place)))
 
 
 class LocalFolder:
     """See `Folder`."""
+
+    near = True
 
     def __init__(self, path: Path) -> None:
         if path.exists() and not path.is_dir():
@@ -48,8 +52,10 @@ class LocalFolder:
     def __str__(self) -> str:
         return str(self.path)
 
-    def names(self) -> set[str]:
-        return set(os.listdir(self.path)) if self.path.exists() else set()
+    def sizes(self) -> dict[str, int]:
+        if not self.path.exists():
+            return {}
+        return {one.name: one.stat(follow_symlinks=False).st_size for one in os.scandir(self.path)}
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -71,6 +77,8 @@ class LocalFolder:
 class RemoteFolder:
     """See `Folder`. Two runs at one address do the work twice, and the same work: nothing keeps them apart."""
 
+    near = False
+
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         self.files, self.path = file_system(self.address)
@@ -80,13 +88,14 @@ class RemoteFolder:
     def __str__(self) -> str:
         return self.address
 
-    def names(self) -> set[str]:
+    def sizes(self) -> dict[str, int]:
         with self._reaching():
             self.files.invalidate_cache()
             try:
-                return {name.rstrip("/").rpartition("/")[2] for name in self.files.ls(self.path, detail=False)}
+                there = self.files.ls(self.path, detail=True)
             except FileNotFoundError:
-                return set()
+                return {}
+            return {one["name"].rstrip("/").rpartition("/")[2]: int(one.get("size") or 0) for one in there}
 
     def read(self, name: str) -> bytes:
         with self._reaching():

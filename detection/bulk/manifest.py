@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from msgspec import Meta
 from detection.bulk.folder import Folder
 from detection.config import build, known_keys
 from detection.errors import BadDataError, MobileSSDError
-from detection.files import sha256_of
+from detection.files import expanded, sha256_of
 from detection.images.addresses import is_address
 from detection.weights.records import find_record
 from detection.weights.resolve import Weights, content_hash
@@ -35,7 +35,7 @@ WAYS_OUT = {
 class Manifest:
     """weights: name and sha256. settings: score, iou, max_detections, classes, merge, views, runtime, device, precision,
     batch: all that changes a result. shards: format, size, count. images: count, sha256 (see `hash_of_names`). class_names and
-    category_ids say what the numbers in the shards mean."""
+    category_ids say what the numbers in the shards mean. finished: (bytes, CRC-32) of each shard's file that is whole."""
 
     weights: dict[str, str]
     settings: dict[str, Any]
@@ -44,12 +44,13 @@ class Manifest:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     format: Annotated[int, Meta(ge=1, le=FORMAT)] = FORMAT
+    finished: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
 
-def agree(folder: Folder, manifest: Manifest, present: set[str]) -> bool:
+def agree(folder: Folder, manifest: Manifest, present: Collection[str]) -> bool:
     """Writes the manifest where the folder (which holds the files `present`) has none; else compares. Returns whether
     the run goes on from an earlier one.
 
@@ -99,7 +100,7 @@ def hash_of_names(names: Sequence[str]) -> str:
 def hash_of_weights(weights: Weights) -> str:
     """Of what the person named: the published file of a model's name, else the file itself (of an OpenVINO file also the
     numbers beside it). What a published file is converted to may differ a little from one version of us to the next."""
-    named = Path(weights.source).expanduser()
+    named = expanded(weights.source)
     if not named.exists() and (record := find_record(weights.source)):
         return record.sha256
     return hash_of_files(weights) if weights.path == named else content_hash(named)

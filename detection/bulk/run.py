@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from detection.bulk.cluster import Cluster, absolute
+from detection.bulk.finished import Finished
 from detection.bulk.folder import Folder, open_folder
 from detection.bulk.listing import Images, list_images
 from detection.bulk.manifest import Manifest, agree, hash_of_names, hash_of_weights, shown_name
 from detection.bulk.progress import Progress
-from detection.bulk.shard_worker import Finished, Task, make_shards
+from detection.bulk.shard_worker import Finished as Made
+from detection.bulk.shard_worker import Task, make_shards
 from detection.bulk.shards import FORMATS, Shard, check_format, cut, file_name
+from detection.errors import some, warn
 from detection.masking import without_secrets
 from detection.postprocessor import PostProcessor
 from detection.runtimes.open import choose
@@ -86,26 +89,38 @@ def detect_in_bulk(order: BulkOrder, say: Callable[[str], Any] = print) -> Outco
         images = list_images(order.sources, order.recursive)
         shards = cut(images.names, order.size)
         stack.enter_context(folder.alone())
-        present = folder.names()
-        agree(folder, _manifest(order, weights, options | {"runtime": runtime}, images, len(shards)), present)
-        missing = [shard for shard in shards if file_name(shard.index, order.kind) not in present]
+        present = folder.sizes()
+        manifest = _manifest(order, weights, options | {"runtime": runtime}, images, len(shards))
+        agree(folder, manifest, present)
+        finished = Finished(folder, manifest, order.kind)
+        whole, damaged = finished.whole(shards, present)
+        missing = [shard for shard in shards if shard.index not in whole]
+        if damaged:
+            warn(f"{folder}: {some(damaged, 3)}: emptied, cut short or damaged since: made anew")
         outcome = Outcome(len(shards), len(images.names), len(images.names) - sum(len(s.names) for s in missing))
         say(_plan(order, images, len(shards), len(missing)))
-        good = _make(order, folder, engine, missing, outcome)
+        try:
+            good = _make(order, folder, engine, missing, outcome, finished)
+        finally:
+            finished.write()
         if not outcome.stopped:
             _look_back(order, folder, images, shards, good, outcome)
     return outcome
 
 
-def _make(order: BulkOrder, folder: Folder, engine: Any, missing: list[Shard], outcome: Outcome) -> bool:
+def _make(
+    order: BulkOrder, folder: Folder, engine: Any, missing: list[Shard], outcome: Outcome, finished: Finished
+) -> bool:
     """Fills in the missing shards and the outcome; returns whether any image of theirs could be read."""
     good, start = False, time.perf_counter()
     with Progress(outcome.total, outcome.present) as progress:
         try:
             for done in engine(missing, progress) if missing else ():
-                folder.write(file_name(done.index, order.kind), done.data)
-                for name, problem in done.problems:
-                    progress.warn(f"warning: {name}: {problem}")
+                name = file_name(done.index, order.kind)
+                folder.write(name, done.data)
+                finished.add(name, done.data)
+                for image, problem in done.problems:
+                    progress.warn(f"warning: {image}: {problem}")
                 good = good or len(done.problems) < done.images
                 outcome.made += done.images
                 outcome.objects += done.objects
@@ -126,7 +141,7 @@ def _engine(
         task = Task(name, options, "", order.batch, cores, order.kind)
         detector = task.open()
 
-        def here(missing: list[Shard], progress: Progress) -> Iterator[Finished]:
+        def here(missing: list[Shard], progress: Progress) -> Iterator[Made]:
             return make_shards(task, detector, missing, progress)
 
         return here, str(detector)
@@ -136,7 +151,7 @@ def _engine(
     options = options | {"runtime": runtime}  # the same on all workers, whatever is installed there
     task = Task(absolute(name), options, os.getcwd(), order.batch, cores, order.kind)
 
-    def there(missing: list[Shard], progress: Progress) -> Iterator[Finished]:
+    def there(missing: list[Shard], progress: Progress) -> Iterator[Made]:
         for done in cluster.make_shards(task, weights, missing):
             yield done
             progress(done.images)
