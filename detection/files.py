@@ -12,27 +12,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, warn
 
 
 def home() -> Path:
     """The cache folder: `MOBILESSD_HOME`, else `XDG_CACHE_HOME/mobilessd`, else `~/.cache/mobilessd`."""
     if chosen := os.environ.get("MOBILESSD_HOME"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mobilessd"
+        folder, reason = expanded(chosen), f"MOBILESSD_HOME={chosen}: there is no such user"
+    else:
+        folder = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mobilessd"
+        reason = "there is no home folder for the cache (HOME is not set)"
+    if folder.parts[0].startswith("~"):
+        raise MobileSSDError(f"{reason}: set MOBILESSD_HOME to a folder")
+    return folder
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """With the home folder for a `~` at its beginning; as it is where there is no such user."""
+    return Path(os.path.expanduser(path))
+
+
+def drop_damaged(path: Path) -> None:
+    """Takes out of the cache what does not read, and says so once: whoever calls makes it anew from what it was made from."""
+    warn(f"{path}: this file of the cache does not read, so it is made anew")
+    path.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike, note: str = "") -> Iterator[Path]:
     """Gives a temporary path beside `path`; on a clean exit its content is flushed to the disk and renamed to `path`.
 
     Whoever reads `path` sees the old file or the new one, whole, also after a kill or a full disk. On an exception
     the temporary file is removed and `path` is untouched. Whatever writes it, others may read it, as the umask says
-    (safetensors writes files for the owner alone).
+    (safetensors writes files for the owner alone). note: stands in the temporary name, for who finds it after a kill.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{note}{os.urandom(4).hex()}.part{path.suffix}")
     temporary.open("xb").close()
     mode = stat.S_IMODE(temporary.stat().st_mode)
     try:

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from detection.config import BatchSize, Count, NotNegative, Positive, Share, Workers, build, check, plain
 from detection.errors import MobileSSDError, nearest
+from detection.files import expanded
 from detection.train.config import EMAConfig, OptimizerConfig, ScheduleConfig
 from detection.train.recipes import CONFIGS, put
 from detection.yaml_reader import read_yaml
@@ -132,7 +133,7 @@ def recipes() -> list[str]:
 
 
 def _config_path(name: str) -> Path | None:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         return path
     inside = CONFIGS / "classify" / f"{name}.yaml"

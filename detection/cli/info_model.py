@@ -6,10 +6,10 @@ import argparse
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from detection.errors import BadWeightsError, MobileSSDError, nearest, need
+from detection.files import expanded
 from detection.ssd.families import FAMILIES, family_of
 from detection.ssd.spec import SSDSpec
 from detection.two_stage.names import NAMES, PROPOSALS
@@ -40,7 +40,7 @@ class Subject:
 def find(args: argparse.Namespace) -> Subject:
     """The model that the command line means. Fetches nothing: published weights that are not in the cache are described
     by their record."""
-    if Path(args.model).expanduser().exists():
+    if expanded(args.model).exists():
         return _weights_file(args, args.model)
     if record := find_record(args.model):
         target = converted_path(record)
@@ -158,9 +158,9 @@ def _weights_file(args: argparse.Namespace, path: str) -> Subject:
 
 def _classifier_file(args: argparse.Namespace, path: str) -> Subject | None:
     """A published ImageNet classifier; None if the file holds a detector, published or exported by us."""
-    if card_of(Path(path).expanduser(), READABLE) is not None:
+    if card_of(expanded(path), READABLE) is not None:
         return None
-    found = import_classifier(Path(path).expanduser())
+    found = import_classifier(expanded(path))
     if found is None:
         return None
     network, _, contract = found

@@ -23,6 +23,7 @@ from detection.boxes.drawing import encoded
 from detection.errors import MobileSSDError
 from detection.live.overlay import draw_tracked
 from detection.live.pipeline import Result
+from detection.outputs.leftovers import salvage
 from detection.outputs.video import Recorder
 
 LONGEST = 120.0  # seconds of one clip; an event that lasts gets a beginning, not a film
@@ -60,6 +61,8 @@ class Clips:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MobileSSDError(f"{folder}: clips cannot be written there: {error.strerror or error}") from None
+        for line in salvage(folder, "", ".mp4"):
+            say(line)
 
     def __call__(self, result: Result) -> Result:
         """A step: keeps the frame, and gives it to the clip that is being written, if there is one."""

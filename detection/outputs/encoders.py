@@ -81,7 +81,11 @@ class _FFmpeg:
             "-",
         ]
         coded = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "21", "-pix_fmt", "yuv420p"]
-        coded += ["-movflags", "+faststart"] if path.suffix.lower() != ".mkv" else []
+        self._path, self._indexed = path.absolute(), path.suffix.lower() != ".mkv"
+        if (
+            self._indexed
+        ):  # in parts of half a second, each of which plays without those that a kill has kept from coming
+            coded += ["-movflags", "+frag_keyframe+empty_moov+default_base_moof", "-frag_duration", "500000"]
         # In a session of its own: Ctrl-C is for us, who then finish the file.
         self._process = subprocess.Popen(
             ["ffmpeg", "-v", "quiet", "-y", *raw, *coded, os.fspath(path.absolute())],
@@ -105,3 +109,21 @@ class _FFmpeg:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.wait()
+        if self._indexed:
+            self._index()
+
+    def _index(self) -> None:
+        """One part in the place of many, its index at the beginning, as players like it best; copied, not coded again. Where
+        that fails the parts stay, which play too."""
+        import subprocess
+
+        whole = self._path.with_stem(f"{self._path.stem}.whole")
+        command = ["ffmpeg", "-v", "quiet", "-y", "-i", os.fspath(self._path), "-c", "copy", "-movflags", "+faststart"]
+        try:
+            done = subprocess.run([*command, os.fspath(whole)], stdin=subprocess.DEVNULL, check=False)
+            if done.returncode == 0 and whole.stat().st_size:
+                os.replace(whole, self._path)
+        except OSError:
+            pass
+        finally:
+            whole.unlink(missing_ok=True)

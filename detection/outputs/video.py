@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 
 from detection.errors import MobileSSDError
-from detection.files import atomic_write
+from detection.files import atomic_write, locked
 from detection.outputs.encoders import BROWSERS, ENCODERS, open_encoder
+from detection.outputs.leftovers import note
 
 RESERVE = 64 << 20  # bytes that stay free: the index at a file's end and everybody else need room as well
 CHECK_EVERY = 1.0  # seconds
@@ -32,8 +33,9 @@ class Recorder:
     has (see `encoders`); an odd last row or column is left out, as these need even sizes.
 
     The file appears under its name when the recorder is closed, also after an exception or Ctrl-C: what was recorded is
-    kept. Without a frame no file appears. Raises MobileSSDError, one line, for another ending or where nothing can be
-    written; RecordingStopped from `write` when less than `reserve` bytes are free.
+    kept. What a kill leaves under a hidden name `leftovers.salvage` makes a file of. Without a frame no file appears.
+    Raises MobileSSDError, one line, for another ending or where nothing can be written; RecordingStopped from `write`
+    when less than `reserve` bytes are free.
 
     quick: frames come from a camera and wait for nobody. longest_gap: seconds that a frame is shown at most while none
     comes. hint: once there are frames, what stands in the way of playing it in a browser, else "".
@@ -137,7 +139,8 @@ class Recorder:
         raise RecordingStopped(f"{self.path}: recording stopped, {why}; {kept}")
 
     def _open(self, width: int, height: int) -> Any:
-        temporary = self._files.enter_context(atomic_write(self.path))
+        temporary = self._files.enter_context(atomic_write(self.path, note((width, height), self.fps)))
+        self._files.enter_context(locked(temporary, f"{temporary}: is being written"))  # see `leftovers`
         opened = open_encoder(temporary, self.fps, (width, height), self._quick)
         if opened is None:
             error = MobileSSDError(f"{self.path}: this OpenCV cannot write such a video: try a name that ends in .avi")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detection.errors import BadWeightsError
-from detection.files import home
+from detection.files import drop_damaged, home
 from detection.runtimes.base import Runtime
 from detection.runtimes.onnx_graph import VERSION, convert, save
 from detection.weights.checkpoint import load_checkpoint
@@ -29,7 +29,14 @@ class ONNXRuntime(Runtime):
     ) -> None:
         self.threads = threads or os.cpu_count() or 1
         self.precision = "int8" if weights.card.precision == "int8" else "float32"
-        self._session = open_session(weights.ready or converted(weights), self.threads)
+        path = weights.ready or converted(weights)
+        try:
+            self._session = open_session(path, self.threads)
+        except BadWeightsError:
+            if weights.ready is not None:
+                raise
+            drop_damaged(path)
+            self._session = open_session(converted(weights), self.threads)
         known = [output.name for output in self._session.get_outputs()]
         if not set(OUTPUTS) <= set(known):
             raise BadWeightsError(f"{weights.path}: has no outputs encodings and logits; export it again")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from detection.errors import BadWeightsError, MobileSSDError
-from detection.files import atomic_write, home
+from detection.files import atomic_write, drop_damaged, home
 from detection.runtimes.base import Runtime
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.formats import OPENVINO
@@ -93,7 +93,7 @@ class OpenVINORuntime(Runtime):
             raise MobileSSDError(f"this processor computes no {NAMES[self._hint]} by itself; leave --precision out")
         # What an int8 file does not hold in int8 is computed in float32.
         self.precision = "int8" if weights.card.precision == "int8" else NAMES[self._hint]
-        self._path = weights.ready or converted(weights)
+        self._weights, self._path = weights, weights.ready or converted(weights)
         self._numbers = weights.path  # of the network, where they lie in a file of their own
         self._shape = [1, *weights.card.input_size, 3]
         self._model: Any = None
@@ -149,7 +149,13 @@ class OpenVINORuntime(Runtime):
     def _read(self) -> Any:
         with self._reading:
             if self._model is None:
-                model = only_raw_outputs(read_model(self._core, self._path), self._path)
+                try:
+                    model = only_raw_outputs(read_model(self._core, self._path), self._path)
+                except BadWeightsError:
+                    if self._weights.ready is not None:
+                        raise
+                    drop_damaged(self._path)
+                    model = read_model(self._core, converted(self._weights))
                 model.reshape(self._shape)
                 self._model = model
             return self._model

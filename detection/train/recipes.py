@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.errors import MobileSSDError, quoted
+from detection.files import expanded
 from detection.train.config import TrainConfig
 from detection.weights.records import DEFAULT
 from detection.yaml_reader import read_yaml
@@ -93,7 +94,7 @@ def _positive(value: Any, otherwise: float) -> float:
 def config_path(name: str | Path) -> Path:
     """A file, or the file of a bare name in configs/; "finetune" itself where that folder is missing. Raises
     MobileSSDError with the names there are."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
     if (own := CONFIGS / f"{path}.yaml").exists():

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from detection.boxes.anchors import Size
-from detection.errors import MobileSSDError
-from detection.files import home
+from detection.errors import BadWeightsError, MobileSSDError
+from detection.files import drop_damaged, home
 from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
 from detection.weights.importers.table import need_torch
 from detection.weights.resolve import Weights
@@ -27,6 +27,11 @@ def at_size(weights: Weights, size: int | Size) -> Weights:
     _refuse_exported(weights)
     name = f"{weights.path.stem}-{weights.sha256[:16]}-{RESIZER}-{height}x{width}.safetensors"
     path = home() / "resized" / name
+    if path.exists():
+        try:
+            read_card(path)
+        except BadWeightsError:
+            drop_damaged(path)
     if not path.exists():
         resize_weights(weights, (height, width), path, half=weights.card.precision == "float16")
     shown = f"{width}" if height == width else f"{width}x{height}"

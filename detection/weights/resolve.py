@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detection.errors import BadWeightsError, nearest, warn
-from detection.files import home, sha256_of
+from detection.files import drop_damaged, expanded, home, sha256_of
 from detection.weights.card import Card
 from detection.weights.checkpoint import read_card, save_checkpoint
 from detection.weights.formats import Format, card_of, recognise
@@ -80,7 +80,7 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
     Raises MobileSSDError, one line, where there is no such file and no such name (the nearest are offered), where it
     cannot be fetched, or where converting it needs a package that is missing.
     """
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if str(name_or_path) and path.exists():
         return path
     record = find_record(str(name_or_path))
@@ -89,7 +89,7 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
     if record.task != "detector":
         return _fetched(record)
     target = converted_path(record)
-    if not target.exists():
+    if not _is_kept(target, record.shipped is None):
         need_torch(record.name)  # before megabytes are fetched in vain
         _convert(_fetched(record), target, record)
     return target
@@ -98,7 +98,7 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
 def original_file(name_or_path: str | os.PathLike) -> Path:
     """The file as it was published: a path itself, or what a name's record fetches. Raises as `resolve`."""
     record = find_record(str(name_or_path))
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     return path if record is None or path.exists() else _fetched(record)
 
 
@@ -106,9 +106,23 @@ def converted(path: Path) -> Path:
     """The safetensors form of a published file, made once: `MOBILESSD_HOME/converted/<name>-<hash>.safetensors`."""
     importer_of(path)  # says what is wrong with a file that nobody reads
     target = home() / "converted" / f"{path.stem}-{content_hash(path)[:16]}.safetensors"
-    if not target.exists():
+    if not _is_kept(target):
         _convert(path, target)
     return target
+
+
+def _is_kept(target: Path, ours: bool = True) -> bool:
+    """Whether a checkpoint of the cache is there and whole; one that is not goes. ours: it may be made anew."""
+    if not target.exists():
+        return False
+    try:
+        read_card(target)
+    except BadWeightsError:
+        if not ours:
+            raise
+        drop_damaged(target)
+        return False
+    return True
 
 
 def converted_path(record: Record) -> Path:
