@@ -156,6 +156,11 @@ _MARKS = (  # UTF-32's little-endian mark begins with UTF-16's
 )
 
 
+def no_link(path: str, flags: int) -> int:
+    """An `opener` for `open`: a link in the place of a file that is ours is an OSError, and not written through."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
+
+
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """A regular file, or a link to one, opened for reading. Raises OSError for anything else: a pipe or a device among the
     files of a data set would be waited for, or read, for ever."""

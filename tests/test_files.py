@@ -13,7 +13,7 @@ import torch
 from data_sets import coco
 from safetensors.torch import save_file
 
-from detection.files import atomic_write
+from detection.files import atomic_write, no_link, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX file modes and signals")
@@ -65,3 +65,13 @@ class TestNobodyReads:
         data, output = coco(tmp_path, [(1, 1, [5, 5, 20, 20])]), tmp_path / "out.json"
         assert self.closed("data", "convert", data, "--to", "coco", "--output", output) == (0, "")
         assert output.exists()
+
+
+@posix
+def test_a_link_in_the_place_of_a_file_of_ours_is_not_written_through(tmp_path):
+    (tmp_path / "precious").write_text("content")
+    (tmp_path / "history.jsonl").symlink_to("precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        open(tmp_path / "history.jsonl", "a", opener=no_link)  # noqa: SIM115
+    write_text(tmp_path / "history.jsonl", "new")
+    assert (tmp_path / "precious").read_text() == "content" and (tmp_path / "history.jsonl").read_text() == "new"

@@ -67,7 +67,12 @@ def killed(data: Path, folder: Path) -> dict[str, Any]:
         os.kill(child, signal.SIGKILL)
         died(child)
     end = ended(fork(lambda: run_once(data, output)))
-    return {"deaths": deaths, "steps": steps, "end": end, "left": [p.name for p in output.glob(".*")]}
+    return {
+        "deaths": deaths,
+        "steps": steps,
+        "end": end,
+        "left": [p.name for p in output.glob(".*") if p.name != ".lock"],
+    }
 
 
 def wait_for_step(output: Path, step: int, most: float = 30.0) -> None:

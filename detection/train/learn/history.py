@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from detection.files import write_text
+from detection.files import no_link, write_text
 
 JSONL, CSV = "history.jsonl", "history.csv"
 FORMER_NAMES = {
@@ -44,7 +44,7 @@ class History:
         self.rows.append(row)
         if not self.write:
             return
-        with open(self.folder / JSONL, "a", encoding="utf-8") as file:
+        with open(self.folder / JSONL, "a", encoding="utf-8", opener=no_link) as file:
             file.write(json.dumps(row) + "\n")
         if self._board is not None:
             for key, value in row.items():

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from detection.files import no_link
 from detection.weights.download.transfer import DownloadError
 
 LIMIT = 2 << 30  # bytes of one member, where its size is not known
@@ -66,7 +67,7 @@ def plain_name(name: object) -> str:
 
 def _write(source: IO[bytes], target: Path, size: int) -> None:
     left = size or LIMIT
-    with open(target, "wb") as file:
+    with open(target, "wb", opener=no_link) as file:
         while block := source.read(1 << 20):
             left -= len(block)
             if left < 0:

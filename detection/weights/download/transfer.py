@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from detection.errors import MobileSSDError
+from detection.files import no_link
 
 CONNECT_SECONDS = 5.0  # name look-up and connection together, so that a machine without network is told so at once
 READ_SECONDS = 20.0
@@ -98,7 +99,7 @@ def _copy(response: http.client.HTTPResponse, part: Path, have: int, total: int,
     from tqdm import tqdm
 
     bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=label, leave=False, disable=None)
-    with bar, open(part, "ab" if have else "wb") as file:
+    with bar, open(part, "ab" if have else "wb", opener=no_link) as file:
         while block := response.read(BLOCK):
             file.write(block)
             have += len(block)
