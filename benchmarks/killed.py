@@ -76,16 +76,27 @@ def run(command: list[str], limit: float | None = None) -> int:
     return child.returncode
 
 
-def again_and_again(
-    command: list[str], going_on: list[str], begun: Path, kills: int, random: np.random.Generator, whole: float
-) -> tuple[int, int]:
-    """(kills, exit code of the last run). begun: once it is there, `going_on` is added. whole: seconds of an unbroken run."""
-    for done in range(kills):
-        # Each start costs most of the time, so moments of the whole run would nearly all lie in the start.
-        code = run([*command, *(going_on if begun.exists() else [])], float(random.uniform(0.5, 1.0) * whole))
-        if code != -9:
-            return done, code
-    return kills, run([*command, *(going_on if begun.exists() else [])])
+def killed_runs(
+    command: list[str], going_on: list[str], begun: str, folder: Path, kills: int, random: np.random.Generator
+) -> tuple[int, list[Path]]:
+    """(kills, folders of the runs that were killed again and again and then ended). An unbroken run goes to `folder`/whole.
+    begun: the file of a run's folder that tells that `going_on` is to be added. Raises SystemExit where a run fails."""
+    began = time.monotonic()
+    if run([*command, str(folder / "whole")]):
+        raise SystemExit("the unbroken run failed")
+    whole, done, folders = time.monotonic() - began, 0, []
+    while done < kills:
+        output = folder / f"killed-{len(folders)}"
+        folders.append(output)
+        code: int = -9
+        while code == -9:
+            # Each start costs most of the time, so moments of the whole run would nearly all lie in the start.
+            limit = float(random.uniform(0.5, 1.0) * whole) if done < kills else None
+            code = run([*command, str(output), *(going_on if (output / begun).exists() else [])], limit)
+            done += code == -9
+        if code:
+            raise SystemExit(f"a run that was killed does not go on: exit code {code}")
+    return done, folders
 
 
 def train(folder: Path, kills: int, random: np.random.Generator) -> dict[str, object]:
@@ -98,36 +109,33 @@ def train(folder: Path, kills: int, random: np.random.Generator) -> dict[str, ob
     command = [*COMMAND, "train", "--data", str(data), "--model", "ssd_mobilenet_v1", "--steps", "400", "--batch", "4"]
     command += ["--input-size", "96", "--device", "cpu", "--threads", "1", "--precision", "float32", "--compile", "no"]
     command += ["--set", "options.alpha=0.25", "--set", "evaluate_every=40", "--set", "log_every=5", "--output"]
-    began = time.monotonic()
-    if run([*command, str(folder / "whole")]):
-        return {"fine": False, "what": "the unbroken run failed"}
-    whole, output = time.monotonic() - began, folder / "killed"
-    killed, code = again_and_again([*command, str(output)], ["--resume"], output / LAST, kills, random, whole)
-    mine, theirs = (load_file(place / "last.safetensors") for place in (output, folder / "whole"))
-    same = all(np.array_equal(mine[name], theirs[name]) for name in theirs)
-    rows = [row["step"] for row in read_history(output)] == [row["step"] for row in read_history(folder / "whole")]
-    return {"kills": killed, "fine": not code and same and rows, "same weights": same, "same history": rows}
+    done, outputs = killed_runs(command, ["--resume"], LAST, folder, kills, random)
+    theirs, steps = (
+        load_file(folder / "whole" / "last.safetensors"),
+        [row["step"] for row in read_history(folder / "whole")],
+    )
+    same = rows = True
+    for output in outputs:
+        mine = load_file(output / "last.safetensors")
+        same = same and all(np.array_equal(mine[name], theirs[name]) for name in theirs)
+        rows = rows and [row["step"] for row in read_history(output)] == steps
+    return {"kills": done, "runs": len(outputs), "fine": same and rows, "same weights": same, "same history": rows}
 
 
 def bulk(folder: Path, kills: int, random: np.random.Generator) -> dict[str, object]:
     make_data(folder / "data", 300)
     command = [*COMMAND, "detect", str(folder / "data" / "images"), "--shard-format", "jsonl", "--shard-size", "10"]
     command += ["--threads", "1", "--shards"]
-    began = time.monotonic()
-    if run([*command, str(folder / "whole")]):
-        return {"fine": False, "what": "the unbroken run failed"}
-    whole, output = time.monotonic() - began, folder / "killed"
-    killed, code = again_and_again([*command, str(output)], [], output, kills, random, whole)
-    mine, theirs = (
-        {path.name: path.read_bytes() for path in sorted(place.glob("part-*"))} for place in (output, folder / "whole")
-    )
-    rest = [path.name for path in output.glob(".*") if path.name != ".lock"]
-    return {
-        "kills": killed,
-        "fine": not code and mine == theirs and not rest,
-        "same shards": mine == theirs,
-        "left": rest,
-    }
+    done, outputs = killed_runs(command, [], "", folder, kills, random)
+    theirs, same, rest = shards_of(folder / "whole"), True, list[str]()
+    for output in outputs:
+        same = same and shards_of(output) == theirs
+        rest += [path.name for path in output.glob(".*") if path.name != ".lock"]
+    return {"kills": done, "runs": len(outputs), "fine": same and not rest, "same shards": same, "left": rest}
+
+
+def shards_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*"))}
 
 
 def record(folder: Path, kills: int, random: np.random.Generator) -> dict[str, object]:
