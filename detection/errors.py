@@ -7,9 +7,16 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 
+LONGEST = 500  # characters of a message: what it quotes of somebody's file may be of any length
+
 
 class MobileSSDError(Exception):
-    """Something a person can put right. Its message is one line: what is wrong, with which file, and what to do."""
+    """Something a person can put right. Its message is one line of at most `LONGEST` printable characters: what is wrong,
+    with which file, and what to do. What it quotes of a file, or a file's name, may hold line ends and the escapes by which
+    terminals are told things: they are spelt out here, so that no place forgets it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class BadImageError(MobileSSDError):
@@ -156,6 +163,17 @@ def printable(text: str, but: str = "") -> str:
     import re  # not for --help
 
     return re.sub(UNPRINTABLE, lambda found: found[0] if found[0] in but else ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str, most: int = LONGEST) -> str:
+    """A text as one `printable` line of at most `most` characters; its middle is left out where it is longer, as what is
+    wrong stands at its beginning and the way out at its end."""
+    text = str(text)
+    if len(text) > most:
+        kept = most - 5
+        text = f"{text[: kept * 3 // 5]} ... {text[len(text) - kept * 2 // 5 :]}"
+    spelt = printable(text)
+    return one_line(spelt, most) if len(spelt) > most else spelt
 
 
 def quoted(value: object) -> str:

@@ -33,7 +33,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script it has its own folder there alone
 
-from detection.errors import MobileSSDError
+from detection.errors import MobileSSDError, printable
 
 TESTS = Path(__file__).resolve().parent
 SLOW = 10.0  # seconds of processor time that one file may take
@@ -156,7 +156,7 @@ def _read(case: str, target: Target, path: Path, watch: Callable[[], contextlib.
             target.read(path)
     except MobileSSDError as error:
         kind, detail = "refused", str(error)
-        if len(detail) > LONGEST or not detail.isprintable():
+        if len(detail) > LONGEST or printable(detail) != detail:
             kind = "long"
     except Exception:
         kind, detail = "traceback", traceback.format_exc()[-2000:]

@@ -1,5 +1,6 @@
 """Mutated files end no reader: some here, many more with `make fuzz`."""
 
+import os
 import sys
 from random import Random
 
@@ -34,3 +35,16 @@ def test_the_same_seed_makes_the_same_file():
     assert repr(mutated_tree(tree, Random(1))) == repr(mutated_tree(tree, Random(1)))
     assert tree == {"a": [1, {"b": None}], "c": "text"}
     assert len({mutated(data, Random(i)) for i in range(200)}) > 190
+
+
+FILES = int(os.environ.get("FUZZ_FILES", "600"))
+
+
+def test_mutated_weights_files_are_read_or_refused_in_one_line(tmp_path):
+    for module in ("onnx", "openvino", "google.protobuf", "ai_edge_litert", "tflite"):
+        pytest.importorskip(module, reason=f"needs {module}")
+    found = fuzz.run("fuzz_of_weights", FILES, 0, tmp_path)
+    assert all(one.fine for one in found), fuzz.report(found)
+    assert sum(one.kind == "read" for one in found) > FILES // 10, (
+        "nearly all are refused: the readers are hardly reached"
+    )

@@ -72,7 +72,7 @@ def cut(name, share):
     ("damage", "words"),
     [
         (without("model.ckpt.meta"), "model.ckpt.meta is missing"),
-        (without("model.ckpt.data-00000-of-00001"), "data-00000-of-00001, are missing"),
+        (without("model.ckpt.data-00000-of-00001"), "data-00000-of-00001 is missing; put it beside"),
         (cut("model.ckpt.data-00000-of-00001", 0.5), "ends before"),
         (cut("model.ckpt.index", 0.9), "no index of a TensorFlow checkpoint, or cut short"),
         (cut("model.ckpt.meta", 0.5), "cut short"),

@@ -94,7 +94,7 @@ def copy(folder, tmp_path):
 
 def test_a_missing_shard_is_named(copy):
     (copy / "group1-shard3of5").unlink()
-    with pytest.raises(BadWeightsError, match="weight shard group1-shard3of5 is missing"):
+    with pytest.raises(BadWeightsError, match="group1-shard3of5 is missing; put it beside model.json"):
         read_tfjs(copy)
 
 

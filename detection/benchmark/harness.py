@@ -89,7 +89,9 @@ class ProgramFailed(MobileSSDError):
 
     def __init__(self, program: Program, output: str, reason: str) -> None:
         self.reason = reason if len(reason) <= 200 else reason[:199] + "…"
-        super().__init__(f"{program.name} failed: {reason}\n{shlex.join(program.command)}\n{output[-3000:]}".rstrip())
+        super().__init__()
+        # Of a program of ours, whose words are wanted as they are.
+        self.args = (f"{program.name} failed: {reason}\n{shlex.join(program.command)}\n{output[-3000:]}".rstrip(),)
 
 
 def side_by_side(

@@ -17,6 +17,7 @@ from detection.errors import MobileSSDError
 
 Size = tuple[int, int]  # height, width
 Grid = tuple[float, float, float, float]  # centres of one map in pixels: of its first cell (y, x), and the steps (y, x)
+PIXELS = 2**25  # of an input: what a forged card may ask for at most
 MOST_ANCHORS = 10_000_000  # of any network that is of use; a forged card may ask for more
 
 

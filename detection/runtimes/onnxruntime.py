@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,13 @@ class ONNXRuntime(Runtime):
     ) -> None:
         self.threads = threads or os.cpu_count() or 1
         self.precision = "int8" if weights.card.precision == "int8" else "float32"
-        path = weights.ready or converted(weights)
+        self._path = weights.ready or converted(weights)
         try:
-            self._session = open_session(path, self.threads)
+            self._session = open_session(self._path, self.threads)
         except BadWeightsError:
             if weights.ready is not None:
                 raise
-            drop_damaged(path)
+            drop_damaged(self._path)
             self._session = open_session(converted(weights), self.threads)
         known = [output.name for output in self._session.get_outputs()]
         if not set(OUTPUTS) <= set(known):
@@ -49,7 +51,8 @@ class ONNXRuntime(Runtime):
             self._options.only_execute_path_to_fetches = True
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        encodings, logits = self._session.run(OUTPUTS, {self._input: np.ascontiguousarray(images)}, self._options)
+        with explained(self._path):
+            encodings, logits = self._session.run(OUTPUTS, {self._input: np.ascontiguousarray(images)}, self._options)
         return encodings, logits
 
 
@@ -60,11 +63,18 @@ def open_session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    try:
+    with explained(path):
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What onnxruntime says of a file that it cannot read or run becomes one line."""
+    try:
+        yield
     except Exception as error:  # onnxruntime's own errors share no base but this
         reason = " ".join(str(error).split())[:160]
-        raise BadWeightsError(f"{path}: onnxruntime cannot read it ({reason}); export it again") from None
+        raise BadWeightsError(f"{path}: onnxruntime cannot run it ({reason}); export it again") from None
 
 
 def cache_path(weights: Weights) -> Path:

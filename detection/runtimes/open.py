@@ -9,6 +9,8 @@ from detection.errors import MissingPackageError, MobileSSDError, install_line, 
 from detection.limits import MOST_THREADS
 from detection.runtimes.base import Runtime
 from detection.runtimes.table import DEVICES, FASTEST, RUNTIMES, RuntimeInfo, info_of, readers
+from detection.weights.formats import ONNX
+from detection.weights.onnx_check import check_onnx
 from detection.weights.resolve import Weights
 
 
@@ -43,6 +45,8 @@ def open_runtime(
             f"{weights.path}: runtime {row.name} does not run {weights.format.ending} files; leave --runtime out"
         )
     _check_precision(weights, row, precision)
+    if weights.exported and weights.format == ONNX:
+        check_onnx(weights.path, weights.card.input_size)
     return row.load(row.opener)(weights, device, precision, threads)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import sys
 import threading
@@ -21,6 +22,7 @@ from detection.files import atomic_write, drop_damaged, home
 from detection.runtimes.base import Runtime
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.formats import OPENVINO
+from detection.weights.onnx_check import MOST_HELD
 from detection.weights.resolve import Weights
 
 PRECISIONS = {"auto": "f32", "float32": "f32", "int8": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -124,7 +126,8 @@ class OpenVINORuntime(Runtime):
             assert self._compiling is not None
             self._compiling.join()
             if isinstance(self._compiled, BaseException):
-                raise self._compiled
+                with explained(self._path):
+                    raise self._compiled
             request = self._local.request = self._compiled.create_infer_request()
         request.infer([np.ascontiguousarray(image)], share_inputs=True)
         return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
@@ -132,7 +135,8 @@ class OpenVINORuntime(Runtime):
     def _many(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with self._lock:
             if self._queue is None:
-                compiled = self._core.compile_model(self._read(), "CPU", self._settings("THROUGHPUT", self.threads))
+                with explained(self._path):
+                    compiled = self._core.compile_model(self._read(), "CPU", self._settings("THROUGHPUT", self.threads))
                 # More places than streams: a stream need not wait until Python has taken an output away.
                 self._queue = library().AsyncInferQueue(compiled, 4 * self.threads)
             outputs: list[Any] = [None] * len(images)
@@ -156,7 +160,9 @@ class OpenVINORuntime(Runtime):
                         raise
                     drop_damaged(self._path)
                     model = read_model(self._core, converted(self._weights))
-                model.reshape(self._shape)
+                with explained(self._path):
+                    model.reshape(self._shape)
+                    check_model(model, self._path)
                 self._model = model
             return self._model
 
@@ -210,11 +216,35 @@ def _keep(compiled: Any, blob: Path) -> None:
 
 def read_model(core: Any, path: Path) -> Any:
     """Raises BadWeightsError, one line, for a file that OpenVINO cannot read."""
-    try:
+    with explained(path):
         return core.read_model(path)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1][:160]
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What OpenVINO says of a file that it cannot read or compile becomes one line; it tells people in RuntimeErrors, and
+    names that are no text in UnicodeDecodeErrors."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [""])[-1][:160]
         raise BadWeightsError(f"{path}: OpenVINO cannot read it ({reason}); export it again") from None
+
+
+def check_model(model: Any, path: Path) -> None:
+    """Raises BadWeightsError, one line, for a description with loops or with a step that asks for more memory than those of
+    detectors do (`weights.onnx_check`), before anything is compiled. Of ours and of anybody's: it costs milliseconds."""
+    for step in model.get_ops():
+        kind = step.get_type_name()
+        if kind in ("Loop", "TensorIterator", "If", "ReadValue", "Assign"):
+            raise BadWeightsError(f"{path}: was not opened: it holds {kind}, which no detector does; export it again")
+        for output in step.outputs():
+            if output.get_partial_shape().is_dynamic:
+                continue
+            if math.prod(output.get_shape()) > MOST_HELD:
+                raise BadWeightsError(
+                    f"{path}: was not opened: {kind} asks for more than {MOST_HELD:,} numbers at a time"
+                )
 
 
 def only_raw_outputs(model: Any, path: Path) -> Any:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from detection.boxes.anchors import AnchorSpec, Size
+from detection.boxes.anchors import PIXELS, AnchorSpec, Size
 from detection.boxes.geometry import BoxCoder
 from detection.config import NotNegative, Share, build, plain
 from detection.errors import MobileSSDError
@@ -22,7 +22,6 @@ Channels = Annotated[int, Meta(ge=1, le=8192)]
 Kernel = Annotated[int, Meta(ge=1, le=31)]
 Few = Annotated[int, Meta(ge=0, le=32)]
 Scale = Annotated[float, Meta(ge=1e-6)]  # what something is divided by
-PIXELS = 2**25  # of an input
 LARGEST_ALPHA = 16
 LARGEST_OPTION = 1e6  # of any number among the options of a backbone or of anchors
 

@@ -8,10 +8,12 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from detection.boxes.anchors import PIXELS
 from detection.boxes.postprocess import Merge
 from detection.errors import BadWeightsError
 
 MARK = 12  # hexadecimal digits of a hash: of a hundred thousand images no two are likely to share them
+LARGEST = 1 << 24  # characters of a card: one of a million training images has 8,000,000
 FORMAT = 1  # raised when a reader of today could misread a card of tomorrow
 
 
@@ -59,12 +61,15 @@ class Card:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) of the network's input in pixels. Raises BadWeightsError where the spec has none."""
+        """(height, width) of the network's input in pixels. Raises BadWeightsError where the spec has none, or one that no
+        network has."""
         try:
-            height, width = self.spec["input"]["size"]
-            return int(height), int(width)
-        except (LookupError, TypeError, ValueError):
+            height, width = map(int, self.spec["input"]["size"])
+        except (LookupError, TypeError, ValueError, OverflowError):
             raise BadWeightsError(f"{self.name or 'card'}: its card has no input size") from None
+        if min(height, width) < 1 or height * width > PIXELS:
+            raise BadWeightsError(f"{self.name or 'card'}: its card has an input of {height} x {width} pixels")
+        return height, width
 
     def to_json(self) -> str:
         marks = binascii.b2a_base64(bytes.fromhex("".join(self.training_images)), newline=False).decode()
@@ -77,6 +82,8 @@ class Card:
         What it says is looked at by `card_check.spec_of`. Raises BadWeightsError, one line, for what is no card, or has
         other numbers of names, ids and columns.
         """
+        if len(text) > LARGEST:
+            raise BadWeightsError(f"{name}: its card has {len(text):,} characters, more than any ({LARGEST:,})")
         try:
             data = json.loads(text)
             if (version := data.get("format", FORMAT)) > FORMAT:

@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detection.errors import BadWeightsError
+from detection.files import open_regular
+from detection.weights.card import LARGEST
+from detection.weights.guard import read_whole
 
 CARD = "mobilessd_card"  # the key in ONNX's metadata_props
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+LARGEST_HEADER = 1 << 25  # bytes of a safetensors file's, card included
+LARGEST_XML = 1 << 27
 HEAD = 9  # bytes that tell a pickle from a safetensors file
 
 
@@ -23,19 +28,26 @@ def is_pickle(start: bytes) -> bool:
 
 
 def safetensors_card(path: Path) -> str | None:
-    """Out of the metadata in the header; BadWeightsError, one line, for whatever is no whole safetensors file."""
+    """Out of the metadata in the header."""
+    return safetensors_metadata(path).get("card")
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """What the header says beside the tensors; BadWeightsError, one line, for whatever is no whole safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(HEAD)
         if is_pickle(start):
             raise BadWeightsError(
                 f"{path}: a pickle (torch.save), which can run code when it is opened, so it is refused; "
                 "load it yourself with torch.load(weights_only=True) and save its tensors with safetensors"
             )
+        if start[8:9] == b"{" and (length := int.from_bytes(start[:8], "little")) > LARGEST_HEADER:
+            raise BadWeightsError(f"{path}: a header of {length:,} bytes, more than any ({LARGEST_HEADER:,})")
         with safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("card")
+            return file.metadata() or {}
     except OSError as error:
         raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
     except SafetensorError as error:
@@ -53,6 +65,9 @@ def tflite_card(path: Path) -> str | None:
 
     try:
         with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo(f"{CARD}.json").file_size  # no more than that is ever unfolded
+            if size > LARGEST:
+                raise BadWeightsError(f"{path}: its card unfolds to {size:,} bytes, more than any ({LARGEST:,})")
             return archive.read(f"{CARD}.json").decode("utf-8")
     except (zipfile.BadZipFile, KeyError, OSError, UnicodeDecodeError):
         return None
@@ -70,7 +85,7 @@ def openvino_card(path: Path) -> str | None:
     """Out of the last lines, where OpenVINO writes what is said about the whole model: the rest may be long."""
     import xml.etree.ElementTree as ElementTree
 
-    data = path.read_bytes()
+    data = read_whole(path, LARGEST_XML, "an OpenVINO description")
     if not data.lstrip().startswith(b"<?xml") or not data.rstrip().endswith(b"</net>"):
         raise BadWeightsError(f"{path}: not a whole OpenVINO file; export it again")
     begin, end = data.rfind(b"<mobilessd>"), data.rfind(b"</mobilessd>")
@@ -95,12 +110,12 @@ def onnx_metadata(path: Path) -> dict[str, str]:
         raise BadWeightsError(f"{path}: an empty file, not ONNX; export it again")
     found: dict[str, str] = {}
     graph = False
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            for field, start, end in _fields(data, 0, len(data)):
+            for field, start, end in protobuf_fields(data, 0, len(data)):
                 graph = graph or (field == 7 and end > start)
                 if field == 14:
-                    entry = {k: data[a:b].decode() for k, a, b in _fields(data, start, end)}
+                    entry = {k: data[a:b].decode() for k, a, b in protobuf_fields(data, start, end)}
                     found[entry.get(1, "")] = entry.get(2, "")
         except (ValueError, IndexError, UnicodeDecodeError):
             raise BadWeightsError(f"{path}: not a whole ONNX file (cut short?); export it again") from None
@@ -109,15 +124,15 @@ def onnx_metadata(path: Path) -> dict[str, str]:
     return found
 
 
-def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def protobuf_fields(data: mmap.mmap | bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yields (field number, start, end) of each field of a protobuf message that lies at data[at:end]."""
     while at < end:
-        tag, at = _varint(data, at)
+        tag, at = protobuf_varint(data, at)
         kind = tag & 7
         if kind == 0:
-            start, at = at, _varint(data, at)[1]
+            start, at = at, protobuf_varint(data, at)[1]
         elif kind == 2:
-            length, start = _varint(data, at)
+            length, start = protobuf_varint(data, at)
             at = start + length
         elif kind in (1, 5):
             start, at = at, at + (8 if kind == 1 else 4)
@@ -128,7 +143,7 @@ def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]
         yield tag >> 3, start, at
 
 
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
+def protobuf_varint(data: mmap.mmap | bytes, at: int) -> tuple[int, int]:
     """A protobuf integer and the place behind it."""
     value = 0
     for shift in range(0, 64, 7):

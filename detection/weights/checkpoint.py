@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from detection.errors import BadWeightsError, MobileSSDError, some
 from detection.files import atomic_write
 from detection.weights.card import Card
 from detection.weights.card_files import safetensors_card
+from detection.weights.guard import guarded
 
 if TYPE_CHECKING:
     import torch
 
     from detection.ssd.network import SSD
+
+    Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 @dataclass
@@ -80,38 +83,62 @@ def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     safetensors_card(Path(path))  # says clearly what is wrong with a damaged file
-    return {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
+    with guarded(path):
+        return {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[SSD, Card]:
-    """The network that a file's card describes, with its weights, in eval mode. The file must fit its own card."""
+    """The network that a file's card describes, with its weights, in eval mode. The file must fit its own card, which is
+    compared with the tensors before the network takes any memory: a card may be anybody's."""
+    import torch
+
     from detection.ssd.network import build
     from detection.weights.card_check import spec_of
 
     card = read_card(path)
-    ssd = build(spec_of(card, str(path)))
-    report = load_into(ssd, load_tensors(path))
-    if not report.complete:
-        raise BadWeightsError(f"{path}: does not fit its own card: {report}")
-    return ssd.eval(), card
+    with guarded(path):
+        with torch.device("meta"):
+            ssd = build(spec_of(card, str(path)))
+        tensors = load_tensors(path)
+        report = compare(ssd, tensors)
+        if not report.complete:
+            raise BadWeightsError(f"{path}: does not fit its own card: {report}")
+        return filled(ssd, tensors).eval(), card
+
+
+def filled(network: Network, tensors: dict[str, torch.Tensor]) -> Network:
+    """A network on PyTorch's "meta" device becomes one with these tensors, which fit it."""
+    network = network.to_empty(device="cpu")
+    for name, buffer in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.zero_()
+    load_into(network, tensors)
+    return network
 
 
 def load_into(ssd: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> LoadReport:
     """Copies every tensor whose name and shape match; the report says what happened to the rest."""
     import torch
 
-    report, state = LoadReport(), ssd.state_dict()
+    report, state = compare(ssd, tensors), ssd.state_dict()
     with torch.no_grad():
-        for name, target in state.items():
-            if name.endswith("num_batches_tracked"):
-                continue
-            if name not in tensors:
-                report.missing.append(name)
-            elif tensors[name].shape != target.shape:
-                report.mismatched[name] = (tuple(tensors[name].shape), tuple(target.shape))
-            else:
-                target.copy_(tensors[name])
-                report.loaded.append(name)
+        for name in report.loaded:
+            state[name].copy_(tensors[name])
+    return report
+
+
+def compare(ssd: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> LoadReport:
+    """What `load_into` would do, by names and shapes alone."""
+    report, state = LoadReport(), ssd.state_dict()
+    for name, target in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name not in tensors:
+            report.missing.append(name)
+        elif tensors[name].shape != target.shape:
+            report.mismatched[name] = (tuple(tensors[name].shape), tuple(target.shape))
+        else:
+            report.loaded.append(name)
     report.unexpected = [name for name in tensors if name not in state and not name.endswith("num_batches_tracked")]
     return report
 

@@ -14,6 +14,7 @@ from detection.config import Positive, Share, build, plain
 from detection.errors import BadWeightsError, MobileSSDError, shown
 from detection.files import atomic_write
 from detection.ssd.spec import InputSpec
+from detection.weights.card_files import safetensors_metadata
 from detection.weights.importers.backbone_weights import BackboneWeights
 
 if TYPE_CHECKING:
@@ -67,14 +68,11 @@ def save_classifier(path: str | os.PathLike, state: dict[str, Any], card: Classi
 
 def classifier_card(path: str | os.PathLike) -> ClassifierCard | None:
     """The card of a classifier's file; None for a file that has none. BadWeightsError, one line, for a wrong one."""
-    from safetensors import SafetensorError, safe_open
-
     if Path(path).suffix != ".safetensors" or not Path(path).is_file():
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except (OSError, SafetensorError):
+        text = safetensors_metadata(Path(path)).get(KEY)
+    except BadWeightsError:
         return None  # whoever reads weights of all kinds says what is wrong with it
     if text is None:
         return None
@@ -90,7 +88,7 @@ def load_classifier(path: str | os.PathLike) -> tuple[Classifier | VGGClassifier
     import torch
 
     from backbones import build_classifier
-    from detection.weights.checkpoint import load_into, load_tensors
+    from detection.weights.checkpoint import filled, load_tensors
 
     card = classifier_card(path)
     if card is None:
@@ -99,17 +97,12 @@ def load_classifier(path: str | os.PathLike) -> tuple[Classifier | VGGClassifier
     try:
         with torch.device("meta"):
             network = build_classifier(card.model, len(card.class_names), **card.options)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever a builder makes of options that may be anybody's
         raise BadWeightsError(f"{path}: its classifier card is wrong ({shown(str(error))})") from None
     needed = {name: tuple(t.shape) for name, t in network.state_dict().items() if not name.endswith("tracked")}
     if needed != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
         raise BadWeightsError(f"{path}: its tensors are not those of a {card.model} with the options of its card")
-    network = network.to_empty(device="cpu")
-    for name, buffer in network.named_buffers():
-        if name.endswith("num_batches_tracked"):
-            buffer.zero_()
-    load_into(network, tensors)
-    return network.eval(), card
+    return filled(network, tensors).eval(), card
 
 
 def classifier_backbone(path: str | os.PathLike) -> BackboneWeights | None:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from detection.errors import BadWeightsError
+from detection.files import open_regular
 from detection.weights.card import Card
 from detection.weights.card_files import onnx_card, openvino_card, safetensors_card, tflite_card
+from detection.weights.guard import guarded
 
 HEAD = 4096  # bytes by which a format is recognised
 
@@ -81,11 +82,8 @@ def recognise(path: Path, formats: tuple[Format, ...] = FORMATS) -> Format | Non
     for what looks like none of them (empty, cut short). Raises BadWeightsError where it cannot be read."""
     if path.is_dir():
         return next((f for f in formats if f.inside and (path / f.inside).is_file()), None)
-    try:
-        with open(path, "rb") as file:
-            head = file.read(HEAD)
-    except OSError as error:
-        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    with guarded(path), open_regular(path) as file:  # a pipe under this name would be waited for
+        head = file.read(HEAD)
     named = by_ending(path, formats)
     fitting = [format for format in formats if format.recognise(head)]
     return named if named in fitting or not fitting else fitting[0]
@@ -99,5 +97,6 @@ def by_ending(path: str | Path, formats: tuple[Format, ...] = FORMATS) -> Format
 def card_of(path: Path, formats: tuple[Format, ...] = FORMATS) -> Card | None:
     """The card that a file carries, or None. Raises BadWeightsError, one line, for a damaged file."""
     format = recognise(path, formats)
-    text = format.read_card(path) if format and format.read_card else None
+    with guarded(path):
+        text = format.read_card(path) if format and format.read_card else None
     return Card.from_json(text, str(path)) if text else None

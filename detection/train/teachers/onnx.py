@@ -15,8 +15,9 @@ import numpy as np
 from detection.boxes.postprocess import suppress
 from detection.errors import BadWeightsError, need
 from detection.images.preprocess import stretch
-from detection.runtimes.openvino import core, read_model
+from detection.runtimes.openvino import check_model, core, explained, read_model
 from detection.train.teachers.labeling import SCORE_THRESHOLD, Labeler
+from detection.weights.onnx_check import check_onnx
 
 PICODET_STRIDES = (8, 16, 32, 64)
 PICODET_MEAN = np.array((103.53, 116.28, 123.675), np.float32)  # of BGR
@@ -31,14 +32,21 @@ def onnx_labeler(path: str | Path, streams: int = 2) -> Labeler:
     path = Path(path)
     if not path.is_file():
         raise BadWeightsError(f"{path}: no such file")
-    model = read_model(core(), path)
+    check_onnx(path, None)
+    with explained(path):
+        return _labeler(read_model(core(), path), path, streams)
+
+
+def _labeler(model: Any, path: Path, streams: int) -> Labeler:
     inputs = [part.get_any_name() for part in model.inputs]
     outputs = {name for part in model.outputs for name in part.get_names()}
     size = model.inputs[0].get_partial_shape()[-1]
     if len(inputs) == 2 and {"labels", "boxes", "scores"} <= outputs:
         model.reshape({inputs[0]: [1, 3, size.get_length(), size.get_length()], inputs[1]: [1, 2]})
+        check_model(model, path)
         return deim(runner(model, streams), size.get_length())
     if len(inputs) == 1 and len(model.outputs) == 2 * len(PICODET_STRIDES):
+        check_model(model, path)
         return picodet(runner(model, streams), size.get_length())
     raise BadWeightsError(
         f"{path}: neither a detector of the DEIM family nor PP-PicoDet (inputs {inputs}, {len(model.outputs)} outputs)"

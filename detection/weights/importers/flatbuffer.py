@@ -13,9 +13,12 @@ import numpy as np
 import tflite
 
 from detection.errors import BadWeightsError
+from detection.weights.guard import read_whole
 from detection.weights.importers.graph import Convolution, Node
 from detection.weights.importers.labels import labels_of
 
+LARGEST = 1 << 30  # bytes of a file
+MOST_PARTS = 10_000  # tensors, or operators, of a model
 OPS = {"CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise"}
 DTYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 4: np.int64, 9: np.int8}
 
@@ -65,10 +68,7 @@ def read_model(path: str | Path) -> Model:
     """Raises BadWeightsError, one line, for a file that is missing or no TensorFlow Lite model; whatever flatbuffers' offsets
     happen to hit for one that is cut short (the table's guard names it)."""
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadWeightsError(f"{path}: cannot be read ({error.strerror})") from None
+    data = read_whole(path, LARGEST, "a TensorFlow Lite model")
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise BadWeightsError(f"{path}: not a TensorFlow Lite file (no TFL3 mark)")
     return _parse(data, path)
@@ -77,7 +77,14 @@ def read_model(path: str | Path) -> Model:
 def _parse(data: bytes, path: Path) -> Model:
     model = tflite.Model.GetRootAs(data, 0)
     graph = model.Subgraphs(0)
+    if max(graph.TensorsLength(), graph.OperatorsLength()) > MOST_PARTS:
+        raise BadWeightsError(f"{path}: more than {MOST_PARTS:,} tensors or operators, which no detector has")
     tensors = [_tensor(model, graph.Tensors(i), path) for i in range(graph.TensorsLength())]
+    held = sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None)
+    kernels = [tensors[k].data for k in _kernels(graph)]
+    weights = sum(kernel.size for kernel in kernels if kernel is not None)
+    if max(held, weights // 4) > len(data):  # heads may share theirs
+        raise BadWeightsError(f"{path}: its tensors share {len(data):,} bytes for more than that; fetch it again")
     op_names = {v: k for k, v in vars(tflite.BuiltinOperator).items() if k.isupper()}
     result = Model(str(path), tensors, [], _ints(graph.InputsAsNumpy()), _ints(graph.OutputsAsNumpy()), None, None)
     for i in range(graph.OperatorsLength()):
@@ -95,6 +102,12 @@ def _parse(data: bytes, path: Path) -> Model:
     return result
 
 
+def _kernels(graph: Any) -> list[int]:
+    """The second input of each operator: of a convolution its weights, which one of somebody's may have for all."""
+    inputs = [_ints(graph.Operators(i).InputsAsNumpy()) for i in range(graph.OperatorsLength())]
+    return [found[1] for found in inputs if len(found) > 1 and found[1] >= 0]
+
+
 def _tensor(model: Any, tensor: Any, path: Path) -> Tensor:
     shape = tuple(_ints(tensor.ShapeAsNumpy())) if tensor.ShapeLength() else ()
     raw = model.Buffers(tensor.Buffer()).DataAsNumpy()
@@ -106,7 +119,7 @@ def _tensor(model: Any, tensor: Any, path: Path) -> Tensor:
             raise BadWeightsError(
                 f"{path}: tensor {tensor.Name().decode()} holds {raw.nbytes} bytes of {wanted}; it was cut short"
             )
-        data = np.frombuffer(raw.tobytes(), dtype, wanted // np.dtype(dtype).itemsize).reshape(shape)
+        data = np.frombuffer(raw[:wanted], dtype).reshape(shape)
     quantisation, scale, zero, axis = tensor.Quantization(), None, None, 0
     if quantisation is not None and quantisation.ScaleLength():
         scale = quantisation.ScaleAsNumpy().astype(np.float64)

@@ -13,7 +13,9 @@ import numpy as np
 
 from detection.errors import BadWeightsError
 
-LARGEST = 1 << 26  # numbers in one computed constant: a hostile graph may ask for a Fill of any size
+LARGEST = (
+    1 << 26
+)  # numbers in a file's constants, and in what is computed of them: a hostile graph may ask for any size
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Constants:
         self._operations, self._file = operations, file
         self._values: dict[str, list[np.ndarray]] = {}
         self._constant: dict[str, bool] = {}
+        self._numbers = 0  # in all that was computed
 
     def has(self, tensor: str) -> bool:
         """Whether a tensor depends on constants alone, and on operations known here."""
@@ -80,7 +83,12 @@ class Constants:
             inputs.append(self._values[name][int(port or 0)])
         with np.errstate(all="ignore"):
             found = COMPUTED[operation.op](operation.attributes, *inputs)
-        return found if isinstance(found, list) else [np.asarray(found)]
+        arrays = found if isinstance(found, list) else [np.asarray(found)]
+        new = [array for array in arrays if array.base is None and all(array is not one for one in inputs)]
+        self._numbers += sum(array.size for array in new)
+        if self._numbers > LARGEST:
+            raise BadWeightsError(f"{self._file}: computes more than {LARGEST:,} constants, which no detector does")
+        return arrays
 
 
 def _node(tensor: str) -> str:

@@ -8,6 +8,7 @@ by walking back from the two outputs.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -124,26 +125,34 @@ def trace(
 
 def _branches(made_by: dict[str, Node], tensor: str, file: str) -> list[str]:
     """The inputs of the concatenation behind an output: one a feature map."""
-    node = made_by.get(tensor)
-    while node is not None and node.op in SHAPE_OPS:
-        node = made_by.get(node.inputs[0])
+    node = next((node for node in _back(made_by, tensor) if node.op not in SHAPE_OPS), None)
     if node is None or not node.op.startswith("concat"):
         raise BadWeightsError(f"{file}: its outputs are not concatenated from feature maps, so it is no SSD detector")
     return node.inputs
 
 
+def _back(made_by: dict[str, Node], tensor: str) -> Iterator[Node]:
+    """The node that makes a tensor, the one that makes its first input, and so on, each once: in somebody's file a node may
+    be its own input."""
+    seen: set[str] = set()
+    while (node := made_by.get(tensor)) is not None and node.output not in seen:
+        seen.add(node.output)
+        yield node
+        if not node.inputs:
+            return
+        tensor = node.inputs[0]
+
+
 def _head(made_by: dict[str, Node], readers: Counter, tensor: str, file: str) -> Head:
-    node = made_by[tensor]
-    while node.convolution is None:
-        if not node.inputs or node.inputs[0] not in made_by:
-            raise BadWeightsError(
-                f"{file}: the head behind {tensor} has no convolution; this is no SSD of a known kind"
-            )
-        node = made_by[node.inputs[0]]
+    node = next((node for node in _back(made_by, tensor) if node.convolution is not None and node.inputs), None)
+    if node is None:
+        raise BadWeightsError(f"{file}: the head behind {tensor} has no convolution; this is no SSD of a known kind")
+    assert node.convolution is not None
     layers, source = [node.convolution], node.inputs[0]
-    before = made_by.get(source)
-    while before is not None and before.convolution is None and len(before.inputs) == 1 and readers[before.output] == 1:
-        before = made_by.get(before.inputs[0])
+    before = None
+    for before in _back(made_by, source):
+        if before.convolution is not None or len(before.inputs) != 1 or readers[before.output] != 1:
+            break
     if before is not None and before.convolution is not None and before.convolution.depthwise and readers[source] == 1:
         layers, source = [before.convolution, *layers], before.inputs[0]
     return Head(layers, source)

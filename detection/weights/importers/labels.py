@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detection.boxes.class_names import COCO_80, coco_classes_of_columns
-from detection.files import decode_text
+from detection.files import decode_text, open_regular
 
 NAMES = (
     "labelmap.txt", "labels.txt", "coco_labels.txt", "imagenet_labels.txt", "label_map.txt", "classes.txt", "obj.names",
@@ -41,7 +41,8 @@ def label_files(path: Path) -> Iterator[tuple[str, list[str]]]:
     folder = path if path.is_dir() else path.parent
     for name in NAMES:
         if (folder / name).is_file() and (folder / name).stat().st_size <= MOST:
-            yield name, parse_labels((folder / name).read_bytes())
+            with open_regular(folder / name) as file:
+                yield name, parse_labels(file.read(MOST))
 
 
 def parse_labels(data: bytes) -> list[str]:

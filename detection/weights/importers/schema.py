@@ -13,8 +13,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 from detection.errors import BadWeightsError
+from detection.weights.card_files import protobuf_fields
+from detection.weights.guard import read_whole
 
-LARGEST = (1 << 31) - 1  # bytes: protobuf's own limit
+LARGEST = 1 << 30  # bytes of a file
+MOST_FIELDS = 500_000  # in it, at all depths
 SCALARS = {
     name: getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{name.upper()}")
     for name in ("bool", "bytes", "double", "float", "int32", "int64", "string", "uint32", "uint64", "fixed32")
@@ -215,13 +218,41 @@ ENUMS = {
 
 def read_message(path: Path, name: str, what: str) -> Any:
     """A whole file as the message `name`. Raises BadWeightsError, one line, where it is none."""
+    data = read_whole(path, LARGEST, f"a {what}")
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise BadWeightsError(f"{path}: {size:,} bytes are more than {what} can have")
-        return parse(path.read_bytes(), name, path, what)
-    except OSError as error:
-        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+        _count(data, name)
+    except (ValueError, IndexError):
+        raise BadWeightsError(f"{path}: no {what}, or cut short or damaged; fetch it again") from None
+    return parse(data, name, path, what)
+
+
+def _count(data: bytes, name: str) -> None:
+    """Raises ValueError where a message holds more parts than any network has, before they become objects: two bytes of a
+    file may stand for one, which takes a hundred in memory."""
+    stack, number = [(name, 0, len(data))], 0
+    while stack:
+        message, start, end = stack.pop()
+        inside = _parts(message)
+        for field, first, last in protobuf_fields(data, start, end):
+            number += 1
+            if number > MOST_FIELDS:
+                raise ValueError(f"more than {MOST_FIELDS:,} fields")
+            if field in inside:
+                stack.append((inside[field], first, last))
+
+
+@cache
+def _parts(name: str) -> dict[int, str]:
+    """The fields of a message that hold messages of which each may become many objects; plain numbers never do."""
+    kinds = TENSORFLOW | CAFFE
+
+    def many(kind: str) -> bool:
+        found = [inner for _, inner in kinds[kind].values()]
+        objects = any(i[0] == "*" and i[1:] in {*kinds, "string", "bytes"} for i in found)
+        return objects or any(many(i.removeprefix("*")) for i in found if i.removeprefix("*") in kinds)
+
+    plain = {number: kind.removeprefix("*") for number, kind in kinds[name].values()}
+    return {number: kind for number, kind in plain.items() if kind in kinds and many(kind)}
 
 
 def parse(data: bytes, name: str, path: Path, what: str) -> Any:

@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from backbones.blocks import ConvNormAct
 from detection.errors import BadWeightsError
+from detection.files import open_regular
 from detection.weights.card_files import HEAD, is_pickle
 from detection.weights.checkpoint import load_tensors
 from detection.weights.formats import SAFETENSORS, recognise
+from detection.weights.guard import guarded
 from detection.weights.importers.fill import fill_trivial_norm
+from detection.weights.importers.pickles import check_pickle, check_sizes
 
 # What wraps a module without being one: torch.compile, FSDP, activation checkpointing, Lightning's Fabric.
 _WRAPPED = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
@@ -51,13 +54,11 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     path = Path(path)
     if recognise(path) == SAFETENSORS:
         return {plain_name(name): value for name, value in load_tensors(path).items()}
-    try:
-        with open(path, "rb") as file:
-            start = file.read(HEAD)
-    except OSError as error:
-        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    with guarded(path), open_regular(path) as file:
+        start = file.read(HEAD)
     if not is_pickle(start):
         raise BadWeightsError(f"{path}: no PyTorch file; fetch it again")
+    check_pickle(path)
     try:
         # argparse's Namespace is an empty shell that torchvision's training script leaves in its checkpoints.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -70,7 +71,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
                 "where you trust it, save its state_dict alone"
             ) from None
         raise BadWeightsError(f"{path}: no PyTorch file, or cut short; fetch it again") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # whatever torch meets in bytes that may be anybody's
         reason = str(error).split("\n")[0]
         raise BadWeightsError(f"{path}: no state dict, or cut short ({reason}); fetch it again") from None
     return _tensors(content, path)
@@ -87,6 +88,7 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     _, network = min(
         (state for state in states if 2 * len(state[1]) >= most), key=lambda state: (state[0], -len(state[1]))
     )
+    check_sizes(network, path)
     return {plain_name(name): value.float() if value.is_floating_point() else value for name, value in network.items()}
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.errors import BadWeightsError, MissingPackageError, MobileSSDError, install_line, installed, need
+from detection.errors import BadWeightsError, MissingPackageError, install_line, installed, need
 from detection.weights.card import Card
 from detection.weights.card_files import is_pickle
 from detection.weights.formats import FORMATS, SAFETENSORS, TFLITE, Format, recognise
+from detection.weights.guard import guarded
 from detection.weights.importers.labels import NAMES as LABEL_FILES
 from detection.weights.importers.labels import misfits
 
@@ -131,7 +131,8 @@ def import_detector(path: str | os.PathLike) -> tuple[SSD, Card]:
     ssd, card = _read(Path(path), "detector")
     card.source = Path(path).name
     card.merge = "nms"  # by which its published figures were measured
-    card.notes = (*card.notes, *misfits(Path(path), card.class_names))
+    with guarded(Path(path)):
+        card.notes = (*card.notes, *misfits(Path(path), card.class_names))
     return ssd, card
 
 
@@ -151,19 +152,6 @@ def need_torch(what: object) -> None:
         raise MissingPackageError(
             f"{what}: converting it needs torch once: {install_line('torch')}; the cache then serves without"
         )
-
-
-@contextmanager
-def guarded(path: Path) -> Iterator[None]:
-    """Whatever a parser raises on bytes of others becomes one line that names the file."""
-    try:
-        yield
-    except MobileSSDError:
-        raise
-    except Exception as error:
-        raise BadWeightsError(
-            f"{path}: cut short or damaged ({type(error).__name__} while reading); fetch it again"
-        ) from error
 
 
 def _read(path: Path, kind: str) -> Any:

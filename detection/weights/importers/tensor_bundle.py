@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from detection.errors import BadWeightsError
+from detection.weights.guard import read_beside, read_whole
 from detection.weights.importers.folding import LARGEST
 from detection.weights.importers.frozen_graph import DTYPES
 from detection.weights.importers.schema import parse
@@ -19,7 +20,8 @@ from detection.weights.importers.schema import parse
 FOOTER = 48
 MAGIC = 0xDB4775248B80FB57
 STRING = 7  # types.proto
-LARGEST_INDEX = 1 << 28  # bytes: keys and places alone
+LARGEST_INDEX = 1 << 24  # bytes: keys and places alone
+MOST_KEYS, LONGEST_KEY = 100_000, 4096
 
 
 class TensorBundle:
@@ -28,9 +30,7 @@ class TensorBundle:
     def __init__(self, index: Path) -> None:
         """index: NAME.index. Raises BadWeightsError, one line, where it is none."""
         self.index = index
-        if index.stat().st_size > LARGEST_INDEX:
-            raise BadWeightsError(f"{index}: no index of a TensorFlow checkpoint has {index.stat().st_size:,} bytes")
-        data = index.read_bytes()
+        data = read_whole(index, LARGEST_INDEX, "the index of a TensorFlow checkpoint")
         if len(data) < FOOTER or int.from_bytes(data[-8:], "little") != MAGIC:
             raise BadWeightsError(f"{index}: no index of a TensorFlow checkpoint, or cut short; fetch it again")
         footer, at = data[-FOOTER:], 0
@@ -44,6 +44,8 @@ class TensorBundle:
             offset, at = _varint(handle, 0)
             size, _ = _varint(handle, at)
             for key, value in _block(data, offset, size, index):
+                if len(self._entries) >= MOST_KEYS or len(key) > LONGEST_KEY or key.decode("utf-8", "replace") in self:
+                    raise BadWeightsError(f"{index}: its keys are too many, too long, or one stands there twice")
                 if key:
                     self._entries[key.decode("utf-8", "replace")] = value
                 else:
@@ -81,15 +83,10 @@ class TensorBundle:
 
     def _bytes(self, key: str) -> bytes:
         entry = self._entry(key)
-        shard = self.index.with_name(f"{self.index.stem}.data-{entry.shard_id:05}-of-{self._shards:05}")
-        try:
-            with open(shard, "rb") as file:
-                file.seek(entry.offset)
-                data = file.read(entry.size)
-        except OSError:
-            raise BadWeightsError(f"{self.index}: its numbers, {shard.name}, are missing; put them beside it") from None
+        shard = f"{self.index.stem}.data-{entry.shard_id:05}-of-{self._shards:05}"
+        data = read_beside(self.index, shard, entry.size, entry.offset)
         if len(data) != entry.size:
-            raise BadWeightsError(f"{self.index}: {shard.name} ends before {key}; fetch it again")
+            raise BadWeightsError(f"{self.index}: {shard} ends before {key}; fetch it again")
         return data
 
     def _entry(self, key: str) -> Any:

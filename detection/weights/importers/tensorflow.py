@@ -14,9 +14,10 @@ import numpy as np
 
 from detection.boxes.geometry import to_cxcywh
 from detection.errors import BadWeightsError
-from detection.weights.importers.folding import Constants, Operation
+from detection.weights.importers.folding import LARGEST, Constants, Operation
 from detection.weights.importers.graph import Convolution, DetectorGraph, Node, ancestors, count_sums, trace
 
+MOST_NODES = 100_000  # of a graph
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 SUMS = ("Add", "AddV2", "AddN", "BiasAdd")
@@ -29,7 +30,7 @@ PASSES_ON = (
 def read_detector(operations: Iterable[Operation], file: str) -> DetectorGraph:
     """The operations of a graph, in any order -> the detector in it. Raises BadWeightsError, one line, for a graph that is
     no SSD of TensorFlow's, or follows rules that a network of ours cannot."""
-    graph = _Graph({operation.name: operation for operation in operations}, file)
+    graph = _Graph(_within_limits(operations, file), file)
     encodings, scores = graph.outputs()
     nodes = [graph.node(operation) for operation in graph.operations.values() if operation.op != "Const"]
     trunk, box_heads, class_heads = trace(nodes, encodings, scores, file)
@@ -51,6 +52,21 @@ def read_detector(operations: Iterable[Operation], file: str) -> DetectorGraph:
         activation=graph.activation(nodes, trunk[0].name, encodings, scores),
         sums=count_sums(nodes, trunk, encodings, scores),
     )
+
+
+def _within_limits(operations: Iterable[Operation], file: str) -> dict[str, Operation]:
+    """By name. A few bytes may stand for a constant of any size, and a graph for any number of those."""
+    found: dict[str, Operation] = {}
+    numbers = 0
+    for operation in operations:
+        value = operation.attributes.get("value") if operation.op == "Const" else None
+        numbers += value.size if isinstance(value, np.ndarray) else 0
+        if numbers > LARGEST or len(found) > MOST_NODES:
+            raise BadWeightsError(
+                f"{file}: more than {LARGEST:,} numbers or {MOST_NODES:,} nodes, which no detector has"
+            )
+        found[operation.name] = operation
+    return found
 
 
 @dataclass
@@ -97,6 +113,7 @@ class _Graph:
         self.constants = Constants(operations, file)
         self.readers: dict[str, list[Operation]] = defaultdict(list)
         self.known: set[str] = set()  # what has gone into a convolution
+        self.numbers = 0  # of all kernels: a hostile graph may name one a thousand times
         for operation in operations.values():
             for tensor in operation.inputs:
                 self.readers[tensor.partition(":")[0]].append(operation)
@@ -121,6 +138,9 @@ class _Graph:
     def _convolution(self, operation: Operation) -> Convolution:
         """The convolution and all that follows it up to its activation, in PyTorch's layout."""
         weight = self.constants.value(operation.inputs[1])
+        self.numbers += weight.size
+        if self.numbers > LARGEST:
+            raise BadWeightsError(f"{self.file}: more than {LARGEST:,} weights, which no detector has")
         depthwise = operation.op == "DepthwiseConv2dNative"
         if weight.ndim != 4 or depthwise and weight.shape[3] != 1:
             raise BadWeightsError(f"{self.file}: {operation.name} has weights of shape {list(weight.shape)}")
@@ -142,9 +162,12 @@ class _Graph:
         )
 
     def _behind(self, operation: Operation, channels: int) -> _Affine:
-        found, at, summed = _Affine(), operation, False
+        found, at, summed, seen = _Affine(), operation, False, {operation.name}
         while len(readers := self.readers[at.name]) == 1:
             reader = readers[0]
+            if reader.name in seen:  # in somebody's file a node may be its own input
+                break
+            seen.add(reader.name)
             fixed = [t for t in reader.inputs if self.constants.has(t)]
             values = [self.constants.value(t) for t in fixed] if reader.op in (*SUMS, "Mul") else []
             if any(value.size not in (1, channels) for value in values):
@@ -299,7 +322,11 @@ class _Graph:
         for operation in self.operations.values():
             if operation.op == "Softmax":
                 name = made_by[operation.name][0]
-                while name != scores and self.operations[name].op in ("Reshape", "Identity") and made_by[name]:
+                seen: set[str] = set()
+                while name not in (scores, *seen) and self.operations[name].op in ("Reshape", "Identity"):
+                    if not made_by[name]:
+                        break
+                    seen.add(name)
                     name = made_by[name][0]
                 if name == scores:
                     return "softmax"

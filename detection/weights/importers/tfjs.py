@@ -8,20 +8,23 @@ is read as data, the weights by the manifest's names, shapes and order. `tensorf
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detection.errors import BadWeightsError
+from detection.errors import BadWeightsError, quoted, some
 from detection.ssd.network import SSD
 from detection.weights.card import Card
+from detection.weights.guard import read_beside, read_whole
 from detection.weights.importers.assemble import assemble
 from detection.weights.importers.folding import Operation
 from detection.weights.importers.graph import DetectorGraph
 from detection.weights.importers.labels import labels_of
 from detection.weights.importers.tensorflow import read_detector
 
+LARGEST_JSON = 1 << 24  # bytes of model.json
 DTYPES = {"float32": np.float32, "int32": np.int32, "uint8": np.uint8, "bool": np.bool_}
 
 
@@ -35,12 +38,11 @@ def read_tfjs(path: str | Path) -> DetectorGraph:
     is no SSD."""
     path = Path(path)
     path = path / "model.json" if path.is_dir() else path
+    data = read_whole(path, LARGEST_JSON, "a TensorFlow.js graph")
     try:
-        model = json.loads(path.read_text(encoding="utf-8"))
+        model = json.loads(data)
         raw_nodes, groups = model["modelTopology"]["node"], model["weightsManifest"]
-    except OSError as error:
-        raise BadWeightsError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise BadWeightsError(
             f"{path}: not a TensorFlow.js graph model (no modelTopology and weightsManifest)"
         ) from None
@@ -70,24 +72,21 @@ def _plain(value: dict[str, Any]) -> Any:
 
 def _read_weights(path: Path, groups: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     constants: dict[str, np.ndarray] = {}
+    names = [name for group in groups for name in group["paths"]]
+    if len(set(names)) < len(names):
+        raise BadWeightsError(f"{path}: names a weight shard twice")
     for group in groups:
-        shards = []
-        for name in group["paths"]:
-            try:
-                shards.append((path.parent / name).read_bytes())
-            except OSError:
-                raise BadWeightsError(f"{path}: its weight shard {name} is missing; put it beside model.json") from None
-        data, at = b"".join(shards), 0
         for weight in group["weights"]:
             if "quantization" in weight or weight["dtype"] not in DTYPES:
                 raise BadWeightsError(
                     f"{path}: weight {weight['name']} is stored as {weight['dtype']}, which is not supported"
                 )
-        sizes = [
-            int(np.prod(w["shape"], dtype=np.int64)) * np.dtype(DTYPES[w["dtype"]]).itemsize for w in group["weights"]
-        ]
+            if min(weight["shape"], default=0) < 0:
+                raise BadWeightsError(f"{path}: weight {weight['name']} has the shape {quoted(weight['shape'])}")
+        sizes = [math.prod(w["shape"]) * np.dtype(DTYPES[w["dtype"]]).itemsize for w in group["weights"]]
+        data, at = _shards(path, group["paths"], sum(sizes)), 0
         if len(data) < sum(sizes):
-            short, shards_named = sum(sizes) - len(data), ", ".join(group["paths"])
+            short, shards_named = sum(sizes) - len(data), some(group["paths"], 3)
             raise BadWeightsError(
                 f"{path}: its weight shards end {short} bytes short ({shards_named}); fetch them again"
             )
@@ -96,3 +95,12 @@ def _read_weights(path: Path, groups: list[dict[str, Any]]) -> dict[str, np.ndar
             constants[weight["name"]] = np.frombuffer(data, dtype, size // dtype.itemsize, at).reshape(weight["shape"])
             at += size
     return constants
+
+
+def _shards(path: Path, names: list[str], most: int) -> bytes:
+    """The first `most` bytes of some shards, one behind the other."""
+    found = []
+    for name in names:
+        found.append(read_beside(path, name, most))
+        most -= len(found[-1])
+    return b"".join(found)
