@@ -37,7 +37,7 @@ def test_the_same_seed_makes_the_same_file():
     assert len({mutated(data, Random(i)) for i in range(200)}) > 190
 
 
-FILES = int(os.environ.get("FUZZ_FILES", "600"))
+FILES = int(os.environ.get("FUZZ_FILES", "400"))
 
 
 def test_mutated_weights_files_are_read_or_refused_in_one_line(tmp_path):

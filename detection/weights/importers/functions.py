@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from detection.errors import BadWeightsError
-from detection.weights.importers.folding import Operation
+from detection.weights.importers.folding import LARGEST, Operation
 from detection.weights.importers.frozen_graph import operations
 
 CALLS = {"PartitionedCall": "f", "StatefulPartitionedCall": "f", "While": "body", "StatelessWhile": "body"}
@@ -44,6 +46,7 @@ class _Writer:
         self.functions = {function.signature.name: function for function in functions}
         self.file = file
         self.operations: list[Operation] = []
+        self.numbers = 0  # of all constants: a function that holds some may be called often
         self.same: dict[str, str] = {}  # a tensor -> the one that it is
 
     def write(self, nodes: Any) -> Iterator[Operation]:
@@ -77,6 +80,10 @@ class _Writer:
         for port, name in enumerate(returned):
             self.same[f"{prefix}returned/{port}"] = tensor(name)
         for operation in operations(plain, self.file):
+            value = operation.attributes.get("value")
+            self.numbers += value.size if isinstance(value, np.ndarray) else 0
+            if self.numbers > LARGEST or len(self.operations) > MOST_OPERATIONS:
+                raise BadWeightsError(f"{self.file}: its functions, written out, are larger than a detector's")
             inputs = tuple(tensor(name) for name in operation.inputs)
             name = prefix + operation.name
             if operation.op == "Identity":
@@ -99,8 +106,11 @@ class _Writer:
         return self.functions[name]
 
     def _origin(self, tensor: str) -> str:
+        passed = []
         for _ in range(len(self.same) + 1):
             if tensor not in self.same:
+                self.same.update(dict.fromkeys(passed, tensor))  # so that nobody walks the same way again
                 return tensor
+            passed.append(tensor)
             tensor = self.same[tensor]
         raise BadWeightsError(f"{self.file}: {tensor} is made of itself")

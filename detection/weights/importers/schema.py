@@ -17,6 +17,7 @@ from detection.weights.card_files import protobuf_fields
 from detection.weights.guard import read_whole
 
 LARGEST = 1 << 30  # bytes of a file
+LARGEST_TEXT = 1 << 20  # of a file in the text format
 MOST_FIELDS = 500_000  # in it, at all depths
 SCALARS = {
     name: getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{name.upper()}")
@@ -271,11 +272,10 @@ def message(name: str) -> Any:
 def read_text(path: Path, name: str, what: str) -> Any:
     """A file in protobuf's text format as the message `name`, fields of others passed over. Raises BadWeightsError."""
     try:
-        return text_format.Parse(path.read_text("utf-8"), message(name), allow_unknown_field=True)
+        text = read_whole(path, LARGEST_TEXT, f"a {what}").decode("utf-8")
+        return text_format.Parse(text, message(name), allow_unknown_field=True)
     except (text_format.ParseError, ValueError) as error:
         raise BadWeightsError(f"{path}: no {what} ({str(error)[:100]})") from None
-    except OSError as error:
-        raise BadWeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 @cache
