@@ -106,7 +106,7 @@ class _Writer:
         return self.functions[name]
 
     def _origin(self, tensor: str) -> str:
-        passed = []
+        passed: list[str] = []
         for _ in range(len(self.same) + 1):
             if tensor not in self.same:
                 self.same.update(dict.fromkeys(passed, tensor))  # so that nobody walks the same way again
