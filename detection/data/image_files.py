@@ -62,6 +62,15 @@ def read_header(path: str | os.PathLike) -> Header:
     return Header(head.height, head.width, head.orientation)
 
 
+def size_or_zero(path: str | os.PathLike) -> tuple[int, int]:
+    """(height, width) of an image as displayed; zeros where it cannot be read."""
+    try:
+        header = read_header(path)
+    except (BadImageError, OSError):
+        return 0, 0
+    return header.height, header.width
+
+
 def load_image(path: str | os.PathLike, input_size: tuple[int, int]) -> np.ndarray:
     """An image as uint8 RGB, EXIF applied, as large as `images.preprocess.halved` leaves it for a network of `input_size`
     (height, width). Raises BadImageError.

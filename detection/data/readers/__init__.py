@@ -1,12 +1,20 @@
 """The formats of data sets: one module each, which recognises its format by looking and reads it into `DetectionData`.
 
 A new format is a module with `look(path) -> Layout | None` and `read(layout, split, images) -> DetectionData`, and one
-row here. Rows are tried in order; COCO is last, as it takes any JSON file.
+row here. Rows are tried in order: COCO is last, as it takes any JSON file; Darknet's obj.data has a class list beside it
+that YOLO would take, and CVAT's XML stands where VOC's may.
 """
 
 FORMATS: dict[str, tuple[str, str]] = {  # name: (module, what it looks for)
+    "darknet": ("detection.data.readers.darknet", "an obj.data with names and lists of images"),
     "yolo": ("detection.data.readers.yolo", "data.yaml, or classes.txt with images and .txt files"),
+    "cvat": ("detection.data.readers.cvat", "annotations.xml of CVAT for images"),
     "voc": ("detection.data.readers.voc", "Annotations/*.xml with JPEGImages/, or .xml beside the images"),
+    "imagefolder": ("detection.data.readers.imagefolder", "metadata.jsonl with objects"),
+    "openimages": ("detection.data.readers.open_images", "*-annotations-bbox.csv"),
+    "csv": ("detection.data.readers.roboflow_csv", "_annotations.csv with filename, class, xmin, ..."),
+    "createml": ("detection.data.readers.createml", "_annotations.createml.json"),
+    "labelme": ("detection.data.readers.labelme", "a .json with shapes for each image"),
     "coco": (
         "detection.data.readers.coco",
         "a .json file, annotations/instances_*.json, instances.json, */_annotations.coco.json",

@@ -37,11 +37,12 @@ def image_folders(annotations: Path) -> tuple[list[Path], list[Path]]:
     """Where the images of an annotations file may lie, likeliest first: nearby, and one folder further up.
 
     For `annotations/instances_val2017.json`: `val2017/` beside `annotations/`, `images/val2017/`, `images/`. For
-    `instances.json`: `images/` beside it, a folder of the file's own name, its own folder (Roboflow).
+    `instances.json`: `images/` beside it, a folder of the file's own name, `data/` (FiftyOne), its own
+    folder (Roboflow).
     """
     base, stem = annotations.parent, annotations.stem
     split = stem.split("_", 1)[1] if "_" in stem else stem
-    names = list(dict.fromkeys((split, f"images/{split}", "images", stem)))
+    names = list(dict.fromkeys((split, f"images/{split}", "images", stem, "data")))
 
     def existing(root: Path) -> list[Path]:
         return [root / name for name in names if (root / name).is_dir()]

@@ -7,24 +7,21 @@ split (train/, valid/, test/). What an XML file says: `voc_xml`.
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from detection.data.build import build
-from detection.data.dataset import DIFFICULT, IGNORE, UNKNOWN_LABEL, DetectionData
+from detection.data.dataset import DetectionData
 from detection.data.faults import Faults
 from detection.data.folders import ImageFinder, Listing, count_unread, is_image
 from detection.data.layout import Layout, role_of
+from detection.data.readers.columns import Columns
 from detection.data.readers.voc_xml import Annotation, read_xml
 from detection.errors import BadDataError
 from detection.files import open_regular, read_text
 
 SPLITS = ("train", "val", "trainval", "test")
 XML_FOLDERS = ("Annotations", "annotations", "annotations/xmls", "xmls", "xml", "labels", "", "images", "JPEGImages")
-IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
+IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "data", "")
 
 
 def look(path: Path) -> Layout | None:
@@ -135,7 +132,7 @@ def _read(
     images: str | os.PathLike | None = None,
 ) -> DetectionData:
     """The chosen stems of some folders (None: all that are annotated), with the classes of the whole data set."""
-    columns = _Columns()
+    columns = Columns()
     for folder in everywhere.values():
         _read_folder(columns, folder, chosen.get(folder, []), one_based, images)
     if not columns.paths:
@@ -145,11 +142,11 @@ def _read(
     if not columns.class_names:
         reason = f" ({'; '.join(columns.faults.brief())})" if columns.faults else ""
         raise BadDataError(f"{origin}: no object in any XML file, so there is no class to learn{reason}")
-    return columns.finish(f"{origin} ({split})" if split else origin)
+    return columns.finish("voc", f"{origin} ({split})" if split else origin)
 
 
 def _read_folder(
-    columns: _Columns, folder: Path, chosen: list[str] | None, one_based: bool | None, images: str | os.PathLike | None
+    columns: Columns, folder: Path, chosen: list[str] | None, one_based: bool | None, images: str | os.PathLike | None
 ) -> None:
     xml_folder = xml_folder_of(folder)
     if xml_folder is None:
@@ -172,7 +169,10 @@ def _read_folder(
             continue  # counted as unread
         if annotation is None and path.exists():
             columns.faults.add("no annotation", str(path))
-        columns.add(path, annotation)
+        if annotation is None:
+            columns.add(path)
+        else:
+            columns.add(path, annotation.objects, annotation.size, annotation.doubtful)
     seen, inside = set(map(str, paths)), sorted({*map(str, places), *(str(path.parent) for path in paths)})
     if chosen is None:
         rest = [os.path.join(place, name) for place in inside for name in listing.names(place) if is_image(name)]
@@ -192,45 +192,3 @@ def _image(finder: ImageFinder, stem: str, annotation: Annotation | None) -> Pat
     """By the name of the XML file; where there is no such image, by the <filename> written in it."""
     names = [f"{stem}.jpg", *([annotation.file_name] if annotation and annotation.file_name else []), stem]
     return next((found for name in names if (found := finder.look(name))), None) or finder.find(names[0])
-
-
-class _Columns:
-    """What the XML files say, in columns; a row of paths and sizes for each image, one of the rest for each object."""
-
-    def __init__(self) -> None:
-        self.faults = Faults()
-        self.class_names: set[str] = set()
-        self.paths: list[Path] = []
-        self.sizes: list[tuple[int, int]] = []
-        self.doubtful: list[int] = []
-        self.owners, self.boxes, self.flags = array("q"), array("d"), array("B")
-        self.names: list[str] = []
-
-    def add(self, path: Path, annotation: Annotation | None) -> None:
-        if annotation is not None:
-            for one in annotation.objects:
-                self.owners.append(len(self.paths))
-                self.boxes.extend(one.box)
-                self.flags.append((DIFFICULT if one.difficult else 0) | (0 if one.name else IGNORE))
-                self.names.append(one.name)
-            if annotation.doubtful:
-                self.doubtful.append(len(self.paths))
-        self.sizes.append(annotation.size if annotation else (0, 0))
-        self.paths.append(path)
-
-    def finish(self, origin: str) -> DetectionData:
-        class_names = sorted(self.class_names)
-        number = {name: i for i, name in enumerate(class_names)} | {"": UNKNOWN_LABEL}
-        return build(
-            class_names,
-            self.paths,
-            np.array(self.owners),
-            np.array(self.boxes).reshape(-1, 4),
-            np.array([number[name] for name in self.names], np.int64),
-            sizes=self.sizes,
-            flags=np.array(self.flags),
-            doubtful=self.doubtful,
-            source="voc",
-            origin=origin,
-            faults=self.faults,
-        )

@@ -17,21 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from detection.data.dataset import CROWD, DIFFICULT, IGNORE
 from detection.data.faults import Faults
+from detection.data.readers.columns import Object
 from detection.files import decode_text, open_regular
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
-
-
-@dataclass(frozen=True)
-class Object:
-    """name: "" where there is none. box: x1, y1, x2, y2 in pixels, far edges exclusive."""
-
-    name: str
-    box: tuple[float, float, float, float]
-    difficult: bool
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ def read_xml(path: Path, one_based: bool | None, faults: Faults) -> Annotation |
     try:
         with open_regular(path) as file:
             data = file.read()
-        root = _root(data, path, faults)
+        root = parse_root(data, path, faults)
     except Exception as error:  # ParseError, OSError, ValueError, LookupError, and what a declared encoding may raise
         faults.add("unread annotation", f"{path}: no XML that can be read ({error})")
         return None
@@ -72,13 +65,13 @@ def read_xml(path: Path, one_based: bool | None, faults: Faults) -> Annotation |
         x1, y1, x2, y2 = box
         # never below 0 by our own doing: rescaled and hand-made VOC files hold coordinates from 0
         box = max(x1 - shift, min(x1, 0.0)), max(y1 - shift, min(y1, 0.0)), x2, y2
-        objects.append(Object(name, box, _text(item, "difficult").lower() in ("1", "true", "yes")))
+        objects.append(Object(name, box, _flags(item)))
     size = _whole(_text(root, "size/height")), _whole(_text(root, "size/width"))
     file_name = _text(root, "filename").replace("\\", "/").rpartition("/")[2]
     return Annotation(file_name, size, tuple(objects), doubtful)
 
 
-def _root(data: bytes, path: Path, faults: Faults) -> ElementTree.Element:
+def parse_root(data: bytes, path: Path, faults: Faults) -> ElementTree.Element:
     """Of XML in any encoding, whatever its declaration says of it."""
     try:
         return ElementTree.fromstring(data)
@@ -95,6 +88,16 @@ def _root(data: bytes, path: Path, faults: Faults) -> ElementTree.Element:
 
 def _counts_from_one(root: ElementTree.Element) -> bool:
     return "VOC" in f"{_text(root, 'source/database')} {_text(root, 'source/annotation')}".upper()
+
+
+def _flags(item: ElementTree.Element) -> int:
+    """VOC's difficult, and what our own VOC files say besides: of a crowd, of a region to ignore."""
+    crowd, ignore, difficult = (
+        _text(item, tag).lower() in ("1", "true", "yes") for tag in ("iscrowd", "ignore", "difficult")
+    )
+    if crowd or ignore:  # other programs are told that these are difficult
+        return CROWD if crowd else IGNORE
+    return DIFFICULT if difficult else 0
 
 
 def _box(item: ElementTree.Element) -> tuple[float, float, float, float] | None:

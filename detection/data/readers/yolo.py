@@ -19,10 +19,10 @@ from detection.data.build import build
 from detection.data.dataset import IGNORE, UNKNOWN_LABEL, DetectionData
 from detection.data.faults import Faults
 from detection.data.folders import ImageFinder, Listing, count_unread, find_images, is_image
-from detection.data.image_files import read_header
+from detection.data.image_files import size_or_zero
 from detection.data.layout import Layout
 from detection.data.readers.yolo_labels import LabelFinder, keypoints_of, parse
-from detection.errors import BadDataError, BadImageError, MobileSSDError, quoted
+from detection.errors import BadDataError, MobileSSDError, quoted
 from detection.files import decode_text, open_regular, read_text
 from detection.yaml_reader import parse_yaml
 
@@ -61,20 +61,35 @@ def read_yolo(path: str | os.PathLike, split: str | None = None) -> DetectionDat
     Sizes come from the heads of the image files, as the boxes are fractions. Raises BadDataError.
     """
     path, faults = Path(path), Faults()
-    keypoints = None
     if path.suffix.lower() in (".yaml", ".yml"):
-        config = read_config(path)
-        names, splits, keypoints = class_names_of(config, path), splits_of(config), keypoints_of(config)
-        if split is not None and split not in splits:
-            raise BadDataError(f"{path}: no split {split!r}; it has {', '.join(splits) or 'none'}")
-        folders, images = list[Path](), list[Path]()
-        for name in [split] if split else splits:
-            _add_images(config, name, path, folders, images)
-    else:
-        file = class_file(path) or path / CLASS_FILES[0]
-        names = _lines_of(file, faults)
-        folders = [path / "images" if (path / "images").is_dir() else path]
-        images = find_images(folders[0])
+        return read_from(read_config(path), path, split)
+    names = _lines_of(class_file(path) or path / CLASS_FILES[0], faults)
+    folder = path / "images" if (path / "images").is_dir() else path
+    return _finish(path, split, names, [folder], find_images(folder), None, faults, "yolo")
+
+
+def read_from(config: dict[str, Any], path: Path, split: str | None, source: str = "yolo") -> DetectionData:
+    """What a data.yaml says, or another file that says the same: `names`, and folders or lists of images by split. path: of
+    that file, to which the others are relative. Raises BadDataError."""
+    names, splits = class_names_of(config, path), splits_of(config)
+    if split is not None and split not in splits:
+        raise BadDataError(f"{path}: no split {split!r}; it has {', '.join(splits) or 'none'}")
+    folders, images = list[Path](), list[Path]()
+    for name in [split] if split else splits:
+        _add_images(config, name, path, folders, images)
+    return _finish(path, split, names, folders, images, keypoints_of(config), Faults(), source)
+
+
+def _finish(
+    path: Path,
+    split: str | None,
+    names: list[str],
+    folders: list[Path],
+    images: list[Path],
+    keypoints: tuple[int, int] | None,
+    faults: Faults,
+    source: str,
+) -> DetectionData:
     if not names:
         raise BadDataError(f"{path}: names no classes")
     if not images:
@@ -82,7 +97,7 @@ def read_yolo(path: str | os.PathLike, split: str | None = None) -> DetectionDat
         reason = f" ({'; '.join(faults.brief())})" if faults else ""
         raise BadDataError(f"{path}: no images" + (f" in its split {split!r}" if split else "") + reason)
     origin = f"{path} ({split})" if split else str(path)
-    return _read_images(list(dict.fromkeys(images)), folders, names, keypoints, origin, faults)
+    return _read_images(list(dict.fromkeys(images)), folders, names, keypoints, origin, faults, source)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -185,11 +200,12 @@ def _read_images(
     keypoints: tuple[int, int] | None,
     origin: str,
     faults: Faults,
+    source: str,
 ) -> DetectionData:
     listing = Listing()
     finder = LabelFinder(listing)
     with ThreadPoolExecutor(8) as pool:  # an image's head is a wait for the disk, not work
-        sizes = np.array(list(pool.map(_size_or_zero, images, chunksize=64)), np.int32)
+        sizes = np.array(list(pool.map(size_or_zero, images, chunksize=64)), np.int32)
     texts = [finder.find(image) for image in images]
     lines = [_read_lines(text, finder.of_another_kind(image), faults) for text, image in zip(texts, images)]
     kept = [i for i, rows in enumerate(lines) if rows is not None]
@@ -231,7 +247,7 @@ def _read_images(
         flags=np.array(flags),
         doubtful=doubtful,
         category_ids=list(range(len(names))),
-        source="yolo",
+        source=source,
         origin=origin,
         faults=faults,
     )
@@ -263,11 +279,3 @@ def _count_files(
         labels = os.path.dirname(finder.usual(os.path.join(folder, "x.jpg")))
         beside.setdefault(labels, []).append(folder)
     count_unread(faults, beside, set(texts), (".txt",), finder.listing)
-
-
-def _size_or_zero(path: Path) -> tuple[int, int]:
-    try:
-        header = read_header(path)
-    except (BadImageError, OSError):
-        return 0, 0
-    return header.height, header.width
