@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,24 @@ def _taken(handle: int) -> bool:
     except OSError:
         return False
     return False
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a temporary folder beside `path`; on a clean exit it is renamed to `path`, else removed. `path` is there whole or
+    not at all. Raises MobileSSDError where it is a file, or a folder that holds something."""
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise MobileSSDError(f"{path}: is there already; name a folder that is not, or is empty")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.replace(temporary, path)
+        _flush(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

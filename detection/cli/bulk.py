@@ -35,8 +35,8 @@ def check(args: argparse.Namespace, default_output: str) -> None:
             if getattr(args, name) is not None:
                 raise MobileSSDError(f"--{name.replace('_', '-')} needs --shards OUT, where the results go")
         return
-    if args.json or args.csv:
-        option = "--json" if args.json else "--csv"
+    if args.json or args.csv or args.labels:
+        option = "--json" if args.json else "--csv" if args.csv else "--labels"
         raise MobileSSDError(f"{option} holds the boxes of all images in memory: leave it out, --shards has them")
     if args.output != default_output:
         raise MobileSSDError("--output: nothing is drawn with --shards: leave one of them out")

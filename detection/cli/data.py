@@ -1,20 +1,29 @@
 """`mobilessd data check PATH`: what is wrong with a data set, before a training is spent on it; `data convert` writes it
-in another format."""
+in another format, `data show` draws it, `data split` divides it, `data merge`
+joins several."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from detection.boxes.anchors import anchors_for
-from detection.cli.common import name_list
-from detection.data import readers, writers
+from detection.cli.common import name_list, positive_int
+from detection.data import gallery, readers, writers
 from detection.data.check import check
-from detection.data.convert import convert
-from detection.data.open import open_data, open_pair
+from detection.data.convert import convert, is_file, write
+from detection.data.dataset import DetectionData
+from detection.data.faults import Faults
+from detection.data.merging import merge
+from detection.data.open import open_data, open_pair, open_parts
+from detection.data.repair import repair
+from detection.data.splitting import groups_of, split
+from detection.errors import MobileSSDError, some
 from detection.ssd.families import list_architectures
 from detection.weights.card_check import spec_of
 from detection.weights.names import spec_for
@@ -28,9 +37,30 @@ CHECK_EPILOG = """examples:
 """
 CONVERT_EPILOG = """examples:
   mobilessd data convert BCCD --split val --to coco --output val.json
-  mobilessd data convert data.yaml --to coco --output all.json
+  mobilessd data convert data.yaml --split all --to coco --output all.json
+  mobilessd data convert coco/ --to yolo --output coco-yolo/        every split, with its images
+  mobilessd data convert BCCD --to labelstudio --output tasks/
 
-What is written is what training reads: repaired, without images and boxes that cannot be used; all of these are named.
+What is written is what training reads: repaired, without images and boxes that cannot be used; all of these are named, and so is
+what the format cannot hold. Images are hard-linked where the disk can, else copied.
+"""
+SHOW_EPILOG = """examples:
+  mobilessd data show BCCD --output cells.html                      24 at random
+  mobilessd data show coco/ --order class --samples 160 --output classes.html
+  mobilessd data show labelled/ --order worst --output doubtful.png
+
+Doubtful are boxes without a class or a size, beyond the image, labelled twice, of two classes in one place, or very thin.
+"""
+SPLIT_EPILOG = """examples:
+  mobilessd data split labelled/ --to coco --output divided/
+  mobilessd data split frames/ --shares train=0.7,val=0.15,test=0.15 --group 'video_\\d+' --to yolo --output divided/
+
+Every class goes to the splits by their shares; images of one group, and copies of one file, stay together.
+"""
+MERGE_EPILOG = """examples:
+  mobilessd data merge BCCD mine/ --to coco --output both/
+
+Splits are joined by what they are for (train, val, test), classes by name. Classes that one of the sets does not have are named.
 """
 
 
@@ -52,15 +82,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("--no-content", action="store_true", help="do not compare files to find copies")
     checking.add_argument("--json", action="store_true", help="print the report as JSON (as --json -)")
     converting = _action(actions, "convert", "write a data set in another format", CONVERT_EPILOG)
-    converting.add_argument("--split", metavar="S", help="train, val, test or the data set's own name (default: all)")
-    converting.add_argument("--to", required=True, choices=sorted(writers.FORMATS), help="the format to write")
-    converting.add_argument("--output", required=True, metavar="FILE", help="the file to write; a COCO .json")
+    converting.add_argument(
+        "--split", metavar="S", help="train, val, test, the data set's own name, or all as one (default: each of them)"
+    )
+    _add_output(converting, "a new folder; for COCO also a .json")
+    showing = _action(actions, "show", "labelled images on a page or in one image", SHOW_EPILOG)
+    showing.add_argument("--split", metavar="S", help="train, val, test or the data set's own name (default: all)")
+    showing.add_argument("--classes", type=name_list, metavar="A,B", help="only these classes")
+    text = "random; class: some of each class; worst: the most doubtful boxes first (default: random)"
+    showing.add_argument("--order", choices=gallery.ORDERS, default="random", help=text)
+    showing.add_argument("--samples", type=positive_int, default=24, metavar="N", help="images (default: 24)")
+    showing.add_argument("--seed", type=int, default=0, metavar="N", help="other images (default: 0)")
+    showing.add_argument("--output", required=True, metavar="FILE", help="a page (.html) or an image (.png, .jpg)")
+    splitting = _action(actions, "split", "divide a data set into splits that are alike, class by class", SPLIT_EPILOG)
+    splitting.add_argument("--split", metavar="S", help="divide only this split (default: all images)")
+    text = "name=share of each, of their sum (default: train=0.8,val=0.2)"
+    splitting.add_argument("--shares", type=_shares, default={"train": 0.8, "val": 0.2}, metavar="A=X,B=Y", help=text)
+    text = "images in whose names this regular expression matches the same stay together"
+    splitting.add_argument("--group", metavar="REGEX", help=text)
+    splitting.add_argument("--seed", type=int, default=0, metavar="N", help="another division (default: 0)")
+    _add_output(splitting, "a new folder")
+    merging = actions.add_parser("merge", help="write several data sets as one", epilog=MERGE_EPILOG)
+    merging.add_argument(
+        "paths", nargs="+", metavar="PATH", help="data sets of any format that is recognised by looking"
+    )
+    _add_output(merging, "a new folder")
+
+
+def _add_output(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--to", required=True, choices=sorted(writers.FORMATS), help="the format to write")
+    parser.add_argument("--output", required=True, metavar="PATH", help=text)
+
+
+def _shares(text: str) -> dict[str, float]:
+    """`train=0.8,val=0.2`, in the order given."""
+    shares = dict[str, float]()
+    for part in text.split(","):
+        name, _, number = (word.strip() for word in part.partition("="))
+        try:
+            share = float(number)
+        except ValueError:
+            share = 0.0
+        if not re.fullmatch(r"[\w-]+", name) or name in shares or not 0 < share < float("inf"):
+            raise argparse.ArgumentTypeError(f"{part!r} is no name=share, as in train=0.8,val=0.2")
+        shares[name] = share
+    return shares
 
 
 def _action(actions: argparse._SubParsersAction, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
     """The parser of an action, with what all actions take."""
     parser = actions.add_parser(name, help=text, epilog=epilog)
-    parser.add_argument("path", help="COCO .json or folder, VOC folder, YOLO data.yaml or folder")
+    parser.add_argument("path", help="a data set's folder or file: COCO, VOC, YOLO, CVAT, labelme, ... (docs/train.md)")
     formats = ("auto", *sorted(readers.FORMATS))
     parser.add_argument("--format", default="auto", choices=formats, help="default: by looking")
     parser.add_argument("--images", metavar="DIR", help="the images of a COCO .json")
@@ -69,7 +141,7 @@ def _action(actions: argparse._SubParsersAction, name: str, text: str, epilog: s
 
 def run(args: argparse.Namespace) -> int:
     """Checks or converts, and prints what was found."""
-    return _convert(args) if args.action == "convert" else _check(args)
+    return {"check": _check, "convert": _convert, "show": _show, "split": _split, "merge": _merge}[args.action](args)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -88,13 +160,68 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    data, faults = convert(
-        open_data(args.path, args.split or "all", args.format, images=args.images), args.to, args.output
-    )
-    boxes, classes = int((data.labels >= 0).sum()), len(data.class_names)
-    print(f"{args.output}: {len(data):,} images, {boxes:,} boxes, {classes} classes of {data.origin}")
-    if faults:
-        print("\n".join(faults.lines()))
+    if is_file(args.to, args.output):
+        parts = {"": open_data(args.path, args.split or "all", args.format, images=args.images)}
+    else:
+        parts = open_parts(args.path, args.split, args.format, args.images)
+    done = convert(parts, args.to, args.output)
+    return _say(args.output, done.parts, [*done.notes, *done.faults.lines()])
+
+
+def _show(args: argparse.Namespace) -> int:
+    data, faults = open_data(args.path, args.split or "all", args.format, args.classes, args.images), Faults()
+    if args.order != "worst":  # which shows what is wrong, before it is put right
+        data, faults = repair(data)
+    if args.classes:
+        holds = np.zeros(len(data), bool)
+        holds[data.owners()[data.labels >= 0]] = True
+        data = data.subset(holds)
+    choices = gallery.choose(data, args.order, args.samples, args.seed)
+    lost = gallery.write(data, choices, args.output)
+    shown = sum(len(choice.images) for choice in choices) - len(lost)
+    print(f"{args.output}: {shown:,} of {len(data):,} images of {data.origin}")
+    for line in (*(f"not drawn: {one}" for one in lost), *faults.lines()):
+        print(line)
+    return 0
+
+
+def _split(args: argparse.Namespace) -> int:
+    data, faults = repair(open_data(args.path, args.split or "all", args.format, images=args.images))
+    parts = split(data, args.shares, groups_of(data, args.group), args.seed)
+    notes = write(parts, args.to, _folder(args))
+    few = [
+        f"{name}: no box of {some([c for c, n in zip(part.class_names, part.class_counts()) if not n], 6)}"
+        for name, part in parts.items()
+        if not part.class_counts().all()
+    ]
+    return _say(args.output, parts, [*few, *notes, *faults.lines()])
+
+
+def _merge(args: argparse.Namespace) -> int:
+    sets, faults = [], Faults()
+    for path in args.paths:
+        repaired = {name: repair(data) for name, data in open_parts(path).items()}
+        faults = faults.merged(*(found for _, found in repaired.values()))
+        sets.append({name: data for name, (data, _) in repaired.items()})
+    parts, notes = merge(sets)
+    notes += write(parts, args.to, _folder(args))
+    return _say(args.output, parts, [*notes, *faults.lines()])
+
+
+def _folder(args: argparse.Namespace) -> str:
+    if is_file(args.to, args.output):
+        raise MobileSSDError(f"{args.output}: several splits need a folder; name one")
+    return str(args.output)
+
+
+def _say(output: str, parts: Mapping[str, DetectionData], notes: Sequence[str]) -> int:
+    """What was written, a line for each split, and what should be known of it."""
+    for name, data in parts.items():
+        boxes, classes = int((data.labels >= 0).sum()), len(data.class_names)
+        place = f"{output} ({name})" if name else output
+        print(f"{place}: {len(data):,} images, {boxes:,} boxes, {classes} classes of {data.origin}")
+    for line in notes:
+        print(line)
     return 0
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from detection.cli.bulk import add_bulk_arguments, check, run_bulk
 from detection.cli.common import add_detector_arguments, open_detector
+from detection.data.writers import FORMATS
+from detection.errors import MobileSSDError
 
 OUTPUT = "runs/detect"
 
@@ -17,6 +19,7 @@ EPILOG = """examples:
   mobilessd detect holiday/ --recursive --classes person,dog --output drawn/
   mobilessd detect 'shots/*.jpg' --weights model.safetensors --json boxes.json --no-draw
   mobilessd detect film.mp4 --score 0.5
+  mobilessd detect unlabelled/ --weights best.safetensors --labels yolo labelled/ --no-draw
   mobilessd detect 0                      (one image of the first webcam)
   mobilessd detect s3://bucket/images --recursive --shards boxes/      (a million images; stopped, it goes on)
 
@@ -35,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default=OUTPUT, metavar="DIR", help=f"drawn files (default: {OUTPUT})")
     parser.add_argument("--json", metavar="OUT", help="write COCO results, with file_name (- for stdout)")
     parser.add_argument("--csv", metavar="OUT", help="write a table of all boxes (- for stdout)")
+    text = f"write what was found as a data set, with the images, into a new folder: {', '.join(sorted(FORMATS))}"
+    parser.add_argument("--labels", nargs=2, metavar=("FORMAT", "DIR"), help=text)
     parser.add_argument("--no-draw", action="store_true", help="draw nothing")
     parser.add_argument("--recursive", action="store_true", help="also look into the subfolders of folders")
     add_detector_arguments(parser, auto_score=True)
@@ -46,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
     check(args, OUTPUT)
     if args.shards:
         return run_bulk(args)
+    if args.labels and args.labels[0] not in FORMATS:
+        raise MobileSSDError(
+            f"--labels {args.labels[0]}: known formats are {', '.join(sorted(FORMATS))}, and DIR follows"
+        )
     # nothing to fetch or to convert
     quick = args.input_size is None and (not args.weights or Path(args.weights).suffix in (".xml", ".onnx"))
     detector = open_detector(args, at_once=True) if quick else None

@@ -31,6 +31,7 @@ from detection.outputs import Output, Record
 from detection.outputs.coco_json import CocoJson, ImageIds
 from detection.outputs.csv_table import CsvTable
 from detection.outputs.drawn import OutputNames, image_suffix
+from detection.outputs.label_files import LabelFiles
 from detection.outputs.video import Recorder
 from detection.stream import Found, detect_stream, in_order
 
@@ -52,6 +53,8 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
     names = None if args.no_draw else OutputNames(args.output, sources)
     outputs: list[Output] = [CocoJson(args.json)] if args.json else []
     outputs += [CsvTable(args.csv)] if args.csv else []
+    labels = LabelFiles(args.labels[0], args.labels[1], sources) if args.labels else None
+    outputs += [labels] if labels else []
     detector = detector or open_detector(args, at_once=True)
     print(detector, file=words, flush=True)
     job = Job(detector, names, outputs, sources, words)
@@ -65,7 +68,10 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
     seconds = time.perf_counter() - begin
     places = [f"drawn in {args.output}{f' ({job.hint})' if job.hint else ''}"] if names and job.done else []
     places += [f"boxes in {path}" for path in (args.json, args.csv) if path and path != "-"]
+    places += [f"labels in {labels.folder}"] if labels and labels.records else []
     print("; ".join([f"{job.sum_up()} in {seconds:.1f} s", *places]), file=words)
+    for note in labels.notes if labels else ():
+        print(note, file=words)
     if stopped:
         print(f"interrupted: {job.done} of {len(sources)} sources done", file=sys.stderr)
         return 130

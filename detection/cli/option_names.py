@@ -56,6 +56,9 @@ OPTIONS = {
     "--anchors": "compare anchors with a data set",
     "--decode": "decode every image",
     "--no-content": "do not compare the content of files",
+    "--order": "which images come first",
+    "--shares": "how much each split gets",
+    "--group": "which images stay together",
     "--to": "the format to convert to",
     "--recursive": "subfolders too",
     # training
@@ -76,6 +79,7 @@ OPTIONS = {
     "--output": "where the result goes",
     "--json": "results or figures as JSON",
     "--csv": "results or figures as a table",
+    "--labels": "what was found as a data set",
     "--jsonl": "a JSON line a frame",
     "--report": "report.html",
     "--plot": "a chart",

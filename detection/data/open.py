@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from detection.boxes.class_names import meaning
 from detection.data.dataset import DetectionData
 from detection.data.layout import Layout, role_of
 from detection.data.readers import FORMATS
@@ -69,6 +70,36 @@ def open_pair(
     else:
         held = read(layout, layout.resolve(os.fspath(val)), val_images or images)
     return train, held.with_classes(train.class_names, train.category_ids)
+
+
+def open_parts(
+    path: str | os.PathLike, split: str | None = None, format: str = "auto", images: str | os.PathLike | None = None
+) -> dict[str, DetectionData]:
+    """Each split of a data set by its name (`trainval` not beside train and val), all with the same classes; "" where it has
+    none, or `split` is "all"."""
+    layout = recognise(path, format)
+    if split is not None and (split != "all" or "all" in layout.splits):
+        names = [layout.resolve(split)]
+    else:
+        names = [name for name in layout.splits if role_of(name) != "trainval" or len(layout.splits) < 3]
+    if split == "all" and "all" not in layout.splits or not names:
+        return {"": read(layout, None, images)}
+    parts = {name: read(layout, name, images) for name in names}
+    return with_one_list(parts)
+
+
+def with_one_list(parts: Mapping[str, DetectionData]) -> dict[str, DetectionData]:
+    """The same with one list of classes: those of the first, then what the others have besides."""
+    first, *others = parts.values()
+    names, ids, known = list(first.class_names), list(first.category_ids), set(map(meaning, first.class_names))
+    for part in others:
+        for name, identity in zip(part.class_names, part.category_ids):
+            if meaning(name) not in known:
+                known.add(meaning(name))
+                names.append(name)
+                ids.append(identity if identity not in ids else next(i for i in range(1, len(ids) + 2) if i not in ids))
+    alike = {split: part.class_names == tuple(names) for split, part in parts.items()}
+    return {split: part if alike[split] else part.with_classes(names, ids) for split, part in parts.items()}
 
 
 def read(layout: Layout, split: str | None, images: str | os.PathLike | None = None) -> DetectionData:

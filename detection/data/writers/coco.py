@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from detection.data.dataset import DIFFICULT, IGNORE, DetectionData
+from detection.data.dataset import DIFFICULT, IGNORE, DetectionData, PathTable
+from detection.data.writers.image_names import names_of, put_images, renamed
 from detection.files import atomic_write
 
 
-def write(data: DetectionData, path: str | os.PathLike) -> None:
+def write(parts: Mapping[str, DetectionData], folder: Path) -> list[str]:
+    """annotations/instances_{split}.json and images/{split}/, which hold everything; instances.json and images/ where there is
+    one part without a name."""
+    notes = []
+    for split, data in parts.items():
+        names = names_of(data, set())
+        notes += renamed(data, names)
+        put_images(data, names, folder / "images" / split)
+        file = folder / "annotations" / f"instances_{split}.json" if split else folder / "instances.json"
+        write_file(replace(data, names=PathTable.of(names)), file)
+    return notes
+
+
+def write_file(data: DetectionData, path: str | os.PathLike) -> None:
     """Writes images, annotations and categories, atomically, a row at a time."""
     parts = (("images", _images(data)), ("annotations", _annotations(data)), ("categories", _categories(data)))
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:

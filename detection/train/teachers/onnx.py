@@ -49,7 +49,8 @@ def _labeler(model: Any, path: Path, streams: int) -> Labeler:
         check_model(model, path)
         return picodet(runner(model, streams), size.get_length())
     raise BadWeightsError(
-        f"{path}: neither a detector of the DEIM family nor PP-PicoDet (inputs {inputs}, {len(model.outputs)} outputs)"
+        f"{path}: neither a detector of the DEIM family nor PP-PicoDet (inputs {inputs}, {len(model.outputs)} outputs); "
+        f"with weights of our own, `mobilessd detect --weights W --labels coco DIR` labels images"
     )
 
 
