@@ -14,9 +14,9 @@ from detection.evaluate.truth import read_truth
 from detection.export import int8
 from detection.export import quantize as quantizing
 from detection.export.calibration import PLANS, calibration_images, groups_of, kept_float
+from detection.export.file_formats import FILE_FORMATS
 from detection.export.quantize import QuantizeOrder, quantize
 from detection.export.staging import size_of
-from detection.export.targets import TARGETS
 from detection.weights.resolve import open_weights
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -86,7 +86,7 @@ def faked(monkeypatch, made_v1):
         monkeypatch.setattr(quantizing, "average_precision", lambda *_: next(left))
         monkeypatch.setattr(quantizing, "_agreement", lambda *_: 0.9)
         monkeypatch.setattr(int8, "quantize_onnx", copy_of)
-        monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], int8_needs=("onnxruntime",)))
+        monkeypatch.setitem(FILE_FORMATS, "onnx", replace(FILE_FORMATS["onnx"], int8_needs=("onnxruntime",)))
         return open_weights(made_v1)
 
     def copy_of(source, target, card, images, plan):

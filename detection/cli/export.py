@@ -11,8 +11,11 @@ from detection.cli.common import add_data_arguments, fraction, input_size, open_
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import find_images
 from detection.export.bundle import write_bundle
+from detection.export.file_formats import FILE_FORMATS, format_of
 from detection.export.staging import megabytes
-from detection.export.targets import TARGETS, target_of
+from detection.export.targets.base import OPSETS, Options
+from detection.export.targets.table import TARGETS
+from detection.export.targets.write import write_folder
 from detection.export.write import Wish, export
 from detection.postprocessor import DEFAULT_SCORE
 from detection.weights.resize import resize_weights
@@ -23,6 +26,7 @@ EPILOG = """examples:
   mobilessd export ssdlite_mobilenet_v2.coco --format openvino --output ssdlite.xml --precision float16
   mobilessd export model.safetensors --output model.onnx --nms --data instances.json --images images/
   mobilessd export model.int8.onnx --bundle camera/
+  mobilessd export model.safetensors --target frigate --output frigate/ --images images/
   mobilessd export ssdlite_mobilenet_v2.mobilessd --input-size 236 --output faster.safetensors
 
 A file that is further from its source than rounding explains is not written, and the exit code is 2. --bundle takes
@@ -39,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to write: FILE.onnx, .xml (its .bin beside it), .tflite or .pte (its .json beside it); with "
         "--input-size also .safetensors",
     )
-    parser.add_argument("--format", choices=tuple(TARGETS), help="default: by the name of the output")
+    parser.add_argument("--format", choices=tuple(FILE_FORMATS), help="default: by the name of the output")
     parser.add_argument(
         "--precision",
         choices=("float32", "float16"),
@@ -53,6 +57,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pixels of the network's input, S or HEIGHTxWIDTH: smaller is faster and sees less (docs/our-weights.md)",
     )
     parser.add_argument("--bundle", metavar="DIR", help="write a folder that detects on a camera by itself")
+    system = parser.add_argument_group("a folder for another system (docs/export.md)")
+    system.add_argument(
+        "--target", choices=tuple(TARGETS), help="what --output DIR is written for: model, labels, settings, README"
+    )
+    system.add_argument("--gpu", action="store_true", help="for frigate: the form for a graphics processor, ONNX")
+    system.add_argument(
+        "--opset",
+        type=positive_int,
+        choices=OPSETS,
+        metavar="N",
+        help="of ONNX's operators: 11, 13 or 17 (default: 13)",
+    )
     inside = parser.add_argument_group("boxes out of the graph itself")
     inside.add_argument("--nms", action="store_true", help="put decoding and NMS into the graph")
     inside.add_argument("--score", type=fraction, metavar="S", help="its lowest score (default: the card's, else 0.3)")
@@ -75,9 +91,10 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError("--bundle: runs .onnx, .xml and .tflite files; there is none of an ExecuTorch program")
     if args.input_size is not None and not args.output:
         raise MobileSSDError("--input-size: the network of that size needs a file of its own; give --output, too")
+    _check_target(args)
     if args.output and args.input_size is None:
         _export(args, open_weights(args.weights))
-    elif args.output and Path(args.output).suffix == ".safetensors":
+    elif args.output and not args.target and Path(args.output).suffix == ".safetensors":
         _resize(args, open_weights(args.weights))
     elif args.output:
         with tempfile.TemporaryDirectory() as folder:
@@ -101,9 +118,27 @@ def _resize(args: argparse.Namespace, weights: Weights) -> None:
     print(f"{output}: {name}, {megabytes(output)}")
 
 
+def _check_target(args: argparse.Namespace) -> None:
+    """Raises MobileSSDError, one line, for options that do not go together with --target."""
+    if not args.target and (args.gpu or args.opset):
+        raise MobileSSDError(f"--{'gpu' if args.gpu else 'opset'}: belongs to a --target ({', '.join(TARGETS)})")
+    if args.target and not args.output:
+        raise MobileSSDError(f"--target {args.target}: give --output DIR, the folder to write")
+    given = [name for name in ("format", "bundle", "nms", "data") if getattr(args, name)]
+    if args.target and (given or args.precision != "float32"):
+        raise MobileSSDError(
+            f"--target {args.target}: the system says what is written; leave --{(*given, 'precision')[0]} out"
+        )
+
+
 def _export(args: argparse.Namespace, source: Weights) -> None:
     output = Path(args.output)
-    form = target_of(output, args.format).name
+    if args.target:
+        options = Options(args.gpu, args.opset)
+        compare_on = Path(args.images) if args.images else None
+        print("\n".join(write_folder(source, TARGETS[args.target], output, options, compare_on, args.threads)))
+        return
+    form = format_of(output, args.format).name
     truth = images = None
     if args.data:
         truth = open_truth(args.data, args.images, args.split)

@@ -100,6 +100,9 @@ OPTIONS = {
     "--store-threshold": "keep thresholds in the weights",
     # export, quantize, benchmark, info
     "--bundle": "a folder that runs by itself",
+    "--target": "the system that a folder is written for",
+    "--gpu": "the form for a graphics processor",
+    "--opset": "version of ONNX's operators",
     "--calibration": "images to calibrate on",
     "--max-drop": "how far AP may fall",
     "--force": "write in spite of that",

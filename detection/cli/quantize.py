@@ -12,8 +12,8 @@ from detection.benchmark.timing import drawn_image, time_detectors
 from detection.cli.common import add_data_arguments, fraction, open_truth, positive_int, thread_count
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import find_images
+from detection.export.file_formats import INT8_FORMATS, format_of
 from detection.export.quantize import QuantizeOrder, quantize
-from detection.export.targets import INT8_TARGETS, target_of
 from detection.weights.resolve import open_weights
 
 EPILOG = """examples:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", metavar="DIR", help="images to calibrate on, if others than --images")
     parser.add_argument("--samples", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)")
     parser.add_argument("--output", required=True, metavar="FILE", help="FILE.xml (OpenVINO) or FILE.onnx")
-    parser.add_argument("--format", choices=INT8_TARGETS, help="default: by the name of the output")
+    parser.add_argument("--format", choices=INT8_FORMATS, help="default: by the name of the output")
     parser.add_argument("--max-drop", type=fraction, metavar="D", help="how far AP may fall (default: 0.005)")
     parser.add_argument("--force", action="store_true", help="write the best even if AP falls further")
     parser.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads")
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Quantises, measures, writes; see the parser for `args`."""
     output = Path(args.output)
-    form = target_of(output, args.format, INT8_TARGETS).name
+    form = format_of(output, args.format, INT8_FORMATS).name
     truth = images = None
     if args.data:
         truth = open_truth(args.data, args.images, args.split)
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _times(source: str, output: Path, threads: int | None) -> tuple[float | None, float | None]:
     """Median ms of both, a process for each, in turns; None where one did not run."""
-    runtime = target_of(output, None).reader or "auto"
+    runtime = format_of(output, None).reader or "auto"
     names = (source, str(output))
     count = threads or os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:

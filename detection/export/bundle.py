@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from detection.boxes.anchors import anchors_for
 from detection.errors import MobileSSDError
 from detection.export.single_file import inlined
+from detection.export.staging import staged_folder
 from detection.export.write import Wish, export
 from detection.weights.card_check import spec_of
 from detection.weights.resolve import open_weights
@@ -25,15 +25,10 @@ PARTS = ("model.onnx", "model.xml", "model.bin", "model.tflite", "card.json", "a
 def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None = None) -> Path:
     """Writes the folder and returns its script. Weights that are no exported file yet become ONNX, compared with their
     source. An older bundle in the folder is replaced; MobileSSDError where the folder holds anything else."""
-    if folder.is_file():
-        raise MobileSSDError(f"{folder}: is a file; a bundle is a folder")
-    if folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.name not in PARTS)):
-        raise MobileSSDError(f"{folder}: holds other files ({others[0]}); name a new folder for the bundle")
     source = open_weights(weights)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundling-") as temporary:
-        place = Path(temporary) / "bundle"
-        place.mkdir()
+    if source.card.interface:
+        raise MobileSSDError(f"{source.path}: made for another system; name the weights it was made of")
+    with staged_folder(folder, PARTS) as place:
         if source.exported:
             for file in source.format.files(source.path):
                 shutil.copyfile(file, place / f"model{file.suffix}")
@@ -46,9 +41,4 @@ def write_bundle(weights: str | os.PathLike, folder: Path, threads: int | None =
         (place / "card.json").write_text(text + "\n", encoding="utf-8")
         script = inlined(TEMPLATE.read_text(encoding="utf-8"))
         (place / "detect.py").write_text(script, encoding="utf-8")
-        if folder.is_dir():
-            for name in PARTS:
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
-        os.replace(place, folder)
     return folder / "detect.py"

@@ -31,11 +31,26 @@ SURE = 0.05  # weaker detections are not looked for: the 100th best of an image 
 
 
 @dataclass(frozen=True)
+class SameDetections:
+    """detections: of the source with a score of at least 0.05, where rounding does not decide (`steady`); unmatched: of
+    these, the ones that the file does not have; pixels: the largest distance of box corners of the others."""
+
+    detections: int
+    unmatched: int
+    pixels: float
+
+    def line(self) -> str:
+        """What to tell a person."""
+        same = f"{self.detections - self.unmatched} of {self.detections} detections are the same"
+        if self.detections > self.unmatched:
+            same += f", corners within {self.pixels:.2g} pixels"
+        return same
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """encodings, logits: the largest difference of raw outputs. images: how many were looked at. detections: of the
-    source with a score of at least 0.05, where rounding does not decide (`steady`); unmatched: of these, the ones that
-    the file does not have; pixels: the largest distance of box corners of the others. ap, source_ap: COCO AP of both,
-    None without ground truth."""
+    """encodings, logits: the largest difference of raw outputs. samples: how many images were looked at. detections,
+    unmatched, pixels: see `SameDetections`. ap, source_ap: COCO AP of both, on `images` images; None without ground truth."""
 
     encodings: float
     logits: float
@@ -49,9 +64,7 @@ class Comparison:
 
     def lines(self, precision: str) -> list[str]:
         """What to tell a person."""
-        same = f"{self.detections - self.unmatched} of {self.detections} detections are the same"
-        if self.detections > self.unmatched:
-            same += f", corners within {self.pixels:.2g} pixels"
+        same = SameDetections(self.detections, self.unmatched, self.pixels).line()
         said = [
             f"compared with the source on {self.samples} images: encodings within {self.encodings:.1e}, "
             f"logits within {self.logits:.1e} (allowed: {TOLERANCES[precision]:g})",
@@ -84,6 +97,23 @@ def compare(source: Detector, exported: Detector, images: Sequence[np.ndarray]) 
     for k in range(min(2, len(batch))):
         alone = exported.runtime(batch[k : k + 1])
         worst = [max(w, difference(a[0], b[k])) for w, a, b in zip(worst, alone, theirs, strict=True)]
+    same = _compare_detections(source, exported, images, theirs, ours)
+    return Comparison(worst[0], worst[1], len(batch), same.detections, same.unmatched, same.pixels)
+
+
+def compare_detections(source: Detector, exported: Detector, images: Sequence[np.ndarray]) -> SameDetections:
+    """The detections alone, where the exported file has no raw outputs."""
+    batch = source.prepare(images)
+    return _compare_detections(source, exported, images, source.runtime(batch), exported.runtime(batch))
+
+
+def _compare_detections(
+    source: Detector,
+    exported: Detector,
+    images: Sequence[np.ndarray],
+    theirs: tuple[np.ndarray, np.ndarray],
+    ours: tuple[np.ndarray, np.ndarray],
+) -> SameDetections:
     count = unmatched = 0
     pixels = 0.0
     for k, image in enumerate(images):
@@ -91,7 +121,7 @@ def compare(source: Detector, exported: Detector, images: Sequence[np.ndarray]) 
         found = exported.finish(ours[0][k], ours[1][k], image.shape[:2])
         sure, missing, distance = match(wanted, found)
         count, unmatched, pixels = count + sure, unmatched + missing, max(pixels, distance)
-    return Comparison(worst[0], worst[1], len(batch), count, unmatched, pixels)
+    return SameDetections(count, unmatched, pixels)
 
 
 def with_ap(comparison: Comparison, source: Detector, exported: Detector, truth: GroundTruth) -> Comparison:

@@ -27,7 +27,7 @@ def add_nms(model: Any, anchors: np.ndarray, coder: BoxCoder, settings: PostSett
     graph = model.graph
     classes = graph.output[1].type.tensor_type.shape.dim[2].dim_value - 1
     total, best = len(anchors), min(settings.max_detections, len(anchors) * classes)
-    add = _Builder(graph)
+    add = GraphBuilder(graph)
     boxes = _decode(add, anchors, coder)
     if settings.activation == "sigmoid":
         scores = add("Sigmoid", "logits")
@@ -68,7 +68,7 @@ def add_nms(model: Any, anchors: np.ndarray, coder: BoxCoder, settings: PostSett
     checker.check_model(model)
 
 
-def _decode(add: _Builder, anchors: np.ndarray, coder: BoxCoder) -> str:
+def _decode(add: GraphBuilder, anchors: np.ndarray, coder: BoxCoder) -> str:
     """encodings [N, A, 4] -> boxes `xyxy` [N, A, 4] in 0..1, in the order of operations of `BoxCoder.decode`."""
     centre, size = anchors[None, :, :2], anchors[None, :, 2:]
     shift = add("Slice", "encodings", add.constant([0]), add.constant([2]), add.constant([2]))
@@ -83,11 +83,11 @@ def _decode(add: _Builder, anchors: np.ndarray, coder: BoxCoder) -> str:
     return add("Clip", corners, add.constant(0.0, np.float32), add.constant(1.0, np.float32))
 
 
-class _Builder:
-    """Appends nodes to a graph: `add(op, inputs..., attributes)` returns the output's name."""
+class GraphBuilder:
+    """Appends nodes to a graph: `add(op, inputs..., attributes)` returns the output's name. prefix: of the names it makes."""
 
-    def __init__(self, graph: Any) -> None:
-        self.graph, self.count = graph, 0
+    def __init__(self, graph: Any, prefix: str = "nms") -> None:
+        self.graph, self.prefix, self.count = graph, prefix, 0
 
     def __call__(
         self, op: str, *inputs: str, outputs: int = 1, names: list[str] | None = None, **attributes: Any
@@ -95,14 +95,16 @@ class _Builder:
         from onnx import helper
 
         self.count += 1
-        made = names or [f"nms/{self.count}/{op}/{k}" for k in range(outputs)]
-        self.graph.node.append(helper.make_node(op, list(inputs), made, f"nms/{self.count}/{op}", **attributes))
+        made = names or [f"{self.prefix}/{self.count}/{op}/{k}" for k in range(outputs)]
+        self.graph.node.append(
+            helper.make_node(op, list(inputs), made, f"{self.prefix}/{self.count}/{op}", **attributes)
+        )
         return made[0] if len(made) == 1 else made
 
     def constant(self, value: Any, kind: type = np.int64) -> str:
         from onnx import numpy_helper
 
         self.count += 1
-        name = f"nms/{self.count}"
+        name = f"{self.prefix}/{self.count}"
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value, kind), name))
         return name

@@ -15,8 +15,8 @@ from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.calibration import PLANS, Int8Plan, calibration_images
 from detection.export.compare import average_precision, match
+from detection.export.file_formats import FILE_FORMATS, check_ending
 from detection.export.staging import files_of, size_of, staged
-from detection.export.targets import TARGETS, check_ending
 from detection.export.write import detector_of
 from detection.runtimes.open import open_runtime
 from detection.weights.formats import ONNX
@@ -64,10 +64,12 @@ def quantize(source: Weights, order: QuantizeOrder, tell: Callable[[str], None] 
 
     Raises MobileSSDError, one line, and leaves no file, where every plan loses more AP than allowed (unless forced).
     """
-    target = TARGETS[order.format]
+    target = FILE_FORMATS[order.format]
     target.check_installed("quantising", target.int8_needs)
     if source.card.precision == "int8":
         raise MobileSSDError(f"{source.source}: an int8 file already; name the float weights it was made of")
+    if source.card.interface:
+        raise MobileSSDError(f"{source.source}: made for another system; name the weights it was made of")
     check_ending(target, order.output)
     images = calibration_images(order.calibration, source.card.input_size, order.number)
     file = float_file(source, order.format)
@@ -98,7 +100,7 @@ def quantize(source: Weights, order: QuantizeOrder, tell: Callable[[str], None] 
 
 def float_file(source: Weights, format: str) -> Path:
     """The float graph that is quantised: an exported file as it is, else the runtime's own conversion."""
-    target = TARGETS[format]
+    target = FILE_FORMATS[format]
     if not source.exported:
         return target.load(target.float_form, "detection.runtimes")(source)
     if source.format not in (ONNX, target.format):
@@ -117,7 +119,7 @@ def _attempt(
     before: Detector,
     float_ap: float | None,
 ) -> Quantised:
-    form = TARGETS[order.format]
+    form = FILE_FORMATS[order.format]
     assert form.int8 is not None
     tool = form.int8_needs[-1]
     recipe: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,26 @@ def staged(target: Path) -> Iterator[Path]:
             target.unlink(missing_ok=True)  # never the old description beside the new numbers
         for file in files:
             os.replace(file, target.with_suffix(file.suffix))
+
+
+@contextmanager
+def staged_folder(target: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """An empty folder beside `target`, which takes its place on a clean exit; on an exception nothing is left. An older
+    folder is replaced where it holds nothing but files of the names `parts`, else MobileSSDError is raised at once."""
+    if target.is_file():
+        raise MobileSSDError(f"{target}: is a file; name a folder")
+    if target.is_dir() and (others := sorted({p.name for p in target.iterdir()} - set(parts))):
+        raise MobileSSDError(f"{target}: holds other files ({others[0]}); name a new folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as temporary:
+        place = Path(temporary) / "folder"
+        place.mkdir()
+        yield place
+        if target.is_dir():
+            for name in parts:
+                (target / name).unlink(missing_ok=True)
+            target.rmdir()
+        os.replace(place, target)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Exporting: weights -> a file of one of the `targets` with its card, compared with its source before it appears.
+"""Exporting: weights -> a file of one of the `file_formats` with its card, compared with its source before it appears.
 
 Needs torch; what it writes does not.
 """
@@ -16,9 +16,9 @@ from detection.detector import Detector
 from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.compare import Comparison, compare, match, sample_images, steady, with_ap
+from detection.export.file_formats import FILE_FORMATS
 from detection.export.onnx_nms import OUTPUTS
 from detection.export.staging import staged
-from detection.export.targets import TARGETS
 from detection.postprocessor import PostProcessor
 from detection.runtimes.onnxruntime import open_session
 from detection.runtimes.open import open_runtime
@@ -31,8 +31,8 @@ PRECISIONS = ("float32", "float16")
 
 @dataclass(frozen=True)
 class Wish:
-    """What to write. output: the file. format: one of `targets.TARGETS`. precision: of the stored weights: float32 or float16;
-    the arithmetic stays float32. nms: put decoding and suppression into the graph, by these rules."""
+    """What to write. output: the file. format: one of `file_formats.FILE_FORMATS`. precision: of the stored weights: float32 or
+    float16; the arithmetic stays float32. nms: put decoding and suppression into the graph, by these rules."""
 
     output: Path
     format: str
@@ -51,7 +51,7 @@ def export(
     and in AP on `truth`, where given. Raises MobileSSDError, and leaves no file, where it does not."""
     if source.exported:
         raise MobileSSDError(f"{source.path}: an exported file already; export from the weights it was made of")
-    target = TARGETS[wish.format]
+    target = FILE_FORMATS[wish.format]
     target.check_installed("exporting", [*target.needs, *(["onnx"] if wish.nms else [])])
     if target.raw and (wish.nms is not None or wish.precision != "float32"):
         raise MobileSSDError(

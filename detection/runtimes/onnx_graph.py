@@ -26,7 +26,7 @@ OPSET = 17
 def convert(ssd: Any) -> Any:
     """A network as an `onnx.ModelProto`: `pictures` uint8 RGB [N, h, w, 3] -> `encodings` [N, A, 4] and `logits`
     [N, A, K], N free. Batch norms are folded into the convolutions."""
-    onnx = _onnx()
+    _onnx()
     import torch
 
     from detection.runtimes.torch import fuse
@@ -34,7 +34,19 @@ def convert(ssd: Any) -> Any:
 
     network = Deployable(fuse(copy.deepcopy(ssd).eval())).eval()
     example = torch.zeros(2, *ssd.spec.input.size, 3, dtype=torch.uint8)
-    names = ["pictures", "encodings", "logits"]
+    return traced(network, example, "pictures", ("encodings", "logits"))
+
+
+def traced(
+    network: Any, example: Any, input: str, outputs: tuple[str, ...], opset: int = OPSET, free: bool = True
+) -> Any:
+    """A module of torch as an `onnx.ModelProto`, traced with the tensor `example`, and put in order by `tidy`.
+
+    input, outputs: their names. opset: of ONNX's operators. free: the first side, the batch, is free; else it is 1, as
+    that of `example`."""
+    onnx = _onnx()
+    import torch
+
     file = io.BytesIO()
     # torch calls this exporter deprecated. Its successor (dynamo=True) makes the same 88 convolutions of SSDLite MobileNetV2,
     # but takes 15 to 17 s for it, and 3 to 4 s of torch.export before, in the place of 0.4 s (two x86 cores, torch 2.14,
@@ -49,21 +61,36 @@ def convert(ssd: Any) -> Any:
             network,
             (example,),
             file,
-            input_names=names[:1],
-            output_names=names[1:],
-            dynamic_axes={name: {0: "N"} for name in names},
-            opset_version=OPSET,
+            input_names=[input],
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "N"} for name in (input, *outputs)} if free else None,
+            opset_version=opset,
             dynamo=False,
         )
     with torch.no_grad():
         shapes = [tuple(output.shape) for output in network(example)]
     model = onnx.load_from_string(file.getvalue())
-    tidy(model.graph)
+    tidy(model.graph, opset)
     for output, (_, *sides) in zip(model.graph.output, shapes):
         for dimension, side in zip(output.type.tensor_type.shape.dim[1:], sides):
             dimension.dim_value = side
+    if not free:
+        one_image(model)
     onnx.checker.check_model(model)
     return model
+
+
+def one_image(model: Any) -> None:
+    """Makes a free batch one of 1, in place."""
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def keep_outputs(model: Any, names: tuple[str, ...]) -> None:
+    """Takes all other outputs, and what leads to them alone, out of a model, in place; these stay in this order."""
+    by_name = {output.name: output for output in model.graph.output}
+    _replace(model.graph.output, [by_name[name] for name in names])
+    _sweep(model.graph)
 
 
 def save(model: Any, target: Path, card: Card) -> None:
@@ -137,16 +164,16 @@ def _places(checkpoint: Path) -> dict[tuple[tuple[int, ...], bytes], int]:
     return {(shape, data[begin:end]): begin for shape, begin, end in spans}
 
 
-def tidy(graph: Any) -> None:
+def tidy(graph: Any, opset: int = OPSET) -> None:
     """Puts a traced graph in order, in place: constants become initialisers, what follows from constants alone is
     computed, zero padding moves into its convolution, and a reshape needs no arithmetic to keep the batch's size."""
-    _fold(graph)
+    _fold(graph, opset)
     _plain_reshapes(graph)
     _padding_into_convolutions(graph)
     _sweep(graph)
 
 
-def _fold(graph: Any) -> None:
+def _fold(graph: Any, opset: int) -> None:
     from onnx import helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
 
@@ -160,7 +187,7 @@ def _fold(graph: Any) -> None:
             part = helper.make_graph(
                 [node], "part", [], [helper.make_empty_tensor_value_info(node.output[0])], [known[n] for n in names]
             )
-            part_model = helper.make_model(part, opset_imports=[helper.make_opsetid("", OPSET)])
+            part_model = helper.make_model(part, opset_imports=[helper.make_opsetid("", opset)])
             value = np.asarray(ReferenceEvaluator(part_model).run(None, {})[0])
         else:
             rest.append(node)

@@ -8,6 +8,7 @@ from pathlib import Path
 from detection.errors import MissingPackageError, MobileSSDError, install_line, installed, quoted
 from detection.limits import MOST_THREADS
 from detection.runtimes.base import Runtime
+from detection.runtimes.interfaces import SystemFile, interface_of
 from detection.runtimes.table import DEVICES, FASTEST, RUNTIMES, RuntimeInfo, info_of, readers
 from detection.weights.formats import ONNX
 from detection.weights.onnx_check import check_onnx
@@ -45,8 +46,11 @@ def open_runtime(
             f"{weights.path}: runtime {row.name} does not run {weights.format.ending} files; leave --runtime out"
         )
     _check_precision(weights, row, precision)
+    interface = interface_of(weights)
     if weights.exported and weights.format == ONNX:
-        check_onnx(weights.path, weights.card.input_size)
+        check_onnx(weights.path, weights.card.input_size, interface.floats, interface.outputs)
+    if weights.card.interface:
+        return SystemFile(weights, row.name, threads)
     return row.load(row.opener)(weights, device, precision, threads)
 
 

@@ -33,7 +33,8 @@ class Card:
     training. metrics: a list of {split, protocol, images, AP, ...}.
     training_images: the first twelve digits of the SHA-256 of each image's file (longer ones are cut); in the file
     they are one text, six bytes each in base64. notes: what a person has to know who uses the weights, a line each.
-    precision: how the file holds its weights: float32, float16 or int8.
+    precision: how the file holds its weights: float32, float16 or int8. interface: how a file made for another system is
+    fed and read, a name of `runtimes.interfaces.INTERFACES`; empty for one with our own input and outputs.
     """
 
     spec: dict[str, Any]
@@ -54,6 +55,7 @@ class Card:
     training_images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     precision: str = "float32"
+    interface: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:

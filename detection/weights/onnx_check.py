@@ -60,15 +60,21 @@ class Node:
         return self.ints.get(name, [usual])[0]
 
 
-def check_onnx(path: Path, input_size: tuple[int, int] | None) -> None:
+def check_onnx(
+    path: Path,
+    input_size: tuple[int, int] | None,
+    floats: bool = False,
+    outputs: tuple[str, ...] = ("encodings", "logits"),
+) -> None:
     """Raises BadWeightsError, one line, for a file that no runtime should be given.
 
     input_size: (height, width), as its card says: a detector that mobilessd exported, or a file that says so. None: any
-    network, of any operators of ONNX itself, of which sizes are not worked out.
+    network, of any operators of ONNX itself, of which sizes are not worked out. floats: its input is float32 [1, 3, h, w] in
+    the place of uint8 [N, h, w, 3]. outputs: that it has to have.
     """
     try:
         with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _model(data, input_size)
+            _model(data, input_size, floats, outputs)
     except Refused as reason:
         raise BadWeightsError(f"{path}: was not opened: {reason}; export it again") from None
     except OSError as error:
@@ -77,7 +83,7 @@ def check_onnx(path: Path, input_size: tuple[int, int] | None) -> None:
         raise BadWeightsError(f"{path}: not a whole ONNX file ({type(error).__name__}); export it again") from None
 
 
-def _model(data: Any, input_size: tuple[int, int] | None) -> None:
+def _model(data: Any, input_size: tuple[int, int] | None, floats: bool, outputs: tuple[str, ...]) -> None:
     graphs = []
     for number, start, end in protobuf_fields(data, 0, len(data)):
         if number == 7:
@@ -94,7 +100,7 @@ def _model(data: Any, input_size: tuple[int, int] | None) -> None:
     graph = _Graph(data, *graphs[0])
     graph.check_order()
     if input_size is not None:
-        graph.run(input_size)
+        graph.run(input_size, floats, outputs)
 
 
 class _Graph:
@@ -135,12 +141,15 @@ class _Graph:
                 raise Refused(f"{quoted(min(known & made))} is made twice")
             known |= made
 
-    def run(self, input_size: tuple[int, int]) -> None:
+    def run(self, input_size: tuple[int, int], floats: bool, outputs: tuple[str, ...]) -> None:
         """Works out every shape in order, and what is held and done at most."""
         given = [one for one in self.inputs if one[0] not in self.values]
-        if len(given) != 1 or given[0][1][1:] != [*input_size, 3] or given[0][2] != 2:
-            raise Refused(f"its input is no uint8 image of {input_size[0]} x {input_size[1]} pixels")
-        self._define(given[0][0], Value((1, *input_size, 3)))
+        sides = (3, *input_size) if floats else (*input_size, 3)
+        if len(given) != 1 or given[0][1][1:] != [*sides] or given[0][2] != (1 if floats else 2):
+            raise Refused(
+                f"its input is no {'float32' if floats else 'uint8'} image of {input_size[0]} x {input_size[1]} pixels"
+            )
+        self._define(given[0][0], Value((1, *sides)))
         last = {name: at for at, node in enumerate(self.nodes) for name in node.inputs}
         last |= dict.fromkeys(self.outputs, len(self.nodes))
         held, work, constants = 0, 0, set(self.values)
@@ -161,9 +170,9 @@ class _Graph:
                     raise Refused(f"more than {MOST_WORK:,} multiply-adds for one image")
             for name in {*node.inputs, *node.outputs} - constants:
                 held -= self.values[name].size if last.get(name, at) == at else 0
-        lost = [name for name in ("encodings", "logits") if name not in self.values or name not in self.outputs]
+        lost = [name for name in outputs if name not in self.values or name not in self.outputs]
         if lost:
-            raise Refused("it has no outputs encodings and logits")
+            raise Refused(f"it has no outputs {' and '.join(outputs)}")
 
 
 # Reading -----------------------------------------------------------------------------------------------------------------

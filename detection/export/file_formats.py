@@ -1,4 +1,4 @@
-"""What can be exported to, one row each: a new target is a file with a function that writes it, and a row here.
+"""The kinds of file that are written, one row each: a new format is a file with a function that writes it, and a row here.
 
 Nothing heavy is imported for it: commands show the names in their help.
 """
@@ -16,7 +16,7 @@ from detection.weights.formats import EXECUTORCH, ONNX, OPENVINO, TFLITE, Format
 
 
 @dataclass(frozen=True)
-class Target:
+class FileFormat:
     """A kind of file to write.
 
     format: of the file. writer: "module:function" of this package, (ssd, path, card, half, nms): see `graphs`. needs:
@@ -51,7 +51,7 @@ class Target:
 
 
 _ROWS = (
-    Target(
+    FileFormat(
         ONNX,
         "graphs:write_onnx",
         ("torch", "onnx", "onnxruntime"),
@@ -60,7 +60,7 @@ _ROWS = (
         int8_needs=("onnx", "onnxruntime"),
         float_form="onnxruntime:converted",
     ),
-    Target(
+    FileFormat(
         OPENVINO,
         "graphs:write_openvino",
         ("torch", "openvino"),
@@ -69,29 +69,29 @@ _ROWS = (
         int8_needs=("openvino", "nncf"),
         float_form="openvino:converted",
     ),
-    Target(TFLITE, "mobile:write_tflite", ("torch", "litert_torch", "ai_edge_litert"), reader="litert", raw=True),
-    Target(EXECUTORCH, "mobile:write_executorch", ("torch", "executorch"), checker="mobile:Program", raw=True),
+    FileFormat(TFLITE, "mobile:write_tflite", ("torch", "litert_torch", "ai_edge_litert"), reader="litert", raw=True),
+    FileFormat(EXECUTORCH, "mobile:write_executorch", ("torch", "executorch"), checker="mobile:Program", raw=True),
 )
-TARGETS = {target.name: target for target in _ROWS}
-INT8_TARGETS = tuple(target.name for target in _ROWS if target.int8)
+FILE_FORMATS = {row.name: row for row in _ROWS}
+INT8_FORMATS = tuple(row.name for row in _ROWS if row.int8)
 
 
-def target_of(output: Path, name: str | None, names: Sequence[str] = tuple(TARGETS)) -> Target:
-    """The target that a format's name, or the ending of the file to write, means. Raises MobileSSDError, one line,
+def format_of(output: Path, name: str | None, names: Sequence[str] = tuple(FILE_FORMATS)) -> FileFormat:
+    """The row that a format's name, or the ending of the file to write, means. Raises MobileSSDError, one line,
     where neither does, or where they contradict each other."""
-    known = [TARGETS[each] for each in names]
-    target = TARGETS[name] if name else next((t for t in known if t.format.ending == output.suffix), None)
-    if target is None:
+    known = [FILE_FORMATS[each] for each in names]
+    found = FILE_FORMATS[name] if name else next((t for t in known if t.format.ending == output.suffix), None)
+    if found is None:
         endings = ", ".join(t.format.ending for t in known[:-1])
         raise MobileSSDError(
             f"{output}: which format? A name that ends in {endings} or {known[-1].format.ending} says it, or --format"
         )
-    check_ending(target, output)
-    return target
+    check_ending(found, output)
+    return found
 
 
-def check_ending(target: Target, output: Path) -> None:
-    """Raises MobileSSDError, one line, for a file whose name does not end as those of the target do."""
-    if output.suffix != target.format.ending:
-        wanted = output.stem + target.format.ending
-        raise MobileSSDError(f"{output}: a file of format {target.name} is called {wanted}")
+def check_ending(kind: FileFormat, output: Path) -> None:
+    """Raises MobileSSDError, one line, for a file whose name does not end as those of its format do."""
+    if output.suffix != kind.format.ending:
+        wanted = output.stem + kind.format.ending
+        raise MobileSSDError(f"{output}: a file of format {kind.name} is called {wanted}")

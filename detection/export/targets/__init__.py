@@ -1,0 +1,1 @@
+"""Folders for other systems: one file a system, one row in `table`."""

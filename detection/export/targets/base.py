@@ -1,0 +1,69 @@
+"""What a target's writer is given, and what it says of what it wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detection.ssd.spec import SSDSpec
+from detection.weights.card import Card
+from detection.weights.resolve import Weights
+
+if TYPE_CHECKING:
+    from detection.ssd.network import SSD
+
+OPSETS = (11, 13, 17)
+IOU = 0.6  # of NMS inside a graph, as everywhere here
+
+
+@dataclass(frozen=True)
+class Options:
+    """gpu: the form for a graphics processor, where a system has two. opset: of ONNX's operators; None: the target's own."""
+
+    gpu: bool = False
+    opset: int | None = None
+
+
+PLAIN = Options()
+
+
+@dataclass(frozen=True)
+class Job:
+    """folder: where the files go, empty. source: what is exported. ssd: its network, None for an exported file. anchors:
+    `cxcywh` float32 [A, 4] in fractions."""
+
+    folder: Path
+    source: Weights
+    ssd: SSD | None
+    spec: SSDSpec
+    anchors: np.ndarray
+    options: Options
+
+    @property
+    def network(self) -> SSD:
+        """The network; for targets that take no exported file."""
+        assert self.ssd is not None
+        return self.ssd
+
+    def card(self, interface: str) -> Card:
+        """The card of a file that is fed and read as `runtimes.interfaces` says under this name."""
+        return replace(self.source.card, interface=interface)
+
+    @property
+    def opset(self) -> int:
+        return self.options.opset or 13
+
+
+@dataclass(frozen=True)
+class Written:
+    """model: the file that `Detector` reads back, in the folder. about: lines of the README: its input and outputs, and what
+    to do with it. max_detections: as many boxes as it gives of an image. background: labels.txt begins with a line for
+    it, named so."""
+
+    model: str
+    about: tuple[str, ...]
+    max_detections: int = 100
+    background: str | None = None

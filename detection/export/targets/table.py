@@ -1,0 +1,58 @@
+"""The systems that folders are exported for, one row each: a new one is a file with a function that writes it, and a row.
+
+Nothing heavy is imported for it: commands show the names in their help.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """A system that takes detectors.
+
+    title: for messages. writer: "module:function" of this package, `base.Job` -> `base.Written`. needs: modules that
+    writing and checking take. files: all that it may write, beside `COMMON`. takes: formats of exported files, int8 ones
+    too, that it takes in the place of weights. options: those of `gpu` and `opset` that mean something to it.
+    """
+
+    name: str
+    title: str
+    writer: str
+    files: tuple[str, ...]
+    needs: tuple[str, ...] = ("torch", "onnx", "onnxruntime")
+    takes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def load(self) -> Callable[..., Any]:
+        """What `writer` names."""
+        module, _, function = self.writer.partition(":")
+        return getattr(importlib.import_module(f"detection.export.targets.{module}"), function)
+
+
+COMMON = ("README.md", "labels.txt", "image.png", "expected.png")
+_CORE = ("model.onnx", "anchors.npy", "input.json")
+
+_ROWS = (
+    Target(
+        "frigate",
+        "Frigate",
+        "frigate:write",
+        ("model.xml", "model.bin", "model.onnx", "config.yml"),
+        needs=("torch", "onnx", "onnxruntime", "openvino"),
+        takes=("openvino", "onnx"),
+        options=("gpu",),
+    ),
+    Target("jetson", "jetson-inference's detectNet", "jetson:write", ("model.onnx", "detect.sh"), options=("opset",)),
+    Target("opencv", "OpenCV's DNN module", "opencv:write", (*_CORE, "detect.py"), options=("opset",)),
+    Target("ncnn", "ncnn", "ncnn:write", (*_CORE, "detect.py"), options=("opset",)),
+    Target("rknn", "Rockchip's RKNN", "rknn:write", (*_CORE, "convert.py"), options=("opset",)),
+    Target("core-onnx", "readers of plain ONNX", "core:write", _CORE, options=("opset",)),
+    Target("pytorch-ssd", "pytorch-ssd and train_ssd.py", "pytorch_ssd:write", ("model.pth",), needs=("torch",)),
+)
+TARGETS = {row.name: row for row in _ROWS}
+PARTS = tuple(sorted({*COMMON, *(name for row in _ROWS for name in row.files)}))
