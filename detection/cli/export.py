@@ -83,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports, says how far the file is from its source; see the parser for `args`."""
+    _check_target(args)
     if not args.output and not args.bundle:
         raise MobileSSDError(
             "nothing to write: give --output FILE.onnx, FILE.xml, FILE.tflite or FILE.pte, or --bundle DIR"
@@ -91,7 +92,6 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError("--bundle: runs .onnx, .xml and .tflite files; there is none of an ExecuTorch program")
     if args.input_size is not None and not args.output:
         raise MobileSSDError("--input-size: the network of that size needs a file of its own; give --output, too")
-    _check_target(args)
     if args.output and args.input_size is None:
         _export(args, open_weights(args.weights))
     elif args.output and not args.target and Path(args.output).suffix == ".safetensors":

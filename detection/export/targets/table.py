@@ -52,7 +52,6 @@ _ROWS = (
     Target("ncnn", "ncnn", "ncnn:write", (*_CORE, "detect.py"), options=("opset",)),
     Target("rknn", "Rockchip's RKNN", "rknn:write", (*_CORE, "convert.py"), options=("opset",)),
     Target("core-onnx", "readers of plain ONNX", "core:write", _CORE, options=("opset",)),
-    Target("pytorch-ssd", "pytorch-ssd and train_ssd.py", "pytorch_ssd:write", ("model.pth",), needs=("torch",)),
 )
 TARGETS = {row.name: row for row in _ROWS}
 PARTS = tuple(sorted({*COMMON, *(name for row in _ROWS for name in row.files)}))

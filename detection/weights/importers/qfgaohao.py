@@ -7,12 +7,11 @@ the tensors, names from a labels.txt beside the file (its first line BACKGROUND)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 from torch import Tensor, nn
 
 from backbones import build_backbone
-from backbones.blocks import ConvNormAct, InvertedResidual
+from backbones.blocks import InvertedResidual
 from detection.boxes.class_names import VOC_20
 from detection.errors import BadWeightsError
 from detection.ssd.families import ssd_mobilenet_v1, ssdlite_mobilenet_v1, ssdlite_mobilenet_v2
@@ -27,11 +26,6 @@ from detection.weights.importers.state_dicts import Pair, copy_into
 State = Mapping[str, Tensor]
 HEADER = "classification_headers.0"
 PER_CELL = 6
-NETWORKS: dict[str, Callable[..., SSDSpec]] = {
-    "mb1-ssd": ssd_mobilenet_v1,
-    "mb1-ssd-lite": ssdlite_mobilenet_v1,
-    "mb2-ssd-lite": ssdlite_mobilenet_v2,
-}
 INPUT = InputSpec(mean=(127.0,) * 3, std=(128.0,) * 3)
 
 
@@ -119,29 +113,6 @@ def _inverted(ours: str, theirs: str, expand: int | None) -> Iterator[Pair]:
         at = 3
     yield Pair(f"{ours}.depthwise", f"{theirs}.{at}", f"{theirs}.{at + 1}")
     yield Pair(f"{ours}.project", f"{theirs}.{at + 3}", f"{theirs}.{at + 4}")
-
-
-def network_name(spec: SSDSpec) -> str | None:
-    """The name that pytorch-ssd has for a network, or None where it builds none such. The input's size is free."""
-    alpha = spec.backbone_options.get("alpha", 1.0)
-    for name, family in NETWORKS.items():
-        theirs = family(num_classes=spec.num_classes, layout="qfgaohao", alpha=alpha)
-        if spec == replace(theirs, input=replace(theirs.input, size=spec.input.size)):
-            return name
-    return None
-
-
-def state_of(ssd: SSD) -> dict[str, Tensor]:
-    """The state dict of a network that has a `network_name`, as their code loads it: the inverse of the import."""
-    state: dict[str, Tensor] = {}
-    for pair in _pairs(ssd):
-        layer = ssd.get_submodule(pair.ours)
-        conv = layer.conv if isinstance(layer, ConvNormAct) else layer
-        state |= {f"{pair.conv}.{name}": value for name, value in conv.state_dict().items()}
-        norm = layer.norm if isinstance(layer, ConvNormAct) else None
-        if isinstance(norm, nn.BatchNorm2d):
-            state |= {f"{pair.norm}.{name}": value for name, value in norm.state_dict().items()}
-    return state
 
 
 def backbone_of_state(state: State, file: str) -> BackboneWeights | None:
