@@ -35,12 +35,15 @@ def main() -> None:
     scale = {number: min(FRAME[0] / i["width"], FRAME[1] / i["height"]) for number, i in truth.imgs.items()}
     by_height(truth.anns.values(), scale)
     for name in args.classes.split(","):
-        (category,) = truth.getCatIds(catNms=[name])
+        if not (ids := truth.getCatIds(catNms=[name])):
+            print(f"\n{name}: no class of {args.annotations}")
+            continue
+        category = ids[0]
         columns = {}
         for pair in args.results:
             label, _, file = pair.partition("=")
             columns[label] = scores(truth, json.loads(Path(file).read_text()), category, scale)
-        heights = [a["area"] for a in truth.anns.values() if a["category_id"] == category and not a["iscrowd"]]
+        heights = [a["area"] for a in truth.anns.values() if a["category_id"] == category and not a.get("iscrowd")]
         counts = [sum(least <= height < most for height in heights) for least, most in BANDS]
         print(f"\n| {name}, height in pixels | " + " | ".join(f"{least}-{most}" for least, most in BANDS) + " |")
         print("|---" * (len(BANDS) + 1) + "|")
@@ -52,6 +55,7 @@ def main() -> None:
 def by_height(boxes, scale: dict[int, float]) -> None:
     """Puts the height in pixels of the frame where pycocotools looks for the area."""
     for box in boxes:
+        box.setdefault("iscrowd", 0)
         box["area"] = box["bbox"][3] * scale[box["image_id"]]
 
 
