@@ -49,7 +49,9 @@ def main() -> None:
         print("|---" * (len(BANDS) + 1) + "|")
         print("| objects | " + " | ".join(map(str, counts)) + " |")
         for label, row in columns.items():
-            print(f"| {label} | " + " | ".join("-" if ap != ap else f"{ap:.3f} ({ap50:.2f})" for ap, ap50 in row) + " |")
+            print(
+                f"| {label} | " + " | ".join("-" if ap != ap else f"{ap:.3f} ({ap50:.2f})" for ap, ap50 in row) + " |"
+            )
 
 
 def by_height(boxes, scale: dict[int, float]) -> None:
