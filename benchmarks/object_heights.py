@@ -42,13 +42,15 @@ def main() -> None:
         columns = {}
         for pair in args.results:
             label, _, file = pair.partition("=")
-            columns[label] = scores(truth, json.loads(Path(file).read_text()), category, scale)
+            rows = [row for row in json.loads(Path(file).read_text()) if row["category_id"] == category]
+            columns[label] = scores(truth, rows, category, scale) if rows else None
         heights = [a["area"] for a in truth.anns.values() if a["category_id"] == category and not a.get("iscrowd")]
         counts = [sum(least <= height < most for height in heights) for least, most in BANDS]
         print(f"\n| {name}, height in pixels | " + " | ".join(f"{least}-{most}" for least, most in BANDS) + " |")
         print("|---" * (len(BANDS) + 1) + "|")
         print("| objects | " + " | ".join(map(str, counts)) + " |")
-        for label, row in columns.items():
+        for label, found in columns.items():
+            row = [(0.0 if count else float("nan"),) * 2 for count in counts] if found is None else found
             print(
                 f"| {label} | " + " | ".join("-" if ap != ap else f"{ap:.3f} ({ap50:.2f})" for ap, ap50 in row) + " |"
             )
@@ -62,9 +64,9 @@ def by_height(boxes, scale: dict[int, float]) -> None:
 
 
 def scores(truth: COCO, rows: list[dict], category: int, scale: dict[int, float]) -> list[tuple[float, float]]:
-    """AP and AP50 of a class in each band; nan where it has no object."""
+    """AP and AP50 of a class in each band, from its rows, one at least; nan where it has no object."""
     with contextlib.redirect_stdout(io.StringIO()):
-        found = truth.loadRes([row for row in rows if row["category_id"] == category])
+        found = truth.loadRes(rows)
         by_height(found.anns.values(), scale)
         run = COCOeval(truth, found, "bbox")
         run.params.catIds = [category]

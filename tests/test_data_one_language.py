@@ -33,7 +33,7 @@ class Cells(OneView):
     def __init__(self, form, data):
         self.names, self.ids = FORMS[form]
         self.card = SimpleNamespace(class_names=self.names, category_ids=self.ids, training_images=(), name=form)
-        self.settings = SimpleNamespace(score=0.01, iou=0.6, max_detections=100)
+        self.settings = SimpleNamespace(score=0.01, iou=0.6, max_detections=100, merge="nms")
         self.seen = {}
         ranks = np.random.default_rng(0).permutation(99_999)[:20_000].reshape(100, 200)  # no two scores are equal
         ranking = iter((ranks / 1e5).astype(np.float32))

@@ -148,7 +148,8 @@ def plain_vote(boxes, classes, scores, kept):
         i: [i, *(j for j in others if classes[i] == classes[j] and overlap[i, j] > 0.7 and scores[j] >= scores[i] / 2)]
         for i in kept
     }
-    return np.array([(boxes[v] * scores[v, None]).sum(0) / scores[v].sum() for v in voters.values()])
+    means = [(boxes[v] * scores[v, None]).sum(0) / scores[v].sum() for v in voters.values()]
+    return np.array(means).reshape(-1, 4)
 
 
 @settings(deadline=None, max_examples=25)

@@ -7,6 +7,7 @@ reaches a loss by any way.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -85,6 +86,10 @@ def repair(
     if not data.targets.any() and not (for_evaluation and ((data.labels >= 0).any() or not data.faults.lost)):
         reason = "; ".join(data.faults.brief()) or "wrong folder or class names?"
         use = "evaluate" if for_evaluation else "learn from"
+        # the file is named in front: its folder once more for each loss would leave no room in one line
+        reason = (
+            reason.replace(f"{os.path.dirname(str(data.origin))}{os.sep}", "") if os.sep in str(data.origin) else reason
+        )
         raise BadDataError(f"{data.origin}: no box to {use} in {len(data)} images ({reason})")
     return data, data.faults
 

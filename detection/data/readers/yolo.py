@@ -175,8 +175,9 @@ def _add_images(config: dict[str, Any], split: str, path: Path, folders: list[Pa
         ]
         found = next((candidate for candidate in candidates if os.path.exists(candidate)), None)
         if found is None:
+            shown = entry if len(entry) <= 100 else quoted(entry)
             raise BadDataError(
-                f"{path}: its {split}: {entry} does not exist (looked at {candidates[0]} and beside the file)"
+                f"{path}: its {split}: {shown} does not exist (looked at {candidates[0]} and beside the file)"
             )
         if found.is_file():
             images += _listed_in(found, [folder for folder in (found.parent, path.parent, root) if folder.is_dir()])
