@@ -123,7 +123,7 @@ def test_a_saved_model_whose_variables_are_missing_is_exit_code_2(tmp_path, caps
     (folder / "variables" / "variables.data-00000-of-00001").unlink()
     assert main(["info", str(folder)]) == 2
     said = capsys.readouterr().err.strip().splitlines()
-    assert "variables.data-00000-of-00001, are missing" in said[-1] and len(said) == 1
+    assert "variables.data-00000-of-00001 is missing" in said[-1] and len(said) == 1
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ class TrainLoader:
             except Exception as error:
                 # Where it died while a batch of its was being handed over, that may be any: EOFError, a file of shared
                 # memory that is not there, half of a pickle.
-                if "DataLoader worker" not in str(error) and not wait([one.sentinel for one in workers], DYING):
+                if "DataLoader worker" not in str(error) and not _one_has_died(workers):
                     raise
                 self._loader = None
                 raise MobileSSDError(
@@ -320,6 +320,16 @@ def _noticing_deaths(workers: Sequence[Any]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+
+
+def _one_has_died(workers: Sequence[Any]) -> bool:
+    """Whether one of them is dead within DYING seconds; torch, which hears of it by a signal, may say so in the middle."""
+    try:
+        return bool(wait([one.sentinel for one in workers], DYING))
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        return True
 
 
 def _identity(batch: Any) -> Any:

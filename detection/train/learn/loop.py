@@ -229,7 +229,7 @@ def load(job: Job, state: Any) -> tuple[RunPlan, RunProgress]:
 
 def non_finite(job: Job, progress: RunProgress, batches: list[Batch], losses: dict[str, float]) -> NonFiniteLoss:
     images = [
-        f"{name} (id {int(number)})"
+        f"{os.path.basename(name)} (id {int(number)})"  # whole paths leave no room for eight in one line
         for batch in batches
         for name, number in zip(job.loader.names(batch), batch.image_ids)
     ]
