@@ -99,6 +99,7 @@ def test_a_line_and_a_zone_drawn_on_a_playing_video_count_and_stay(browser, film
     tab.until(f"{NAMES} == 'door; zone 1'")
     assert np.allclose(gates(tab)["door"], [[0.5, 0.05], [0.5, 0.95]], atol=0.02)
     assert np.allclose(gates(tab)["zone 1"], [[0.6, 0.1], [0.95, 0.1], [0.95, 0.9], [0.6, 0.9]], atol=0.02)
+    tab.tab.goto("about:blank")  # or it would ask the server that is gone
     server.close()
     server = Page([f"front={film}"], Reds(), **options)
     tab.go(server.url)
