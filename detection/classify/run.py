@@ -33,7 +33,7 @@ from detection.train.learn.loop import stop_signals
 from detection.train.learn.optimizer import build_optimizer, set_learning_rate
 from detection.train.learn.schedule import learning_rate, resolve
 from detection.train.run_folder import run_folder
-from detection.train.speed import STEPS_A_ROUND, TRIAL_STEPS, autocast, fastest_precision, precisions, settled
+from detection.train.speed import autocast, fastest_precision, precisions, settled, trial_rounds
 from detection.train.state import (
     RunState,
     pack,
@@ -215,8 +215,7 @@ def _choose_precision(learner: Learner) -> None:
             logits = model(images.contiguous(memory_format=torch.channels_last))
         logits.float().square().mean().backward()
 
-    steps = resolve(config, len(learner.images)).total
-    rounds = min(max(steps // STEPS_A_ROUND, 1), TRIAL_STEPS)
+    rounds = trial_rounds(resolve(config, len(learner.images)).total)
     learner.precision = same_on_all(fastest_precision(step, tried, rounds)[0])
     network.load_state_dict(kept)
     network.zero_grad(set_to_none=True)

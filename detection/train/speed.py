@@ -44,6 +44,11 @@ def settled(wanted: str, device: str, used: str) -> Any:
     return used if len(precisions(wanted, device)) > 1 else wanted
 
 
+def trial_rounds(steps: int) -> int:
+    """How many rounds of `fastest_precision` are worth their time in a run of so many steps."""
+    return min(max(steps // STEPS_A_ROUND, 1), TRIAL_STEPS)
+
+
 def fastest_precision(step: Callable[[str], None], tried: tuple[str, ...], rounds: int) -> tuple[str, float]:
     """The fastest of `tried` and the seconds of its step, each made `rounds` times in turns and the best counted, behind a
     first one that gets ready. Another than the first one has to be faster by 5 %. step(precision) makes one, of which

@@ -15,7 +15,7 @@ from detection.data.faults import Faults
 from detection.data.ids import encodable
 from detection.data.layout import Layout
 from detection.data.readers.columns import Object
-from detection.data.readers.entries import Entry, head_of, in_splits, layout_of, read_entries
+from detection.data.readers.entries import Entry, head_of, in_splits, layout_of, name_of_label, read_entries
 from detection.errors import BadDataError
 from detection.files import read_text
 
@@ -65,8 +65,7 @@ def _parse(file: Path, faults: Faults) -> Iterator[Entry]:
                 faults.add("bad line", f"{file}: an annotation of {image[:60]!r} has no coordinates: {str(one)[:60]!r}")
                 doubtful = True
                 continue
-            label = one.get("label")
-            name = encodable(str(label)) if isinstance(label, str | int) else ""
+            name = name_of_label(one.get("label"))
             if not name:
                 faults.add("undeclared class", f"{file}: a box of {image[:60]!r} without a label")
             objects.append(Object(name, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from detection.data.dataset import DetectionData
 from detection.data.faults import Faults
 from detection.data.folders import ImageFinder, Listing, count_unread, is_image
+from detection.data.ids import encodable
 from detection.data.image_files import size_or_zero
 from detection.data.layout import Layout, role_of
 from detection.data.readers.columns import Columns, Object
@@ -106,6 +107,11 @@ def read_entries(
 
 def _scaled(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float, float]:
     return box[0] * width, box[1] * height, box[2] * width, box[3] * height
+
+
+def name_of_label(label: object) -> str:
+    """The class that a JSON file's label names, a text or a number; "" where it names none."""
+    return encodable(str(label)) if isinstance(label, str | int) else ""
 
 
 def number_or_zero(value: object) -> int:

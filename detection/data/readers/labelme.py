@@ -25,6 +25,7 @@ from detection.data.readers.entries import (
     head_of,
     in_splits,
     layout_of,
+    name_of_label,
     number_or_zero,
     read_entries,
 )
@@ -87,8 +88,7 @@ def _objects(shapes: list[Any], file: Path, faults: Faults) -> tuple[list[Object
             faults.add("bad line", f"{file}: shapes[{number}] is no box but {str(kind)[:40]!r}")
             doubtful = True
             continue
-        label = shape.get("label")
-        name = encodable(str(label)) if isinstance(label, str | int) else ""
+        name = name_of_label(shape.get("label"))
         if not name:
             faults.add("undeclared class", f"{file}: shapes[{number}] has no label")
         group = shape.get("group_id")

@@ -18,7 +18,7 @@ from detection.train.learn.freeze import train_mode
 from detection.train.learn.job import Job, RunPlan
 from detection.train.learn.loop import network_of, step_gradients
 from detection.train.learn.schedule import resolve
-from detection.train.speed import STEPS_A_ROUND, TRIAL_STEPS, fastest_precision, precisions, try_compile
+from detection.train.speed import fastest_precision, precisions, trial_rounds, try_compile
 
 log = logging.getLogger("mobilessd.train")
 EVALUATIONS, THEIR_SHARE = 5, 0.1  # of a run with a time budget: so many, in at most this share of what is left
@@ -195,8 +195,7 @@ def _choose_form(job: Job, steps: int) -> None:
     train_mode(job.ssd, job.config)
     try:
         if len(tried) > 1:
-            rounds = min(max(steps // STEPS_A_ROUND, 1), TRIAL_STEPS)
-            job.precision = same_on_all(fastest_precision(in_precision, tried, rounds)[0])
+            job.precision = same_on_all(fastest_precision(in_precision, tried, trial_rounds(steps))[0])
         job.network = try_compile(network, whole, part, parts, steps, compiling, len(job.scales))
     finally:
         network.load_state_dict(kept)
