@@ -83,12 +83,15 @@ def photograph(word: str) -> np.ndarray:
     none."""
     import cv2
 
+    from detection.images.decode import check_pixels
+
     camera = camera_of(word)
     assert camera is not None
     try:
         capture = open_camera(camera)
     except MobileSSDError as error:
         raise BadImageError(f"{camera_name(camera)}: {error}") from None
+    check_pixels(capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT), camera_name(camera))
     images = [image for ok, image in (capture.read() for _ in range(WARM_UP)) if ok]
     capture.release()
     if not images:

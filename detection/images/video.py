@@ -56,7 +56,7 @@ class Video:
             self._capture = cv2.VideoCapture(self.path)
         if not self._capture.isOpened():
             self._refuse()
-        check_frames(self._capture, self.path)
+        check_pixels(*frame_size(self._capture), self.path)
         self.fps, self.count = rate_and_count(self._capture)
         if self.path.lower().endswith(".gif"):
             self.count = 0  # what FFmpeg has counted, and not what the file says
@@ -123,9 +123,9 @@ class Video:
         )
 
 
-def check_frames(capture: cv2.VideoCapture, name: str) -> None:
-    """Raises BadImageError for frames that are too large, before the first one is decoded."""
-    check_pixels(capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT), name)
+def frame_size(capture: cv2.VideoCapture) -> tuple[float, float]:
+    """(width, height) of an opened source's frames, as it says."""
+    return capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
 
 
 def rate_and_count(capture: cv2.VideoCapture) -> tuple[float, int]:

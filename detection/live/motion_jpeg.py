@@ -11,13 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from detection.live.frame_limit import TooLarge, check_frame
+
 LARGEST = 64 << 20  # bytes of a frame
 LONGEST_LINE = 1 << 16
 TRIES = 3  # frames at the beginning that OpenCV may fail to decode; FFmpeg knows stranger ones
-
-
-class TooLarge(Exception):
-    """A frame that is not decoded; its text is one line."""
 
 
 def open_motion_jpeg(address: str, timeout: float = 8.0) -> Any:
@@ -43,7 +41,7 @@ def frames(answer: Any) -> Iterator[tuple[Any, float]]:
     before it is decoded; OSError where the connection breaks off.
     """
     from detection.errors import BadImageError
-    from detection.images.decode import MAX_PIXELS, decode_image
+    from detection.images.decode import decode_image
     from detection.images.header import read_header
 
     came = failed = 0
@@ -51,11 +49,8 @@ def frames(answer: Any) -> Iterator[tuple[Any, float]]:
         arrived = time.monotonic()
         try:
             header = read_header(data)
-            if header and header.width * header.height > MAX_PIXELS:
-                limit = f"{MAX_PIXELS / 1e6:g} megapixels"
-                raise TooLarge(
-                    f"its frames have {header.width} x {header.height} pixels, more than {limit}: ask it for smaller ones"
-                )
+            if header:
+                check_frame(header.width, header.height)
             image = decode_image(data, "the frame")
         except (BadImageError, ValueError):
             failed += 1

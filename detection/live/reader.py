@@ -25,8 +25,9 @@ from typing import IO, Any, BinaryIO, NamedTuple
 from detection.errors import MobileSSDError
 from detection.images.addresses import HTTP
 from detection.images.cameras import camera_of, open_camera
+from detection.live.frame_limit import check_frame, limit_memory
 from detection.live.mailbox import Mailbox
-from detection.live.motion_jpeg import TooLarge, frames, open_motion_jpeg
+from detection.live.motion_jpeg import frames, open_motion_jpeg
 from detection.live.source_names import is_pipeline
 
 HELLO, FRAME, ERROR, END = b"H", b"F", b"E", b"Z"
@@ -106,6 +107,7 @@ def main() -> None:
     if not wish:
         return
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    limit_memory()
     lock = threading.Lock()
 
     def send(kind: bytes, payload: bytes | memoryview = b"", frame: _Frame | None = None) -> None:
@@ -120,7 +122,7 @@ def main() -> None:
     except OSError:  # the parent has gone
         pass
     except Exception as error:
-        send(ERROR, str(error).encode())
+        send(ERROR, (" ".join(str(error).split())[:300] or type(error).__name__).encode())
     os._exit(0)  # without OpenCV's own tidying, which may wait for the network
 
 
@@ -135,7 +137,7 @@ class _Frame(NamedTuple):
 
 def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> None:
     from detection.images.frame_times import FrameTimes
-    from detection.images.video import check_frames, rate_and_count
+    from detection.images.video import frame_size, rate_and_count
 
     web = address.startswith(HTTP)
     if web and (answer := open_motion_jpeg(address)) is not None and _play(answer, send):
@@ -148,10 +150,7 @@ def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> No
         if (problem := _no_snapshot(address)) is not None:
             raise CannotOpen(f"{error}{f' ({problem})' if problem else ''}") from None
         return _poll(address, send)
-    try:
-        check_frames(capture, "")
-    except MobileSSDError as error:
-        raise CannotOpen(f"a frame {str(error).removeprefix(': ')}") from None
+    check_frame(*frame_size(capture))
     fps, count = rate_and_count(capture)
     if web and count == 1 and _no_snapshot(address) is None:
         return _poll(address, send)
@@ -160,12 +159,14 @@ def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> No
     box: Mailbox[_Frame] = Mailbox()
     sender = threading.Thread(target=_forward, args=(box, send), daemon=True)
     sender.start()
-    for frame in _frames(capture, times):
-        # A stream with an end is a file far away: no frame of it is dropped.
-        if not box.put(frame, wait=bool(count)):
-            break
-    box.close()
-    sender.join()
+    try:
+        for frame in _frames(capture, times):
+            # A stream with an end is a file far away: no frame of it is dropped.
+            if not box.put(frame, wait=bool(count)):
+                break
+    finally:
+        box.close()
+        sender.join()
     if count:
         send(END, times.problem(None, False)[0].encode())
     elif web and times.frames == 1 and _no_snapshot(address) is None:
@@ -187,8 +188,6 @@ def _play(answer: Any, send: Callable[..., None]) -> bool:
                     sender.start()
                 box.put(_Frame(image, number, arrived))
                 number += 1
-    except TooLarge as error:
-        raise CannotOpen(str(error)) from None
     except (OSError, ValueError, HTTPException):
         pass
     finally:
@@ -203,6 +202,8 @@ def _play(answer: Any, send: Callable[..., None]) -> bool:
 def _frames(capture: Any, times: Any) -> Iterator[_Frame]:
     import cv2
 
+    from detection.images.video import frame_size
+
     while True:
         ok = capture.grab()
         arrived = time.monotonic()
@@ -210,6 +211,7 @@ def _frames(capture: Any, times: Any) -> Iterator[_Frame]:
             if not times.count or not times.again():
                 return
             continue
+        check_frame(*frame_size(capture))
         ok, bgr = capture.retrieve()
         if not ok:
             continue
