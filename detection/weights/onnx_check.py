@@ -9,55 +9,17 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from detection.errors import BadWeightsError, quoted
 from detection.files import open_regular
-from detection.weights.card_files import protobuf_fields, protobuf_varint
+from detection.weights.onnx_reader import Graph, Node, Refused, Value, read_graph
 
-OPSETS = range(7, 31)
-MOST_NODES = 20_000
 MOST_HELD = 1 << 28  # numbers that are needed at one time, for one image
 MOST_WORK = 1 << 41  # multiply-adds of one image
-DTYPES: dict[int, Any] = {
-    1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_,
-    10: np.float16, 11: np.float64, 12: np.uint32, 13: np.uint64, 16: np.uint16,
-}  # fmt: skip
-Shape = tuple[int, ...]
-
-
-class Refused(Exception):
-    """Why a file is not given to a runtime."""
-
-
-@dataclass
-class Value:
-    """A tensor: its shape, each side at most; its numbers where they are few and constant."""
-
-    shape: Shape
-    numbers: np.ndarray | None = None
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-
-@dataclass
-class Node:
-    op: str
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    ints: dict[str, list[int]] = field(default_factory=dict)
-    texts: dict[str, bytes] = field(default_factory=dict)
-    value: Value | None = None
-
-    def one(self, name: str, usual: int) -> int:
-        return self.ints.get(name, [usual])[0]
 
 
 def check_onnx(
@@ -74,7 +36,10 @@ def check_onnx(
     """
     try:
         with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _model(data, input_size, floats, outputs)
+            graph = read_graph(data)
+            _check_order(graph)
+            if input_size is not None:
+                _run(graph, input_size, floats, outputs)
     except Refused as reason:
         raise BadWeightsError(f"{path}: was not opened: {reason}; export it again") from None
     except OSError as error:
@@ -83,224 +48,54 @@ def check_onnx(
         raise BadWeightsError(f"{path}: not a whole ONNX file ({type(error).__name__}); export it again") from None
 
 
-def _model(data: Any, input_size: tuple[int, int] | None, floats: bool, outputs: tuple[str, ...]) -> None:
-    graphs = []
-    for number, start, end in protobuf_fields(data, 0, len(data)):
-        if number == 7:
-            graphs.append((start, end))
-        elif number == 8:
-            opset = {k: (a, b) for k, a, b in protobuf_fields(data, start, end)}
-            version = _int(data, *opset.get(2, (0, 0)))
-            if version not in (OPSETS if opset.get(1, (0, 0))[0] == opset.get(1, (0, 0))[1] else range(1, 100)):
-                raise Refused(f"operators of version {version}, where {OPSETS[0]} to {OPSETS[-1]} are known")
-        elif number in (20, 25):
-            raise Refused("it holds functions or a training of its own")
-    if len(graphs) != 1:
-        raise Refused(f"it holds {len(graphs)} graphs")
-    graph = _Graph(data, *graphs[0])
-    graph.check_order()
-    if input_size is not None:
-        graph.run(input_size, floats, outputs)
+def _check_order(graph: Graph) -> None:
+    """Each operator reads what was made before it, so that there is no loop."""
+    known = {*graph.values, *(name for name, _, _ in graph.inputs)}
+    for node in graph.nodes:
+        missing = next((name for name in node.inputs if name not in known), None)
+        if missing is not None:
+            raise Refused(f"nothing before {node.op} makes {quoted(missing)}")
+        made = {name for name in node.outputs if name}
+        if known & made:
+            raise Refused(f"{quoted(min(known & made))} is made twice")
+        known |= made
 
 
-class _Graph:
-    def __init__(self, data: Any, start: int, end: int) -> None:
-        self.nodes: list[Node] = []
-        self.values: dict[str, Value] = {"": Value(())}  # what is left out
-        self.inputs: list[tuple[str, list[int], int]] = []
-        self.outputs: list[str] = []
-        for number, first, last in protobuf_fields(data, start, end):
-            if number == 1:
-                self.nodes.append(_node(data, first, last))
-            elif number == 5:
-                name, value = _constant(data, first, last)
-                self._define(name, value)
-            elif number == 11:
-                self.inputs.append(_declared(data, first, last))
-            elif number == 12:
-                self.outputs.append(_declared(data, first, last)[0])
-            elif number == 15:
-                raise Refused("it holds sparse numbers")
-            if len(self.nodes) > MOST_NODES:
-                raise Refused(f"more than {MOST_NODES:,} operators")
-
-    def _define(self, name: str, value: Value) -> None:
-        if name in self.values:
-            raise Refused(f"{quoted(name)} is made twice")
-        self.values[name] = value
-
-    def check_order(self) -> None:
-        """Each operator reads what was made before it, so that there is no loop."""
-        known = {*self.values, *(name for name, _, _ in self.inputs)}
-        for node in self.nodes:
-            missing = next((name for name in node.inputs if name not in known), None)
-            if missing is not None:
-                raise Refused(f"nothing before {node.op} makes {quoted(missing)}")
-            made = {name for name in node.outputs if name}
-            if known & made:
-                raise Refused(f"{quoted(min(known & made))} is made twice")
-            known |= made
-
-    def run(self, input_size: tuple[int, int], floats: bool, outputs: tuple[str, ...]) -> None:
-        """Works out every shape in order, and what is held and done at most."""
-        given = [one for one in self.inputs if one[0] not in self.values]
-        sides = (3, *input_size) if floats else (*input_size, 3)
-        if len(given) != 1 or given[0][1][1:] != [*sides] or given[0][2] != (1 if floats else 2):
-            raise Refused(
-                f"its input is no {'float32' if floats else 'uint8'} image of {input_size[0]} x {input_size[1]} pixels"
-            )
-        self._define(given[0][0], Value((1, *sides)))
-        last = {name: at for at, node in enumerate(self.nodes) for name in node.inputs}
-        last |= dict.fromkeys(self.outputs, len(self.nodes))
-        held, work, constants = 0, 0, set(self.values)
-        for at, node in enumerate(self.nodes):
-            if node.op not in OPERATORS:
-                raise Refused(f"the operator {quoted(node.op)} is none that detectors of mobilessd have")
-            inputs = [self.values[name] for name in node.inputs]
-            made = OPERATORS[node.op](node, inputs)
-            for name in node.outputs:
-                if name:
-                    self._define(name, made)
-                    held += made.size
-            if min(made.shape, default=0) < 0 or held > MOST_HELD:
-                raise Refused(f"{node.op} asks for more than {MOST_HELD:,} numbers at a time")
-            if node.op == "Conv":
-                work += made.size * math.prod(inputs[1].shape[1:])
-                if work > MOST_WORK:
-                    raise Refused(f"more than {MOST_WORK:,} multiply-adds for one image")
-            for name in {*node.inputs, *node.outputs} - constants:
-                held -= self.values[name].size if last.get(name, at) == at else 0
-        lost = [name for name in outputs if name not in self.values or name not in self.outputs]
-        if lost:
-            raise Refused(f"it has no outputs {' and '.join(outputs)}")
-
-
-# Reading -----------------------------------------------------------------------------------------------------------------
-
-
-def _int(data: Any, start: int, end: int) -> int:
-    if end <= start:
-        return 0
-    value = protobuf_varint(data, start)[0]
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _ints(data: Any, start: int, end: int) -> Iterator[int]:
-    """Packed ones, or one alone."""
-    while start < end:
-        value, start = protobuf_varint(data, start)
-        yield value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _text(data: Any, start: int, end: int) -> str:
-    try:
-        return bytes(data[start:end]).decode()
-    except UnicodeDecodeError:
-        raise Refused("a name in it is no text") from None
-
-
-def _node(data: Any, start: int, end: int) -> Node:
-    node = Node("")
-    for number, first, last in protobuf_fields(data, start, end):
-        if number == 1:
-            node.inputs.append(_text(data, first, last))
-        elif number == 2:
-            node.outputs.append(_text(data, first, last))
-        elif number == 4:
-            node.op = _text(data, first, last)
-        elif number == 5:
-            _attribute(node, data, first, last)
-        elif number == 7 and _text(data, first, last) not in ("", "ai.onnx"):
-            raise Refused(f"an operator of {quoted(_text(data, first, last))}")
-        elif number in (3, 8):
-            _text(data, first, last)
-    return node
-
-
-def _attribute(node: Node, data: Any, start: int, end: int) -> None:
-    name, text = "", None
-    ints: list[int] = []
-    for number, first, last in protobuf_fields(data, start, end):
-        if number == 1:
-            name = _text(data, first, last)
-        elif number in (3, 8):
-            ints += _ints(data, first, last)
-        elif number == 4:
-            text = bytes(data[first:last])
-        elif number in (6, 10, 11, 21, 22):
-            raise Refused(f"{node.op or 'an operator'} holds a graph of its own, or sparse numbers")
-        elif number == 5:
-            node.value = _constant(data, first, last)[1]
-    if name in node.ints or name in node.texts or len(ints) > 64:
-        raise Refused(f"{quoted(name)} is said twice")
-    if ints:
-        node.ints[name] = ints
-    if text is not None:
-        node.texts[name] = text
-
-
-def _constant(data: Any, start: int, end: int) -> tuple[str, Value]:
-    """Of a TensorProto its name and shape; its numbers where they are few."""
-    name, kind, raw = "", 0, None
-    dims: list[int] = []
-    typed: dict[int, bytes] = {}
-    for number, first, last in protobuf_fields(data, start, end):
-        if number == 1:
-            dims += _ints(data, first, last)
-        elif number == 2:
-            kind = _int(data, first, last)
-        elif number == 8:
-            name = _text(data, first, last)
-        elif number == 9:
-            raw = (first, last)
-        elif number in (4, 5, 7, 10, 11):
-            typed[number] = typed.get(number, b"") + bytes(data[first:last])
-        elif number == 13 or number == 14 and _int(data, first, last):
-            raise Refused("its numbers lie in another file, which only the bundled one may")
-        elif number == 6:
-            raise Refused("it holds texts among its numbers")
-    count = math.prod(dims)
-    if kind not in DTYPES or min(dims, default=0) < 0 or len(dims) > 6:
-        raise Refused(f"{quoted(name)} is of the shape {quoted(dims)} or of a type that no weights are")
-    dtype = np.dtype(DTYPES[kind])
-    if raw is not None:
-        if raw[1] - raw[0] != count * dtype.itemsize:
-            raise Refused(f"{quoted(name)} of shape {quoted(dims)} holds {raw[1] - raw[0]} bytes")
-        numbers = np.frombuffer(bytes(data[raw[0] : raw[1]]), dtype) if count <= 64 else None
-        return name, Value(tuple(dims), None if numbers is None else numbers.reshape(dims))
-    if count > sum(map(len, typed.values())):
-        raise Refused(f"{quoted(name)} of shape {quoted(dims)} holds {sum(map(len, typed.values()))} bytes")
-    numbers = None
-    if count <= 64 and len(typed) == 1:
-        ((number, values),) = typed.items()
-        found = (
-            np.frombuffer(values, np.float32) if number == 4 else np.array([*_ints(values, 0, len(values))], np.int64)
+def _run(graph: Graph, input_size: tuple[int, int], floats: bool, outputs: tuple[str, ...]) -> None:
+    """Works out every shape in order, and what is held and done at most."""
+    given = [one for one in graph.inputs if one[0] not in graph.values]
+    sides = (3, *input_size) if floats else (*input_size, 3)
+    if len(given) != 1 or given[0][1][1:] != [*sides] or given[0][2] != (1 if floats else 2):
+        raise Refused(
+            f"its input is no {'float32' if floats else 'uint8'} image of {input_size[0]} x {input_size[1]} pixels"
         )
-        numbers = found[:count].reshape(dims) if number != 10 else None
-    return name, Value(tuple(dims), numbers)
+    graph.define(given[0][0], Value((1, *sides)))
+    last = {name: at for at, node in enumerate(graph.nodes) for name in node.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    held, work, constants = 0, 0, set(graph.values)
+    for at, node in enumerate(graph.nodes):
+        if node.op not in OPERATORS:
+            raise Refused(f"the operator {quoted(node.op)} is none that detectors of mobilessd have")
+        inputs = [graph.values[name] for name in node.inputs]
+        made = OPERATORS[node.op](node, inputs)
+        for name in node.outputs:
+            if name:
+                graph.define(name, made)
+                held += made.size
+        if min(made.shape, default=0) < 0 or held > MOST_HELD:
+            raise Refused(f"{node.op} asks for more than {MOST_HELD:,} numbers at a time")
+        if node.op == "Conv":
+            work += made.size * math.prod(inputs[1].shape[1:])
+            if work > MOST_WORK:
+                raise Refused(f"more than {MOST_WORK:,} multiply-adds for one image")
+        for name in {*node.inputs, *node.outputs} - constants:
+            held -= graph.values[name].size if last.get(name, at) == at else 0
+    lost = [name for name in outputs if name not in graph.values or name not in graph.outputs]
+    if lost:
+        raise Refused(f"it has no outputs {' and '.join(outputs)}")
 
 
-def _declared(data: Any, start: int, end: int) -> tuple[str, list[int], int]:
-    """Of an input or output its name, its sides (0 where they are free), and its type."""
-    name, sides, kind = "", [], 0
-    for number, first, last in protobuf_fields(data, start, end):
-        if number == 1:
-            name = _text(data, first, last)
-        elif number == 2:
-            for _, a, b in protobuf_fields(data, first, last):
-                for part, c, d in protobuf_fields(data, a, b):
-                    if part == 1:
-                        kind = _int(data, c, d)
-                    elif part == 2:
-                        dims = [(e, f) for _, e, f in protobuf_fields(data, c, d)]
-                        sides = [
-                            next((_int(data, g, h) for k, g, h in protobuf_fields(data, *dim) if k == 1), 0)
-                            for dim in dims
-                        ]
-    return name, sides, kind
-
-
-# Shapes ------------------------------------------------------------------------------------------------------------------
+# Shapes ---------------------------------------------------------------------------------------------------------------
 
 
 def _same(node: Node, x: Sequence[Value]) -> Value:
