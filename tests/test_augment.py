@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.errors import MissingPackageError, MobileSSDError
+from detection.errors import BadDataError, MissingPackageError, MobileSSDError
 from detection.images.preprocess import stretch
 from detection.train.input.augment import PRESETS, Augmentation, augment, mixup, mosaic, place
 from detection.train.input.crops import CROPS
@@ -18,11 +18,11 @@ from detection.train.input.photometric import (
     adjust_contrast,
     adjust_saturation,
     corrupt,
-    corruptions,
     liu_distort,
     shift_hsv,
 )
-from detection.train.input.sample import cut, flip, make_sample
+from detection.train.input.sample import cut, flip, flip_vertical, make_sample
+from detection.train.input.transforms import albumentations
 
 RULES = sorted(CROPS)
 
@@ -212,8 +212,7 @@ def test_liu_brightness_stays_within_its_range():
 
 
 def test_corruptions_are_albumentations_and_seeded():
-    albumentations = pytest.importorskip("albumentations")
-    assert albumentations.__version__.startswith("2.0.")
+    assert pytest.importorskip("albumentations").__version__.startswith("2.0.")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     one, two, other = (corrupt(image, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (one == two).all() and (one != other).any() and one.dtype == np.uint8
@@ -224,12 +223,87 @@ def test_the_agpl_successor_of_albumentations_is_refused(monkeypatch):
     from importlib import metadata
 
     monkeypatch.setattr(metadata, "packages_distributions", lambda: {"albumentations": ["albumentationsx"]})
-    corruptions.cache_clear()
+    albumentations.cache_clear()
     try:
         with pytest.raises(MissingPackageError, match="not the MIT 2.0.x"):
-            corruptions()
+            albumentations()
     finally:
-        corruptions.cache_clear()
+        albumentations.cache_clear()
+
+
+# --- turned, and albumentations by name
+
+
+def test_top_and_bottom_exchanged_twice_is_the_identity_and_the_box_stays_on_its_object():
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[5:15, 20:50] = 255
+    sample = make_sample(image, [[20, 5, 50, 15]], [0])
+    out = place(sample, Augmentation(crop="none", flip=0.0, flip_vertical=1.0), np.random.default_rng(0), (60, 80))
+    assert out.boxes.tolist() == [[20, 45, 50, 55]] and (out.image[45:55, 20:50] == 255).all()
+    assert (flip_vertical(out).image == image).all() and flip_vertical(out).boxes.tolist() == [[20, 5, 50, 15]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rotated_box_holds_its_rotated_object(seed):
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[40:60, 30:70] = 255
+    config = Augmentation(crop="none", flip=0.0, rotate=45, fill=(0, 0, 0))
+    out = augment(make_sample(image, [[30, 40, 70, 60]], [7]), config, np.random.default_rng(seed), (100, 100))
+    rows, columns = np.nonzero(out.image[..., 0] > 128)
+    assert out.labels.tolist() == [7]
+    expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert out.boxes[0] == pytest.approx(expected, abs=2)
+
+
+def test_transforms_take_labels_scores_and_ignore_regions_along_and_keep_the_size():
+    config = Augmentation(crop="none", flip=0.0, transforms=({"Crop": {"x_max": 50, "y_max": 100, "p": 1}},))
+    boxes = [[60, 10, 90, 40], [10, 10, 40, 60], [20, 20, 49, 90], [46, 0, 90, 90]]
+    sample = make_sample(np.zeros((100, 100, 3), np.uint8), boxes, [0, 1, -1, 3], [1, 0.5, 1, 1], [0, 0, 1, 0])
+    out = augment(sample, config, np.random.default_rng(0), (100, 100))
+    assert out.image.shape == (100, 100, 3), "half of the image, stretched back to the whole"
+    assert out.labels.tolist() == [1, -1] and out.scores.tolist() == [0.5, 1] and out.ignore.tolist() == [False, True]
+    left = np.array([[20, 10, 80, 60], [40, 20, 98, 90]])
+    assert out.boxes == pytest.approx(left, abs=1e-4), "one is outside, one has a tenth left or less"
+
+
+@settings(max_examples=20, deadline=None)
+@given(images())
+def test_transforms_are_a_function_of_the_generator_and_leave_boxes_inside(drawn):
+    sample, rng = drawn
+    config = Augmentation(flip_vertical=0.5, rotate=30, transforms=("RandomRotate90", "Blur", {"Affine": {"p": 1}}))
+    seed = int(rng.integers(2**31))
+    out, again = (augment(sample, config, np.random.default_rng(seed), (64, 96)) for _ in range(2))
+    assert (out.image == again.image).all() and (out.boxes == again.boxes).all()
+    assert out.image.shape == (64, 96, 3) and len(set(out.labels.tolist())) == len(out.labels)
+    assert (out.boxes >= 0).all() and (out.boxes <= [96, 64, 96, 64]).all()
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        (["Blurr"], r"transforms\[0\]: 'Blurr' is no transform of albumentations 2.0.* did you mean 'Blur'\?"),
+        ([{"Rotate": {"limt": 3}}], r"transforms\[0\]: Rotate has no argument 'limt'; did you mean 'limit'\?"),
+        ([{"Rotate": {"limit": "far"}}], r"transforms\[0\]: Rotate: limit.*: Input should be a valid tuple"),
+        (["RandomCrop"], r"transforms\[0\]: RandomCrop: height: Field required"),
+        (["RandomCrop3D"], "'RandomCrop3D' is no transform .* for images with boxes"),
+        ([{"OneOf": {"transforms": ["Blurr"]}}], r"transforms\[0\].OneOf\[0\]: 'Blurr' is no transform"),
+        ([{"OneOf": {"p": 0.5}}], "OneOf needs transforms: a list"),
+        ([{"Blur": {}, "Rotate": {}}], "write a name, or one name with its arguments"),
+        (["Normalize"], "Normalize gives float32 .* leave it out"),
+        (["FDA"], "FDA requires .*fda_metadata"),
+        (["Blur"] * 101, "101 are more than 100"),
+    ],
+)
+def test_what_albumentations_cannot_do_is_one_line(entries, said):
+    with pytest.raises(MobileSSDError, match=said) as caught:
+        Augmentation(transforms=tuple(entries))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transform_that_the_input_is_too_small_for_is_one_line():
+    config = Augmentation(crop="none", transforms=({"RandomCrop": {"height": 200, "width": 200, "p": 1}},))
+    with pytest.raises(BadDataError, match="Crop size .* with an input of 96x64"):
+        augment(make_sample(np.zeros((64, 96, 3), np.uint8), [], []), config, np.random.default_rng(0), (64, 96))
 
 
 # --- several images

@@ -22,10 +22,13 @@ from detection.train.input import loader as loader_module
 from detection.train.input.augment import PRESETS, Augmentation
 from detection.train.input.cache import ImageCache
 from detection.train.input.loader import TrainLoader
+from detection.train.input.sampling import drawn, image_shares
 
 torch = pytest.importorskip("torch")
 FIELDS = ("images", "boxes", "labels", "scores", "ignore", "unknown", "image_ids", "indices")
-EVERYTHING = Augmentation(crop="liu", expand=0.3, photometric="liu", mosaic=0.3, mixup=0.3)
+EVERYTHING = Augmentation(
+    crop="liu", expand=0.3, photometric="liu", mosaic=0.3, mixup=0.3, flip_vertical=0.5, transforms=("ShotNoise",)
+)
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
@@ -86,6 +89,23 @@ def test_every_epoch_shows_every_image_once_in_another_order(data):
     seen = [i for batch in loader.batches(0, 12) for i in batch.indices.tolist()]
     epochs = [seen[k * 12 : k * 12 + 12] for k in range(5)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs) and len(set(map(tuple, epochs))) == 5
+
+
+def test_balanced_sampling_shows_images_of_rare_classes_more_often(data):
+    """Class a is in eleven images, b in seven, c in four: (11 / 4) ** 1 against 1, and no image without objects more often."""
+    boxes, owners = np.tile([5.0, 6, 45, 50], (22, 1)), [*range(11), *range(7), *range(4)]
+    labels = [0] * 11 + [1] * 7 + [2] * 4
+    uneven = build(["a", "b", "c"], data.paths, owners, boxes, labels, sizes=[SIZE] * 12, image_ids=range(12))
+    shares = image_shares(uneven, 1.0)
+    assert shares / shares[-1] == pytest.approx([11 / 4] * 4 + [11 / 7] * 3 + [1] * 5)
+    assert image_shares(uneven, 0.5)[0] / image_shares(uneven, 0.5)[-1] == pytest.approx((11 / 4) ** 0.5)
+    counts = np.stack([np.bincount(drawn(shares, np.random.default_rng(seed)), minlength=12) for seed in range(400)])
+    assert (counts.sum(1) == 12).all() and counts.mean(0) == pytest.approx(shares * 12, abs=0.1)
+    assert (abs(counts - shares * 12) < 1).all(), "rounded up or down, never further off"
+    found = batches(uneven, 0, 60, balanced=1.0)
+    seen = np.bincount(np.concatenate([batch.indices.numpy() for batch in found]), minlength=12)
+    assert seen / seen.sum() == pytest.approx(shares, abs=0.02)
+    assert same(found[7:], batches(uneven, 7, 60, balanced=1.0)), "it resumes in mid-epoch"
 
 
 def test_the_stream_is_endless_also_when_the_batch_is_larger_than_the_data(data):

@@ -18,7 +18,7 @@ from detection.config import hints_of
 from detection.errors import MobileSSDError
 from detection.train.config import LossConfig
 from detection.train.distributed import global_positives
-from detection.train.learn.losses import CLASSIFICATION, detection_losses, hardest
+from detection.train.learn.losses import CLASSIFICATION, class_weights_of, detection_losses, hardest
 from detection.train.learn.targets import build_targets
 
 MAPS = [(4, 4), (2, 2), (1, 1)]
@@ -311,3 +311,29 @@ class TestEdges:
 def test_the_config_lists_the_losses_that_there_are():
     listed = typing.get_args(hints_of(LossConfig)["classification"])
     assert set(listed) == {"auto", *CLASSIFICATION}
+
+
+class TestClassWeights:
+    @ALL
+    def test_a_class_counts_as_its_weight_says(self, config):
+        """The gradient of the weights: that class's part of the loss, nothing of the background."""
+        encodings, logits, targets = batch((3, 2))
+        plain = detection_losses(encodings, logits, targets, config)
+        weights = torch.tensor([1.0, 3.0, 1.0, 0.0, 2.0])
+        weighted = detection_losses(encodings, logits, targets, config, class_weights=weights)
+        each = CLASSIFICATION[config.classification].of_anchors(logits, targets, config)
+        factor = torch.where(targets.positive, weights[targets.classes.clamp(min=0)] - 1, 0.0)
+        expected = plain.classification + (each * factor).sum() / plain.positives
+        torch.testing.assert_close(weighted.classification, expected)
+        torch.testing.assert_close(weighted.localization, plain.localization)
+
+    def test_by_name_balanced_or_none(self):
+        def of(wanted, counts=(2, 8, 0)):
+            return class_weights_of(LossConfig(class_weights=wanted), ["cat", "dog", "TV"], counts)
+
+        assert of("none") is None and of({}) is None
+        assert of({"dog": 2, "tvmonitor": 0.5}).tolist() == [1, 2, 0.5], "COCO's and VOC's spelling"
+        assert of("balanced").tolist() == [2.5, 0.625, 1], "of a class without boxes nothing is known"
+        assert of("balanced", (1, 999, 0)).tolist() == pytest.approx([10, 0.5005, 1], abs=1e-3), "bounded"
+        with pytest.raises(MobileSSDError, match=r"loss.class_weights: no class 'dogg'; nearest: dog"):
+            of({"dogg": 2})

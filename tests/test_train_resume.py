@@ -16,6 +16,18 @@ OPTIMIZERS = {
     "sgd": {"optimizer": {"kind": "sgd", "lr": 0.02, "nesterov": True}},
     "adamw": {"optimizer": {"kind": "adamw", "lr": 2e-3}, "accumulate": 2},
     "int8": {"optimizer": {"kind": "adamw", "lr": 2e-3}, "round_to_int8": True},
+    "knobs": {
+        "augmentation": {
+            "mosaic": 0.3,
+            "mixup": 0.3,
+            "flip_vertical": 0.5,
+            "rotate": 20,
+            "transforms": [{"OneOf": {"transforms": ["Blur", "GaussNoise", {"CoarseDropout": {"p": 0.5}}], "p": 0.9}}],
+        },
+        "balanced_sampling": 1.0,
+        "loss": {"class_weights": {"disc": 2.0}},
+        "input_sizes": [96, 128],
+    },
     "rmsprop": {"optimizer": {"kind": "rmsprop", "lr": 4e-3, "weight_decay": 4e-5}, "ema": {"decay": 0}},
 }
 
@@ -49,7 +61,7 @@ def _no_report(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "before", "after"), [("sgd", 0, 2), ("adamw", 2, 0), ("int8", 0, 0), ("rmsprop", 0, 0)]
+    ("kind", "before", "after"), [("sgd", 0, 2), ("adamw", 2, 0), ("int8", 0, 0), ("rmsprop", 0, 0), ("knobs", 0, 2)]
 )
 def test_stopped_in_mid_epoch_and_resumed(data, whole, tmp_path, monkeypatch, capfd, kind, before, after):
     """Step 7 of 10: between evaluations (5 and 10), log rows (4 and 8) and the ends of epochs (3 and 6 steps)."""

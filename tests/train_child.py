@@ -115,6 +115,9 @@ PAIR = {
     "evaluate_every": 10,
     "log_every": 1,
     "optimizer": {"kind": "sgd", "lr": 0.01},
+    "augmentation": {"flip_vertical": 0.5, "rotate": 5, "transforms": [{"RandomScale": {"scale_limit": 0.2}}]},
+    "balanced_sampling": 0.5,
+    "loss": {"class_weights": "balanced"},
 }
 
 

@@ -82,6 +82,9 @@ class LossConfig:
     `mining_nms` above 0 is TF's miner (boxes that overlap a higher loss by more than this are left out; TF has 0.99).
     localization: "smooth_l1" of the encodings (`beta`, summed over the four; `code_size` divides by 4) or an IoU loss
     of the decoded boxes. Both are divided by the positives of the whole batch.
+
+    class_weights: how much the classification loss of a positive anchor counts, by class name, 1 where none is given;
+    "balanced": the inverse of how many boxes the class has in the training data, 1 for the mean box, from 0.1 to 10.
     """
 
     matcher: Literal["tf", "liu", "torchvision"] = "tf"
@@ -97,6 +100,7 @@ class LossConfig:
     code_size: bool = False
     classification_weight: NotNegative = 1.0
     localization_weight: NotNegative = 1.0
+    class_weights: Literal["none", "balanced"] | dict[str, NotNegative] = "none"
 
     def for_scores(self, scores: str) -> LossConfig:
         """The same with "auto" settled for a network whose `SSDSpec.scores` are these. Raises MobileSSDError where the
@@ -191,6 +195,8 @@ class TrainConfig:
     norm_momentum: of the batch norms, PyTorch's sense (TF's decay is 1 minus it); None: the model's. norms: "train" or
     "frozen". norm_images: on so many of the training images norms that were folded away are rebuilt. freeze: that many
     stages of the backbone (`freeze.stages`), or prefixes of module names.
+    balanced_sampling: an image is drawn in proportion to (f / g) ** this, g being the share of images that show its rarest
+    class and f that of the most frequent class; 0: all alike, 0.5: as LVIS (arXiv 1908.03195).
     crowd, difficult: what becomes of such boxes: "ignore" (no target, no background), "drop" or "train".
     clip_norm: largest norm of the gradient, 0 for none. precision, compile: "auto" measures.
     round_to_int8: the network computes as an int8 file would, for `mobilessd quantize` afterwards (`rounding`).
@@ -226,6 +232,7 @@ class TrainConfig:
     norm_momentum: Share | None = None
     norm_images: Positive = 256
     freeze: Count | tuple[str, ...] = 0
+    balanced_sampling: Share = 0.0
     crowd: Literal["ignore", "drop", "train"] = "ignore"
     difficult: Literal["ignore", "drop", "train"] = "ignore"
     clip_norm: NotNegative = 10.0

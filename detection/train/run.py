@@ -37,7 +37,7 @@ from detection.train.learn.ema import EMA
 from detection.train.learn.history import History
 from detection.train.learn.job import Job, RunProgress
 from detection.train.learn.loop import fit, load, save
-from detection.train.learn.losses import CLASSIFICATION
+from detection.train.learn.losses import CLASSIFICATION, class_weights_of
 from detection.train.learn.optimizer import build_optimizer
 from detection.train.learn.plan import changed_plan, make_plan, plan_in_time
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
@@ -113,6 +113,9 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         precision=precisions(config.precision, device)[0],
         folder=folder,
         origin=origin_of(request, fingerprint, prepared.card, state),
+        class_weights=class_weights_of(
+            config.loss, data.train.class_names, loader.data.class_counts().tolist(), device
+        ),
     )
     if config.distillation.teacher is not None:
         focal = not CLASSIFICATION[job.loss.classification].background
@@ -207,6 +210,7 @@ def loader_for(
         difficult=config.difficult,
         pin_memory=device.startswith("cuda"),
         sizes=sizes_of(config),
+        balanced=config.balanced_sampling,
     )
 
 
@@ -234,7 +238,10 @@ def _with_norms(
     images = min(config.norm_images, len(loader.data))
     log.info("the weights had their batch norms folded: rebuilding them on %d of your images", images)
     deployable = Deployable(ssd).to(device)
-    plain = replace(loader.source.augmentation, crop="none", mosaic=0.0, mixup=0.0, photometric="none", expand=0.0)
+    plain = replace(
+        loader.source.augmentation,
+        crop="none", mosaic=0.0, mixup=0.0, photometric="none", expand=0.0, rotate=0.0, transforms=(),
+    )  # fmt: skip
     steps, begun = max(2, -(-images // loader.batch_size)), time.monotonic()
 
     def batches() -> Iterator[torch.Tensor]:

@@ -56,7 +56,7 @@ def train(
     """Learns from repaired `data`, whose classes are the card's, in place; the losses of each step by torchvision's names.
 
     Of the config count length, batch, optimiser, schedule, `freeze`, `norms`, `clip_norm`, augmentation, `crowd`,
-    `difficult`, `seed`, `workers` and `log_every`. Regions to ignore are no targets, but background.
+    `difficult`, `balanced_sampling`, `seed`, `workers` and `log_every`. Regions to ignore are no targets, but background.
     Raises MobileSSDError where the loss is no number any more, and where a class of the data is another.
     """
     if data.class_names != card.class_names:
@@ -66,7 +66,7 @@ def train(
     size = (card.input_size, card.input_size)
     loader = TrainLoader(
         data, size, config.batch, config.augmentation, seed=config.seed, crowd=config.crowd, difficult=config.difficult,
-        workers=config.workers if isinstance(config.workers, int) else 0,
+        workers=config.workers if isinstance(config.workers, int) else 0, balanced=config.balanced_sampling,
     )  # fmt: skip
     network.to(device)
     optimizer, schedule = build_optimizer(config, network), resolve(config, len(data))

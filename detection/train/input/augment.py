@@ -8,28 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import cv2
 import numpy as np
+from msgspec import Meta
 
 from detection.errors import MobileSSDError
 from detection.train.input.crops import CROPS
 from detection.train.input.photometric import DISTORTIONS, corrupt
-from detection.train.input.sample import FILL, Sample, cut, flip
+from detection.train.input.sample import FILL, Sample, cut, flip, flip_vertical
+from detection.train.input.transforms import Entry, check_transforms, key_of, transformed
 
 Partner = Callable[[np.random.Generator], Sample]  # another image of the data set, chosen by the generator
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to an image, in this order: mosaic or (expand, crop, stretch, flip), mixup, colour, corrupt.
+    """What is done to an image, in this order: mosaic or (expand, crop, stretch, flips), mixup, rotate, transforms, colour,
+    corrupt.
 
     crop: "tf", "liu", "torchvision", "mmdet" or "none" (`crops`); allow_empty: windows without objects, as the
     originals. expand: probability of zooming out by U(1, expand_max) (Liu's expand, torchvision's RandomZoomOut),
     filled with `fill`. flip: probability. photometric: "liu", "mmdet", "torchvision" or "none" (`photometric`). mosaic:
     probability of four images around a random point. mixup: probability of a blend with another image (arXiv
     1902.04103), its share drawn from Beta(mixup_alpha, mixup_alpha). corrupt: probability of blur, noise or
-    compression. min_side: boxes with a side below this many pixels of the input at the end are dropped.
+    compression. flip_vertical: probability of top and bottom exchanged. rotate: every image is turned by up to so many
+    degrees to either side; a box becomes the one around its turned corners. transforms: albumentations' by name, in this
+    order, as in [Blur, {RandomRain: {p: 0.1}}]; a box of which they leave less than a tenth inside is dropped. min_side:
+    boxes with a side below this many pixels of the input at the end are dropped.
     """
 
     crop: str = "tf"
@@ -43,15 +50,20 @@ class Augmentation:
     mixup: float = 0.0
     mixup_alpha: float = 1.5
     corrupt: float = 0.0
+    flip_vertical: float = 0.0
+    rotate: Annotated[float, Meta(ge=0, le=180)] = 0.0
+    transforms: tuple[Entry, ...] = ()
     min_side: float = 1.0
 
     def __post_init__(self) -> None:
         for name, value, known in (("crop", self.crop, CROPS), ("photometric", self.photometric, DISTORTIONS)):
             if value != "none" and value not in known:
                 raise MobileSSDError(f"augmentation {name}: {value!r} is none of {', '.join(known)}, none")
-        for name in ("expand", "flip", "mosaic", "mixup", "corrupt"):
+        for name in ("expand", "flip", "flip_vertical", "mosaic", "mixup", "corrupt"):
             if not 0 <= getattr(self, name) <= 1:
                 raise MobileSSDError(f"augmentation {name}: {getattr(self, name)} is no probability from 0 to 1")
+        if self.rotate or self.transforms:
+            check_transforms(self.rotate, self.transforms, self.fill)
 
 
 # As in TensorFlow's SSD configs, Liu's scripts, mmdet's ssd and ssdlite, torchvision's "ssd" and "ssdlite" presets.
@@ -84,6 +96,8 @@ def augment(
     if partner and rng.random() < config.mixup:
         share = float(rng.beta(config.mixup_alpha, config.mixup_alpha))
         out = mixup(out, place(partner(rng), config, rng, input_size), share)
+    if config.rotate or config.transforms:
+        out = transformed(out, key_of(config.rotate, config.transforms, config.fill), rng)
     image = out.image
     if config.photometric != "none":
         image = DISTORTIONS[config.photometric](image, rng)
@@ -112,7 +126,9 @@ def place(sample: Sample, config: Augmentation, rng: np.random.Generator, size: 
             sample = sample.select(np.where(sample.ignore, touched, crop.keeps(moved)))
     x1, y1, x2, y2 = window
     out = cut(sample, (x1 - left, y1 - top, x2 - left, y2 - top), size, config.fill)
-    return flip(out) if rng.random() < config.flip else out
+    out = flip(out) if rng.random() < config.flip else out
+    # asked only where it can be: the other recipes' random numbers stay what they were
+    return flip_vertical(out) if config.flip_vertical and rng.random() < config.flip_vertical else out
 
 
 def mixup(sample: Sample, other: Sample, share: float) -> Sample:

@@ -34,6 +34,7 @@ from detection.train.input.augment import Augmentation, augment
 from detection.train.input.batch import Batch, collate
 from detection.train.input.cache import ImageCache
 from detection.train.input.sample import Sample, make_sample
+from detection.train.input.sampling import drawn, image_shares
 
 log = logging.getLogger("mobilessd.data")
 DYING = 2.0  # seconds in which a process whose pipes are broken is seen to be dead
@@ -48,7 +49,7 @@ class TrainLoader:
     decoded images (`ImageCache`). sizes: those of the batches, one a step, each as often as it stands there, in an order by
     chance; (): all of `input_size`. Large images are halved as in detection (`images.preprocess.halved`). crowd,
     difficult: what becomes of such boxes: "drop" (torchvision, Caffe), "ignore" (a region of which nothing is known) or
-    "train" (TensorFlow).
+    "train" (TensorFlow). balanced: how much more often images of rare classes come (`sampling`).
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TrainLoader:
         prefetch: int = 2,
         pin_memory: bool = False,
         sizes: Sequence[tuple[int, int]] = (),
+        balanced: float = 0.0,
     ):
         if not len(data):
             raise BadDataError(f"{data.origin}: no images to train on")
@@ -77,6 +79,8 @@ class TrainLoader:
         self.batch_size, self.rank, self.world, self.workers = batch_size, rank, world, workers
         self.prefetch, self.pin_memory = prefetch, pin_memory
         self.source = _Source(self.data, input_size, augmentation, seed, None, batch_size, rank, world, tuple(sizes))
+        if balanced:
+            self.source.shares = image_shares(self.data, balanced)
         if cache_mb > 0:
             self.source.cache = ImageCache(self.data.sizes, cache_mb, self.source.largest, workers)
         self._warned: set[str] = set()
@@ -187,6 +191,7 @@ class _Source:
     rank: int
     world: int
     sizes: tuple[tuple[int, int], ...] = ()
+    shares: np.ndarray | None = None  # float64 [P], their sum 1; None: each image once an epoch
     shared_memory: bool = False
     _epoch: int = -1
     _order: np.ndarray | None = None
@@ -231,10 +236,11 @@ class _Source:
         raise BadDataError(f"{TRIES} images in a row cannot be read, the last of them: {problems[-1]}")
 
     def image_at(self, position: int) -> int:
-        """The image at a position: each epoch is a permutation of its own."""
+        """The image at a position: each epoch is a permutation of its own, or a drawing of as many by `shares`."""
         epoch, place = divmod(position, len(self.data))
         if epoch != self._epoch or self._order is None:
-            self._order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.data))
+            rng = np.random.default_rng((self.seed, 0, epoch))
+            self._order = rng.permutation(len(self.data)) if self.shares is None else drawn(self.shares, rng)
             self._epoch = epoch
         return int(self._order[place])
 

@@ -9,7 +9,6 @@ where the papers distort the large one first: pointwise maps and a bilinear resi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detection.errors import MissingPackageError, install_line
+from detection.train.input.transforms import albumentations
 
 _LEVELS = np.arange(256, dtype=np.float32)
 
@@ -104,20 +103,8 @@ def corrupt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @cache
 def corruptions() -> Any:
-    """The albumentations pipeline of `corrupt`. Raises MissingPackageError; refuses the AGPL successor."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks the network for a newer version
-    from importlib import metadata
-
-    try:
-        licence_holder = {name.lower() for name in metadata.packages_distributions().get("albumentations", [])}
-        import albumentations as A
-    except ImportError:
-        raise MissingPackageError(f"corrupt > 0 needs albumentations: {install_line('train')}") from None
-    if "albumentationsx" in licence_holder or not A.__version__.startswith("2.0."):
-        raise MissingPackageError(
-            "the installed albumentations is not the MIT 2.0.x: pip uninstall albumentationsx; "
-            "pip install 'albumentations>=2.0,<2.1'"
-        )
+    """The albumentations pipeline of `corrupt`. Raises MissingPackageError."""
+    A = albumentations()
     faults = [
         A.GaussianBlur(blur_limit=(3, 5), p=1),
         A.MotionBlur(blur_limit=(3, 7), p=1),

@@ -74,6 +74,14 @@ def flip(sample: Sample) -> Sample:
     return replace(sample, image=cv2.flip(sample.image, 1), boxes=boxes)
 
 
+def flip_vertical(sample: Sample) -> Sample:
+    """Top and bottom exchanged. Twice is the identity (for boxes, to float32 rounding)."""
+    height = sample.image.shape[0]
+    boxes = sample.boxes.copy()
+    boxes[:, [1, 3]] = height - boxes[:, [3, 1]]
+    return replace(sample, image=cv2.flip(sample.image, 0), boxes=boxes)
+
+
 def cut(sample: Sample, window: tuple[float, float, float, float], size: tuple[int, int], fill=FILL) -> Sample:
     """The part of a sample in `window` (xyxy in its pixels), stretched to `size` (height, width).
 

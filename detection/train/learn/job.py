@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detection.ssd.network import SSD
 from detection.train.config import LossConfig, TrainConfig
@@ -41,6 +41,7 @@ class Job:
     network: nn.Module | None = None  # what is called: `network_of`
     compiled: bool = False  # whether that is
     teacher: Teacher | None = None
+    class_weights: Tensor | None = None  # float32 [C], of the classification loss
     origin: dict[str, Any] = field(default_factory=dict)
 
     def scale(self, batch: Batch) -> Scale:

@@ -171,6 +171,7 @@ def step_gradients(job: Job, network: nn.Module, batches: list[Batch], scaler: A
                 job.scale(batch).anchors,
                 positives,
                 coder=job.ssd.spec.coder,
+                class_weights=job.class_weights,
             )
             if predicted is not None:
                 losses = losses.with_distillation(predicted[i].loss(encodings, logits))

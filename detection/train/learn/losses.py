@@ -6,7 +6,7 @@ not finite makes the loss not finite, wherever it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import ops
 
+from detection.boxes.class_names import ClassNames
 from detection.boxes.geometry import BoxCoder
 from detection.train.config import LossConfig
 from detection.train.distributed import global_positives
 from detection.train.learn.targets import Targets
 
 _CODER = BoxCoder()
+BALANCED = (0.1, 10.0)  # the least and the largest weight of a class
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,14 @@ def detection_losses(
     normaliser: Tensor | None = None,
     *,
     coder: BoxCoder = _CODER,
+    class_weights: Tensor | None = None,
 ) -> Losses:
     """The losses of raw predictions: encodings [N, A, 4], logits [N, A, K] with K = C + 1, background in column 0.
 
     config: `LossConfig.for_scores` has settled "auto". anchors [A, 4] cxcywh in fractions: needed for the IoU losses
     and for TF's miner. normaliser: positives of the global batch (`global_positives`); None: of this batch and process.
+
+    class_weights float32 [C] (`class_weights_of`): factors of the classification loss where an anchor is positive.
 
     Boxes with a score below 1 (pseudo-labels, mixup) ask their class column for that score, the background for the rest,
     and count that much in the box loss.
@@ -76,10 +81,31 @@ def detection_losses(
         chosen = positive | hardest(per_anchor, negative, positive.sum(1), config.negatives, config.minimum_negatives)
     boxes = box_loss(encodings, targets, config, anchors, coder)
 
+    if class_weights is not None:  # behind the mining, which ranks backgrounds: their factor is 1
+        per_anchor = per_anchor * F.pad(class_weights, (1, 0), value=1.0)[targets.classes + 1]
     divisor = global_positives(targets.positives) if normaliser is None else normaliser
     classification = config.classification_weight * (per_anchor * chosen).sum() / divisor
     localization = config.localization_weight * (boxes * (targets.scores * positive)).sum() / divisor
     return Losses(classification + localization, classification, localization, targets.positives)
+
+
+def class_weights_of(
+    config: LossConfig, class_names: Sequence[str], counts: Sequence[int], device: str = "cpu"
+) -> Tensor | None:
+    """`LossConfig.class_weights` as float32 [C]; None where all are 1. counts: boxes of each class in the training data.
+    Raises MobileSSDError, one line, for a class that the data do not have."""
+    wanted = config.class_weights
+    if wanted == "none" or not wanted:
+        return None
+    weights = torch.ones(len(class_names))
+    if isinstance(wanted, str):
+        number = torch.tensor(counts, dtype=torch.float32)
+        mean = number.sum() / (number > 0).sum().clamp(min=1)
+        weights = torch.where(number > 0, (mean / number).clamp(*BALANCED), 1.0)
+    else:
+        for name, weight in wanted.items():
+            weights[ClassNames(class_names).choose(name, "loss.class_weights")] = weight
+    return weights.to(device)
 
 
 def softmax_loss(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
