@@ -120,7 +120,7 @@ def _made(A: Any, entry: Any, where: str) -> Any:
             f"{where}: {name!r} is no transform of albumentations {A.__version__} for images with boxes"
             f"{_hint(name, _known(A))}"
         )
-    parameters = [each for each in inspect.signature(kind.__init__).parameters if each != "self"]
+    parameters = list(inspect.signature(kind).parameters)
     for argument in arguments:
         if argument not in parameters:
             raise MobileSSDError(f"{where}: {name} has no argument {argument!r}{_hint(argument, parameters)}")
