@@ -2,8 +2,9 @@
 
     python benchmarks/classifier_widths.py DATA --output DIR --network FILE:SIZE[,SIZE] ... [--epochs 4] [--precision bfloat16]
 
-DATA: detection data of any format; each annotated object (at least 48 pixels, not difficult, no crowd) is cut out with a
-tenth of its size around it into DIR/images/train/CLASS or .../val/CLASS, a fifth of the images for validation. FILE: the
+DATA: detection data of any format; each annotated object (at least 48 pixels, not difficult, no crowd) is cut out, as a
+square as far as the image reaches and with a tenth of its longer side around it, into DIR/images/train/CLASS or
+.../val/CLASS, a fifth of the images for validation. FILE: the
 weights to begin with. Prints a row a network and draws DIR/widths.png. A run that is there already is not made again, one
 that was stopped goes on.
 """
@@ -40,17 +41,24 @@ def cut_out(data: str, folder: Path) -> None:
         pixels, split = read_image(image.path), "val" if number % 5 == 0 else "train"
         for index, (box, label) in enumerate(zip(image.boxes, image.labels)):
             x1, y1, x2, y2 = (float(side) for side in box)
-            width, height = x2 - x1, y2 - y1
-            if min(width, height) < LEAST or image.flags[index]:
+            if min(x2 - x1, y2 - y1) < LEAST or image.flags[index]:
                 continue
-            left, top = max(0, int(x1 - MARGIN * width)), max(0, int(y1 - MARGIN * height))
-            cut = pixels[top : int(y2 + MARGIN * height) + 1, left : int(x2 + MARGIN * width) + 1]
+            side = (1 + 2 * MARGIN) * max(x2 - x1, y2 - y1)
+            left, right = _span((x1 + x2) / 2, side, pixels.shape[1])
+            top, bottom = _span((y1 + y2) / 2, side, pixels.shape[0])
+            cut = pixels[top:bottom, left:right]
             factor = min(1.0, SIDE / min(cut.shape[:2]))
             cut = cv2.resize(cut, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
             target = made / split / found.class_names[label] / f"{Path(image.path).stem}_{index}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(target), cut[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     made.rename(folder)
+
+
+def _span(centre: float, length: float, limit: int) -> tuple[int, int]:
+    """The pixels of `length` around `centre`, moved inside 0..limit, or all of them where that is shorter."""
+    first = max(0.0, min(centre - length / 2, limit - length))
+    return int(first), min(limit, int(first + length) + 1)
 
 
 def run(

@@ -4,8 +4,10 @@ import itertools
 import logging
 import os
 import signal
+import time
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 from data_sets import SIZE, make_image
@@ -306,3 +308,22 @@ def test_another_augmentation_leaves_the_loader_as_it_was(data):
     assert same([next(stream)], list(TrainLoader(data, (32, 32), 4, PRESETS["none"]).batches(0, 1)))
     stream.close()
     assert loader.source.augmentation == before and loader.workers == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_worker_starts_where_opencvs_threads_had_work_in_the_main_process_before():
+    """The fork takes the pool along but not its threads; ending that pool in the child would never end."""
+    noise = np.zeros((3000, 3000, 3), np.uint8)
+    cv2.resize(noise, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    time.sleep(0.5)  # until the pool's threads sleep
+    child = os.fork()
+    if child == 0:
+        loader_module.start_worker(0)
+        os._exit(0)
+    until = time.monotonic() + 5
+    while not (ended := os.waitpid(child, os.WNOHANG)[0]) and time.monotonic() < until:
+        time.sleep(0.01)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended, "the worker hangs"

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from detection.images.decode import read_image
 from detection.images.header import read_header
 from detection.images.preprocess import stretch
 from detection.images.sources import IMAGES
+from detection.train.input.loader import start_worker
 
 TRAIN, VAL = ("train", "training"), ("val", "valid", "validation", "test")
 HEADER = 1 << 16  # bytes of a file in which its header is looked for
@@ -206,7 +206,7 @@ def training_batches(
         batch_sampler=order,
         num_workers=config.workers,
         generator=torch.Generator().manual_seed(config.seed),
-        worker_init_fn=_quiet_worker,
+        worker_init_fn=start_worker,
         prefetch_factor=4 if config.workers else None,
     )
 
@@ -215,10 +215,9 @@ def evaluation_batches(images: ImageSet, size: int, crop: float, indices: Sequen
     """Batches of these images, in order."""
     batches = [list(indices[start : start + 32]) for start in range(0, len(indices), 32)]
     return DataLoader(
-        Middles(images, size, crop), batch_sampler=batches, num_workers=workers, generator=torch.Generator()
+        Middles(images, size, crop),
+        batch_sampler=batches,
+        num_workers=workers,
+        generator=torch.Generator(),
+        worker_init_fn=start_worker,
     )
-
-
-def _quiet_worker(_: int) -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)

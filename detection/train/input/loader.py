@@ -158,7 +158,7 @@ class TrainLoader:
                 sampler=self._steps,
                 num_workers=self.workers,
                 collate_fn=_identity,
-                worker_init_fn=_start_worker,
+                worker_init_fn=start_worker,
                 prefetch_factor=self.prefetch,
                 generator=torch.Generator(),  # else it draws from torch's own numbers, and a run depends on workers
                 persistent_workers=True,
@@ -291,7 +291,9 @@ def _with_policy(data: DetectionData, **policies: str) -> DetectionData:
     return replace(data, flags=flags).keep_boxes(kept)
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
+    """What a loader's worker begins with. Zero, not one: OpenCV's one thread ends the pool that was inherited from the
+    main process, and waits for ever for threads that a fork leaves behind."""
     cv2.setNumThreads(0)  # a pool of threads in each worker would fight over the cores
     for number in (signal.SIGINT, signal.SIGTERM):  # which may go to the whole group: the main process answers them
         signal.signal(number, signal.SIG_IGN)
