@@ -72,6 +72,8 @@ EXTRAS = {
     "bulk": ["pyarrow>=14", "fsspec>=2023.9", "s3fs>=2023.9"],
     "ray": ["ray[data]>=2.44"],
     "export": [*TORCH, *RUNTIME, *ONNXRUNTIME, *LITERT, "onnx>=1.16", "nncf>=2.13"],
+    # int8 .tflite files.
+    "tflite-int8": [*LITERT, "ai-edge-quantizer>=0.5"],
     "dev": [
         "pytest>=8",
         # Reads the requirements of requirements, for tools/licences.py.
@@ -98,8 +100,9 @@ EXTRAS = {
         "flask-cors>=4",
     ],
 }
-# ray is large, and only of use where there is a cluster.
-EXTRAS["all"] = sorted({requirement for name, extra in EXTRAS.items() if name != "ray" for requirement in extra})
+# ray is large, and only of use where there is a cluster; the others are for making files for telephones.
+APART = ("ray", "tflite-int8", "coreml")
+EXTRAS["all"] = sorted({requirement for name, extra in EXTRAS.items() if name not in APART for requirement in extra})
 
 
 class BuildWithRecipes(build_py):

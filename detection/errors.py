@@ -59,6 +59,7 @@ EXTRAS = {
     "google.protobuf": "protobuf",
     "onnx": "export",
     "nncf": "export",
+    "ai_edge_quantizer": "tflite-int8",
     "pycocotools": "eval",
     "faster_coco_eval": "eval",
     "jinja2": "eval",

@@ -157,7 +157,8 @@ def test_calibration_images_are_spread_over_the_folder_and_always_the_same(made)
     ("arguments", "words"),
     [
         (["--output", "m.onnx"], "which images?"),
-        (["--images", "I", "--output", "m.tflite"], "which format?"),
+        (["--images", "I", "--output", "m.pte"], "which format?"),
+        (["--images", "I", "--output", "m.tflite"], "is made of the float file: mobilessd export"),
         (["--images", "I", "--output", "m.onnx", "--max-drop", "0.1"], "needs ground truth"),
         (["--images", "I", "--output", "m.onnx", "--format", "openvino"], "is called m.xml"),
     ],

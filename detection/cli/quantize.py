@@ -27,11 +27,13 @@ written and the exit code is 2. Images to calibrate on should be like those that
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mobilessd quantize`."""
-    parser.add_argument("weights", metavar="WEIGHTS", help="weights file or model name, or a float .onnx or .xml")
+    parser.add_argument(
+        "weights", metavar="WEIGHTS", help="weights file or model name, or a float .onnx, .xml or .tflite"
+    )
     add_data_arguments(parser, "AP before and after", "images to calibrate on, and to measure AP on")
     parser.add_argument("--calibration", metavar="DIR", help="images to calibrate on, if others than --images")
     parser.add_argument("--samples", type=positive_int, default=300, metavar="N", help="calibrate on N (default: 300)")
-    parser.add_argument("--output", required=True, metavar="FILE", help="FILE.xml (OpenVINO) or FILE.onnx")
+    parser.add_argument("--output", required=True, metavar="FILE", help="FILE.xml (OpenVINO), FILE.onnx or FILE.tflite")
     parser.add_argument("--format", choices=INT8_FORMATS, help="default: by the name of the output")
     parser.add_argument("--max-drop", type=fraction, metavar="D", help="how far AP may fall (default: 0.005)")
     parser.add_argument("--force", action="store_true", help="write the best even if AP falls further")

@@ -97,18 +97,22 @@ def compare(source: Detector, exported: Detector, images: Sequence[np.ndarray]) 
     for k in range(min(2, len(batch))):
         alone = exported.runtime(batch[k : k + 1])
         worst = [max(w, difference(a[0], b[k])) for w, a, b in zip(worst, alone, theirs, strict=True)]
-    same = _compare_detections(source, exported, images, theirs, ours)
+    same = _compare_detections(source.postprocessor, exported, images, theirs, ours)
     return Comparison(worst[0], worst[1], len(batch), same.detections, same.unmatched, same.pixels)
 
 
-def compare_detections(source: Detector, exported: Detector, images: Sequence[np.ndarray]) -> SameDetections:
-    """The detections alone, where the exported file has no raw outputs."""
+def compare_detections(
+    source: Detector, exported: Detector, images: Sequence[np.ndarray], rules: PostProcessor | None = None
+) -> SameDetections:
+    """The detections alone, where the exported file has no raw outputs. rules: what the source's raw outputs go through in
+    the place of its own post-processing, where that of the file is another one."""
     batch = source.prepare(images)
-    return _compare_detections(source, exported, images, source.runtime(batch), exported.runtime(batch))
+    raw = source.runtime(batch)
+    return _compare_detections(rules or source.postprocessor, exported, images, raw, exported.runtime(batch))
 
 
 def _compare_detections(
-    source: Detector,
+    rules: PostProcessor,
     exported: Detector,
     images: Sequence[np.ndarray],
     theirs: tuple[np.ndarray, np.ndarray],
@@ -117,7 +121,7 @@ def _compare_detections(
     count = unmatched = 0
     pixels = 0.0
     for k, image in enumerate(images):
-        wanted = steady(source.postprocessor, theirs[0][k], theirs[1][k], image.shape[:2])
+        wanted = steady(rules, theirs[0][k], theirs[1][k], image.shape[:2])
         found = exported.finish(ours[0][k], ours[1][k], image.shape[:2])
         sure, missing, distance = match(wanted, found)
         count, unmatched, pixels = count + sure, unmatched + missing, max(pixels, distance)

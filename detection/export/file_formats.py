@@ -23,7 +23,8 @@ class FileFormat:
     modules that writing and checking take. reader: the runtime that the file is checked with; checker: for a file that
     no runtime reads, "module:class" of this package, path -> Runtime. raw: raw outputs in float32 alone, no NMS and no
     float16. int8: "module:function" of this package that quantises, see `int8`; int8_needs: its modules, the one that
-    does the work last; float_form: "module:function" of the runtimes, weights -> the graph that is quantised.
+    does the work last; float_form: "module:function" of the runtimes, weights -> the graph that is quantised; empty: an
+    exported file alone is.
     """
 
     format: Format
@@ -47,7 +48,7 @@ class FileFormat:
 
     def check_installed(self, doing: str, modules: Sequence[str]) -> None:
         """Raises MissingPackageError, one line, unless all `modules` are there. doing: "exporting"."""
-        need(f"{doing} to {self.name}", *modules, extra="export" if self.int8 else None)
+        need(f"{doing} to {self.name}", *modules, extra="export" if self.float_form else None)
 
 
 _ROWS = (
@@ -69,7 +70,15 @@ _ROWS = (
         int8_needs=("openvino", "nncf"),
         float_form="openvino:converted",
     ),
-    FileFormat(TFLITE, "mobile:write_tflite", ("torch", "litert_torch", "ai_edge_litert"), reader="litert", raw=True),
+    FileFormat(
+        TFLITE,
+        "mobile:write_tflite",
+        ("torch", "litert_torch", "ai_edge_litert"),
+        reader="litert",
+        raw=True,
+        int8="int8:quantize_tflite",
+        int8_needs=("ai_edge_litert", "ai_edge_quantizer"),
+    ),
     FileFormat(EXECUTORCH, "mobile:write_executorch", ("torch", "executorch"), checker="mobile:Program", raw=True),
 )
 FILE_FORMATS = {row.name: row for row in _ROWS}

@@ -102,8 +102,13 @@ def float_file(source: Weights, format: str) -> Path:
     """The float graph that is quantised: an exported file as it is, else the runtime's own conversion."""
     target = FILE_FORMATS[format]
     if not source.exported:
+        if not target.float_form:
+            first = f"mobilessd export {source.source} --output FILE{target.format.ending}"
+            raise MobileSSDError(
+                f"{source.source}: int8 {target.name} is made of the float file: {first}, then name that"
+            )
         return target.load(target.float_form, "detection.runtimes")(source)
-    if source.format not in (ONNX, target.format):
+    if source.format not in ((ONNX, target.format) if target.float_form else (target.format,)):
         ending = target.format.ending
         raise MobileSSDError(f"{source.path}: does not become {ending} any more; name the weights it was made of")
     return source.path

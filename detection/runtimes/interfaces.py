@@ -54,12 +54,20 @@ def _yolonas(outputs: list[np.ndarray], size: tuple[int, int], columns: int) -> 
     return rows[:, 1:5] / pixels, _one_hot(rows[:, 6], rows[:, 5], columns)
 
 
+def _postprocess_op(outputs: list[np.ndarray], size: tuple[int, int], columns: int) -> Found:
+    """TFLite_Detection_PostProcess: boxes [1, k, 4] y1, x1, y2, x2 in fractions, classes from 0, scores [1, k], count [1]."""
+    boxes, classes, scores = (output[0] for output in outputs[:3])
+    real = np.arange(len(scores)) < outputs[3][0]
+    return boxes[:, [1, 0, 3, 2]], _one_hot(classes, np.where(real, scores, 0), columns)
+
+
 OURS = Interface(floats=False)
 INTERFACES = {
     "core": Interface(floats=True),
     "jetson": Interface(floats=True, outputs=("scores", "boxes"), decode=_scores_and_boxes),
     "openvino-ssd": Interface(floats=False, outputs=("detections",), decode=_seven),
     "yolonas": Interface(floats=False, outputs=("detections",), decode=_yolonas),
+    "tflite-ssd": Interface(floats=False, outputs=("boxes", "classes", "scores", "count"), decode=_postprocess_op),
 }
 
 
@@ -157,4 +165,18 @@ def _openvino(path: Path, threads: int) -> Call:
     return call
 
 
-_OPENERS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+def _litert(path: Path, threads: int) -> Call:
+    from detection.runtimes.litert import open_interpreter
+
+    net = open_interpreter(path, threads, keep=False)
+    (given,), outputs = net.get_input_details(), net.get_output_details()
+
+    def call(image: np.ndarray) -> list[np.ndarray]:
+        net.set_tensor(given["index"], image)
+        net.invoke()
+        return [net.get_tensor(output["index"]) for output in outputs]
+
+    return call
+
+
+_OPENERS = {"onnxruntime": _onnxruntime, "openvino": _openvino, "litert": _litert}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detection.postprocessor import PostProcessor
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
 from detection.weights.resolve import Weights
@@ -52,6 +54,11 @@ class Job:
         """The card of a file that is fed and read as `runtimes.interfaces` says under this name."""
         return replace(self.source.card, interface=interface)
 
+    def labels(self, background: str | None = None) -> str:
+        """The names of the classes, one a line. background: stands before them."""
+        lines = [background] if background else []
+        return "\n".join([*lines, *(" ".join(name.split()) for name in self.source.card.class_names)]) + "\n"
+
     @property
     def opset(self) -> int:
         return self.options.opset or 13
@@ -61,9 +68,10 @@ class Job:
 class Written:
     """model: the file that `Detector` reads back, in the folder. about: lines of the README: its input and outputs, and what
     to do with it. max_detections: as many boxes as it gives of an image. background: labels.txt begins with a line for
-    it, named so."""
+    it, named so. rules: of our post-processing makes the system's own, where that is another one."""
 
     model: str
     about: tuple[str, ...]
     max_detections: int = 100
     background: str | None = None
+    rules: Callable[[PostProcessor], PostProcessor] | None = None

@@ -23,6 +23,7 @@ from detection.weights.card_check import spec_of
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.resolve import Weights, open_weights
 
+CONVERTERS = ("torch", "litert_torch")  # what exported files do without
 LONGEST = 1280  # pixels of the image that is put into the folder
 
 
@@ -45,9 +46,7 @@ def write_folder(
     with staged_folder(folder, PARTS) as place:
         job = _job(source, place, options)
         written = target.load()(job)
-        lines = [written.background] if written.background else []
-        labels = "\n".join([*lines, *(" ".join(name.split()) for name in source.card.class_names)])
-        (place / "labels.txt").write_text(labels + "\n", encoding="utf-8")
+        (place / "labels.txt").write_text(job.labels(written.background), encoding="utf-8")
         reference = detector_of(
             source, open_runtime(source, "auto" if source.exported else "torch", "cpu", threads=threads)
         )
@@ -64,7 +63,7 @@ def write_folder(
 
 
 def _check(source: Weights, target: Target, options: Options) -> None:
-    needed = [module for module in target.needs if module != "torch" or not source.exported]
+    needed = [module for module in target.needs if module not in CONVERTERS or not source.exported]
     need(f"exporting for {target.title}", *needed, extra="export")
     if source.exported and source.card.interface:
         raise MobileSSDError(f"{source.path}: made for another system already; export from the weights it was made of")
@@ -93,9 +92,13 @@ def _compared(
         comparison = compare(reference, exported, samples)
         comparison.check(str(folder), precision)
         return "; ".join(comparison.lines(precision))
-    # what stands in such graphs is plain NMS
+    # what stands in such graphs is plain NMS, unless told otherwise
     most: dict[str, Any] = {"max_detections": written.max_detections, "merge": "nms"}
-    found = compare_detections(reference.with_rules(**most), exported.with_rules(**most), samples)
+    usual = reference.with_rules(**most)
+    rules = written.rules(usual.postprocessor) if written.rules else None
+    # boxes by rules of the system's own are not suppressed once more
+    theirs = exported.with_rules(**most, iou=1.0 if rules else None)
+    found = compare_detections(usual, theirs, samples, rules)
     if found.unmatched > UNMATCHED[precision] * found.detections:
         raise MobileSSDError(
             f"{folder}: not written: {found.unmatched} of {found.detections} detections differ from those of the source"
