@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detection.boxes.candidates import candidates
 from detection.boxes.geometry import BoxCoder, iou_matrix, to_cxcywh
-from detection.boxes.postprocess import PostSettings, merged, postprocess, select, suppress
+from detection.boxes.postprocess import PostSettings, merged, postprocess, select
+from detection.boxes.suppression import suppress
 
 NAMES = ("cat", "dog", "person")
 
@@ -34,6 +36,43 @@ def test_walking_all_classes_together_equals_class_by_class(seed, number, iou):
     scores = np.sort(rng.random(number))[::-1]
     classes = rng.integers(0, 3, number)
     assert suppress(boxes, classes, iou, 50).tolist() == plain_suppression(boxes, classes, scores, iou)[:50]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.01, 0.45, 0.6, 1.0]))
+def test_pairs_left_out_for_their_distance_would_not_have_overlapped(seed, iou):
+    rng = np.random.default_rng(seed)
+    corner = rng.random((300, 2)) * rng.choice([0.01, 0.6])
+    boxes = np.concatenate([corner, corner + rng.random((300, 2)) * rng.choice([0.001, 0.4])], 1).astype(np.float32)
+    classes = rng.integers(0, 4, 300)
+    found = suppress(boxes, classes, iou, 300)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("detection.boxes.suppression.FEW", 1000)  # every pair of a class
+        assert np.array_equal(found, suppress(boxes, classes, iou, 300))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 6, 7, 8, 50, 400]), st.sampled_from(["sigmoid", "softmax"]))
+def test_candidates_are_the_first_of_all_pairs_sorted_the_plain_way(seed, anchors, activation):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-2, 2, (anchors, 6)).astype(np.float32).round(int(rng.integers(0, 4)))  # many are equal
+    if activation == "sigmoid":
+        logits[rng.random(logits.shape) < 0.02] = np.nan  # which hides nothing beside it
+    only, score = (None, (0, 3))[seed % 2], float(rng.choice([0, 0.01, 0.3]))
+    scores = 1 / (1 + np.exp(-logits[:, 1:]))
+    if activation == "softmax":
+        scores = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True))[:, 1:]
+    places = [(a, c) for a in range(anchors) for c in only or range(5) if scores[a, c] > score]
+    anchor_ids, class_ids, found, cut = candidates(logits, activation, only, score, 20)
+    assert np.all(np.diff(found) <= 0) and cut == (len(found) < len(places)) and len(found) >= min(20, len(places))
+    assert found == pytest.approx([scores[a, c] for a, c in zip(anchor_ids, class_ids)], rel=1e-5)
+    if (
+        activation == "sigmoid"
+    ):  # of equal logits, which are equal scores to the bit, the first anchor and class come first
+        wanted = sorted(places, key=lambda place: -logits[place[0], 1 + place[1]])[: len(found)]
+        assert list(zip(anchor_ids.tolist(), class_ids.tolist())) == wanted
+    else:
+        assert found == pytest.approx(sorted((scores[p] for p in places), reverse=True)[: len(found)], rel=1e-5)
 
 
 def outputs(rows):

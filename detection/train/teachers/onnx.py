@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from detection.boxes.postprocess import suppress
+from detection.boxes.suppression import suppress
 from detection.errors import BadWeightsError, need
 from detection.images.preprocess import stretch
 from detection.runtimes.openvino import check_model, core, explained, read_model
