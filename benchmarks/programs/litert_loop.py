@@ -51,7 +51,11 @@ class LiteRT:
         return np.stack([cx, cy, w, h], 1)
 
     def __call__(self, rgb):
-        x = cv2.resize(rgb, (self.width, self.height), interpolation=cv2.INTER_LINEAR)[None]
+        return self.raw(cv2.resize(rgb, (self.width, self.height), interpolation=cv2.INTER_LINEAR))
+
+    def raw(self, small):
+        """The same of uint8 RGB [height, width, 3] at the input's size."""
+        x = small[None]
         if self.input["dtype"] == np.float32:
             x = x.astype(np.float32) / 127.5 - 1
         self.net.set_tensor(self.input["index"], x)
