@@ -255,3 +255,30 @@ def test_numbers_of_any_length_in_a_recipe_are_one_line(key, value):
 def test_faults_are_counted_by_kinds_that_are_known():
     with pytest.raises(KeyError):
         Faults().add("unforeseen", "x")
+
+
+BOMB = (
+    "<!DOCTYPE a [<!ENTITY b 'ha'>"
+    + "".join(f"<!ENTITY b{k} '{f'&b{k - 1 or str()};' * 10}'>" for k in range(1, 5))
+    + "]>"
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_of_voc_labels_are_not_unfolded(tmp_path, encoding):
+    voc_xml(tmp_path / "Annotations" / "a.xml", [("cat", 2, 3, 20, 12, 0)])
+    whole = (tmp_path / "Annotations" / "a.xml").read_text()
+    declared = f'<?xml version="1.0" encoding="{encoding}"?>'
+    (tmp_path / "Annotations" / "b.xml").write_bytes(
+        f"{declared}{BOMB}{whole.replace('<name>cat', '<name>&b4;')}".encode(encoding)
+    )
+    make_image(tmp_path / "JPEGImages" / "a.png")
+    data = open_data(tmp_path)
+    assert data.class_names == ("cat",) and "b.xml: no XML that can be read (it declares entities" in str(data.faults)
+
+
+def test_entities_of_cvat_labels_are_one_line(tmp_path):
+    body = '<annotations><image id="0" name="a.jpg" width="60" height="40"><box label="&b4;" xtl="1" ytl="1"/></image>'
+    (tmp_path / "annotations.xml").write_text(f'<?xml version="1.0"?>{BOMB}{body}</annotations>')
+    with pytest.raises(BadDataError, match="annotations.xml: .*it declares entities, which no labels need"):
+        open_data(tmp_path / "annotations.xml")

@@ -253,6 +253,17 @@ def test_labels_that_unfold_to_gigabytes_are_passed_over(tmp_path):
         assert import_detector(path)[1].class_names
 
 
+@pytest.mark.parametrize("name", ["a.tflite", "a.pth"])
+@pytest.mark.parametrize("members, words", [(10_001, "10,001 members"), (60_000, "a zip whose directory has")])
+def test_a_zip_of_very_many_members_is_not_opened(tmp_path, name, members, words):
+    empty = write_tflite(ssdlite_v2(), tmp_path / "whole.tflite").read_bytes() if name == "a.tflite" else b""
+    (tmp_path / name).write_bytes(empty)
+    with zipfile.ZipFile(tmp_path / name, "a") as archive:
+        for number in range(members):
+            archive.writestr(f"{number:030}", b"")
+    refused(lambda: load(tmp_path / name), words)
+
+
 def test_a_damaged_card_in_a_zip_is_one_line(tmp_path):
     path = write_tflite(ssd_v1(), tmp_path / "a.tflite")
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:

@@ -19,6 +19,7 @@ from detection.weights.card_check import spec_of
 from detection.weights.formats import TFLITE, recognise
 from detection.weights.records import find_record
 from detection.weights.resolve import Weights, original_file
+from detection.weights.tflite_check import check_tflite
 
 LEAST = 1e-7  # scores closer to 0 or 1 have no finite logit
 
@@ -43,7 +44,7 @@ class Exported(Runtime):
             raise MobileSSDError(f"{weights.path}: runs in {self.precision}, not in {precision}; leave --precision out")
         self.threads = threads or os.cpu_count() or 1
         self._lock = threading.Lock()
-        self._net = open_interpreter(weights.path, self.threads, keep=False)
+        self._net = open_interpreter(weights.path, weights.card.input_size, self.threads, keep=False)
         self._input = self._net.get_input_details()[0]["index"]
         outputs = sorted(self._net.get_output_details(), key=lambda one: one["name"])  # ...output_0..., ...output_1...
         if len(outputs) != 2 or outputs[0]["shape"][-1] != 4:
@@ -72,10 +73,8 @@ class Published(Runtime):
         path = published_file(weights)
         self.threads = threads or os.cpu_count() or 1
         self._lock = threading.Lock()
-        self._net = open_interpreter(path, self.threads)
+        self._net = open_interpreter(path, weights.card.input_size, self.threads)
         self._input = self._net.get_input_details()[0]
-        if tuple(self._input["shape"][1:3]) != weights.card.input_size:
-            raise BadWeightsError(f"{path}: its input is not of the size {weights.card.input_size} that its card says")
         # The inputs of the post-processing, whatever their names are: encodings, scores, anchors.
         post = [op["inputs"] for op in self._net._get_ops_details() if "Detection" in op["op_name"]]
         if not post:
@@ -127,8 +126,10 @@ def published_file(weights: Weights) -> Path:
     return path
 
 
-def open_interpreter(path: Path, threads: int, keep: bool = True) -> Any:
-    """A LiteRT interpreter that keeps all tensors, unless told not to; BadWeightsError for a file that it cannot run."""
+def open_interpreter(path: Path, input_size: tuple[int, int], threads: int, keep: bool = True) -> Any:
+    """A LiteRT interpreter that keeps all tensors, unless told not to; BadWeightsError for a file that it cannot run, or should
+    not be given (`weights.tflite_check`). input_size: (height, width)."""
+    check_tflite(path, input_size)
     from ai_edge_litert.interpreter import Interpreter
 
     try:

@@ -22,7 +22,8 @@ from detection.files import atomic_write, drop_damaged, home
 from detection.runtimes.base import Runtime
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.formats import OPENVINO
-from detection.weights.onnx_check import MOST_HELD
+from detection.weights.onnx_check import MOST_HELD, MOST_WORK
+from detection.weights.openvino_check import check_openvino
 from detection.weights.resolve import Weights
 
 PRECISIONS = {"auto": "f32", "float32": "f32", "int8": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -215,7 +216,9 @@ def _keep(compiled: Any, blob: Path) -> None:
 
 
 def read_model(core: Any, path: Path) -> Any:
-    """Raises BadWeightsError, one line, for a file that OpenVINO cannot read."""
+    """Raises BadWeightsError, one line, for a file that OpenVINO cannot read, or should not be given."""
+    if path.suffix == OPENVINO.ending:
+        check_openvino(path)
     with explained(path):
         return core.read_model(path)
 
@@ -232,8 +235,10 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def check_model(model: Any, path: Path) -> None:
-    """Raises BadWeightsError, one line, for a description with loops or with a step that asks for more memory than those of
-    detectors do (`weights.onnx_check`), before anything is compiled. Of ours and of anybody's: it costs milliseconds."""
+    """Raises BadWeightsError, one line, for a description with loops or with a step that asks for more memory or work than
+    those of detectors do (`weights.onnx_check`), before anything is compiled. Of ours and of anybody's: it costs
+    milliseconds."""
+    work = 0
     for step in model.get_ops():
         kind = step.get_type_name()
         if kind in ("Loop", "TensorIterator", "If", "ReadValue", "Assign"):
@@ -245,6 +250,15 @@ def check_model(model: Any, path: Path) -> None:
                 raise BadWeightsError(
                     f"{path}: was not opened: {kind} asks for more than {MOST_HELD:,} numbers at a time"
                 )
+            if kind in ("Convolution", "GroupConvolution"):  # [out, in, h, w]; [groups, out, in, h, w]
+                weight = step.input(1).get_partial_shape()
+                work += math.prod(output.get_shape()) * (
+                    0 if weight.is_dynamic else math.prod([*weight.to_shape()][1 if kind == "Convolution" else 2 :])
+                )
+                if work > MOST_WORK:
+                    raise BadWeightsError(
+                        f"{path}: was not opened: more than {MOST_WORK:,} multiply-adds for one image"
+                    )
 
 
 def only_raw_outputs(model: Any, path: Path) -> Any:

@@ -12,6 +12,7 @@ from detection.errors import BadWeightsError
 from detection.files import open_regular
 from detection.weights.card import LARGEST
 from detection.weights.guard import read_whole
+from detection.weights.zips import open_zip
 
 CARD = "mobilessd_card"  # the key in ONNX's metadata_props
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -64,7 +65,7 @@ def tflite_card(path: Path) -> str | None:
     import zipfile
 
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             size = archive.getinfo(f"{CARD}.json").file_size  # no more than that is ever unfolded
             if size > LARGEST:
                 raise BadWeightsError(f"{path}: its card unfolds to {size:,} bytes, more than any ({LARGEST:,})")

@@ -27,6 +27,13 @@ _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
+class Entities(Exception):
+    """XML that declares entities: a few bytes of it may stand for gigabytes, and no labels need them."""
+
+    def __str__(self) -> str:
+        return "it declares entities, which no labels need"
+
+
 @dataclass(frozen=True)
 class Annotation:
     """file_name: of the image, without folders, "" where none is written. size: (height, width), 0 where unknown.
@@ -72,7 +79,9 @@ def read_xml(path: Path, one_based: bool | None, faults: Faults) -> Annotation |
 
 
 def parse_root(data: bytes, path: Path, faults: Faults) -> ElementTree.Element:
-    """Of XML in any encoding, whatever its declaration says of it."""
+    """Of XML in any encoding, whatever its declaration says of it. Raises Entities, ParseError, ValueError, LookupError."""
+    if b"<!ENTITY" in data.replace(b"\0", b""):  # in UTF-16, too
+        raise Entities
     try:
         return ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError):
@@ -83,6 +92,8 @@ def parse_root(data: bytes, path: Path, faults: Faults) -> ElementTree.Element:
             text, encoding = decode_text(data)
             if encoding == "windows-1252":
                 faults.add("encoding", str(path))
+        if "<!ENTITY" in text:
+            raise Entities from None
         return ElementTree.fromstring(_DECLARATION.sub("", text, count=1))
 
 

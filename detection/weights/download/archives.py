@@ -14,6 +14,7 @@ from typing import IO
 
 from detection.files import no_link
 from detection.weights.download.transfer import DownloadError
+from detection.weights.zips import open_zip
 
 LIMIT = 2 << 30  # bytes of one member, where its size is not known
 
@@ -22,7 +23,7 @@ def extract_member(archive: Path, member: str, target: Path, size: int = 0) -> N
     """Writes one member of a .zip or .tar(.gz) to `target`. Raises DownloadError if it is missing or damaged."""
     with _damage_named(archive):
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as pack:
+            with open_zip(archive) as pack:
                 if member not in pack.namelist():
                     raise DownloadError(f"{archive.name} has no {member}")
                 with pack.open(member) as source:

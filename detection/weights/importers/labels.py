@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detection.boxes.class_names import COCO_80, coco_classes_of_columns
 from detection.files import decode_text, open_regular
+from detection.weights.zips import open_zip
 
 NAMES = (
     "labelmap.txt", "labels.txt", "coco_labels.txt", "imagenet_labels.txt", "label_map.txt", "classes.txt", "obj.names",
@@ -33,7 +34,7 @@ def label_files(path: Path) -> Iterator[tuple[str, list[str]]]:
     import zipfile  # not for a start with weights of our own
 
     if path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             for inside in archive.infolist():
                 if inside.filename.endswith(".txt") and inside.file_size <= MOST:
                     yield f"{path.name}'s own {inside.filename}", parse_labels(archive.read(inside))

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from detection.errors import BadWeightsError
 from detection.files import open_regular
+from detection.weights.zips import open_zip
 
 LARGEST_PICKLE = 1 << 24  # bytes of what is said about the tensors
 MOST_STEPS = 1_000_000  # of a pickle
@@ -35,7 +36,7 @@ def check_pickle(path: Path) -> None:
             _walk(file, path, PARTS)
             return
         try:
-            with zipfile.ZipFile(file) as archive:
+            with open_zip(path) as archive:
                 members = archive.infolist()
                 size, unfolded = path.stat().st_size, sum(member.file_size for member in members)
                 if unfolded > FACTOR * size + SPARE:
