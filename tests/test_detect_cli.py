@@ -146,6 +146,18 @@ def test_a_video_is_drawn_as_a_video_of_the_same_speed(detect):
     assert results[3]["time"] == pytest.approx(3 / 12, abs=0.01)
 
 
+def test_what_a_killed_drawing_left_is_made_playable_or_goes(detect):
+    """As `live` does with its recordings: nothing hidden stays."""
+    save_video("film.mp4")
+    left = Path("runs/detect")
+    left.mkdir(parents=True)
+    save_video(left / "whole.avi.mp4").rename(left / ".film.mp4.64x48@12.000.0123abcd.part.mp4")
+    (left / ".film.mp4.64x48@12.000.4567abcd.part.mp4").write_bytes(b"\0" * 100)
+    code, _, err = detect("film.mp4")
+    assert code == 0 and drawn() == ["film-recovered.mp4", "film.mp4"]
+    assert "film-recovered.mp4: recovered from a recording that was killed" in err and "of which nothing plays" in err
+
+
 def test_drawn_files_never_cover_each_other_or_their_sources(detect):
     for name in ("one/a.jpg", "two/a.jpg", "two/A.jpg", "two/a.png", "two/a.bmp"):
         save(name, 100)

@@ -32,6 +32,7 @@ from detection.outputs.coco_json import CocoJson, ImageIds
 from detection.outputs.csv_table import CsvTable
 from detection.outputs.drawn import OutputNames, image_suffix
 from detection.outputs.label_files import LabelFiles
+from detection.outputs.leftovers import salvage
 from detection.outputs.video import Recorder
 from detection.stream import Found, detect_stream, in_order
 
@@ -150,6 +151,8 @@ class Job:
             recorder = None
             if self.names:
                 path = self.names.path_for(source, ".mp4")
+                for line in salvage(path.parent, path.stem, path.suffix):
+                    print(line, file=sys.stderr)
                 recorder = Recorder(path, video.even_rate(), quick=False, longest_gap=math.inf)
             try:
                 for frame, detections in self._frames(video):

@@ -95,7 +95,7 @@ class SystemFile(Runtime):
         spec = spec_of(weights.card, str(weights.path))
         self._size, self._columns = spec.input.size, spec.num_classes + 1
         self._softmax, self._coder = spec.scores == "softmax", spec.coder
-        self._call, self._lock = _OPENERS[runtime](weights.path, self.threads), threading.Lock()
+        self._call, self._lock = _OPENERS[runtime](weights.path, self._size, self.threads), threading.Lock()
         if self._interface.decode is not None:
             empty = np.zeros((1, *self._size, 3), np.uint8)
             self.anchors = np.tile(np.array(WHOLE, np.float32), (len(self(empty)[0][0]), 1))
@@ -144,7 +144,7 @@ def _one_hot(classes: np.ndarray, scores: np.ndarray, columns: int) -> np.ndarra
     return table
 
 
-def _onnxruntime(path: Path, threads: int) -> Call:
+def _onnxruntime(path: Path, size: tuple[int, int], threads: int) -> Call:
     from detection.runtimes.onnxruntime import open_session
 
     session = open_session(path, threads)
@@ -152,7 +152,7 @@ def _onnxruntime(path: Path, threads: int) -> Call:
     return lambda image: session.run(None, {name: image})
 
 
-def _openvino(path: Path, threads: int) -> Call:
+def _openvino(path: Path, size: tuple[int, int], threads: int) -> Call:
     from detection.runtimes.openvino import core, read_model
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads), "NUM_STREAMS": "1"}
@@ -165,10 +165,10 @@ def _openvino(path: Path, threads: int) -> Call:
     return call
 
 
-def _litert(path: Path, threads: int) -> Call:
+def _litert(path: Path, size: tuple[int, int], threads: int) -> Call:
     from detection.runtimes.litert import open_interpreter
 
-    net = open_interpreter(path, threads, keep=False)
+    net = open_interpreter(path, size, threads, keep=False)
     (given,), outputs = net.get_input_details(), net.get_output_details()
 
     def call(image: np.ndarray) -> list[np.ndarray]:

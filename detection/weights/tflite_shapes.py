@@ -160,6 +160,33 @@ def _expand(one: Any, x: Sequence[Value]) -> Shapes:
     return [(*x[0].shape[:axis], 1, *x[0].shape[axis:])]
 
 
+def _gather(one: Any, x: Sequence[Value]) -> Shapes:
+    options = _options(one, "GatherOptions")
+    axis = _axis(options.Axis(), x[0].shape)
+    if options.BatchDims():
+        raise Refused("GATHER takes other places of each image")
+    return [x[0].shape[:axis] + x[1].shape + x[0].shape[axis + 1 :]]
+
+
+def _gather_nd(one: Any, x: Sequence[Value]) -> Shapes:
+    depth = x[1].shape[-1]
+    if depth > len(x[0].shape):
+        raise Refused("places are none")
+    return [x[1].shape[:-1] + x[0].shape[depth:]]
+
+
+def _split(one: Any, x: Sequence[Value]) -> Shapes:
+    (number,), parts = _numbers(x[0]), _options(one, "SplitOptions").NumSplits()
+    axis = _axis(number, x[1].shape)
+    if not 0 < parts <= 64 or x[1].shape[axis] % parts:
+        raise Refused("what is cut up does not fit")
+    return [(*x[1].shape[:axis], x[1].shape[axis] // parts, *x[1].shape[axis + 1 :])]
+
+
+def _broadcast_to(one: Any, x: Sequence[Value]) -> Shapes:
+    return [tuple(np.broadcast_shapes(x[0].shape, tuple(_numbers(x[1]))))]
+
+
 def _post(one: Any, x: Sequence[Value]) -> Shapes:
     """TensorFlow's own post-processing: boxes, classes, scores, and how many there are."""
     from flatbuffers import flexbuffers
@@ -237,5 +264,9 @@ OPERATORS: dict[str, Callable[[Any, Sequence[Value]], Shapes]] = {
     "SLICE": _slice,
     "SQUEEZE": _squeeze,
     "EXPAND_DIMS": _expand,
+    "GATHER": _gather,
+    "GATHER_ND": _gather_nd,
+    "SPLIT": _split,
+    "BROADCAST_TO": _broadcast_to,
     "TFLite_Detection_PostProcess": _post,
 }
