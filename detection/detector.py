@@ -335,16 +335,28 @@ class Detector:
             encodings, logits = self.runtime(np.concatenate([pixels for ((_, pixels),) in seen]))
             return [[(None, e, s)] for e, s in zip(encodings, logits)]
         raw: list[Raw] = [[] for _ in seen]
-        for size in self.plan.sizes(self.input_size):
+        begun = []  # the largest, which take longest, first; those of other sizes run beside them
+        for size in sorted(self.plan.sizes(self.input_size), reverse=True):
             mine = [
                 (k, view, pixels) for k, one in enumerate(seen) for view, pixels in one if view and view.size == size
             ]
             for start in range(0, len(mine), BATCH):
                 part = mine[start : start + BATCH]
-                encodings, logits = self._at(size).runtime(np.concatenate([pixels for _, _, pixels in part]))
-                for (k, view, _), e, s in zip(part, encodings, logits):
-                    raw[k].append((view, e, s))
+                begun.append((part, self._at(size).runtime.begin(np.concatenate([pixels for _, _, pixels in part]))))
+        for part, outputs in begun:
+            for (k, view, _), e, s in zip(part, *outputs()):
+                raw[k].append((view, e, s))
         return raw
+
+    def streams(self) -> int:
+        """How many images at a time `compute_alone` is best called with; 0 where `compute` with a batch is the better way."""
+        size = self.input_size if self.plan is None else max(self.plan.sizes(self.input_size))
+        return self._at(size).runtime.streams()
+
+    def compute_alone(self, seen: Seen) -> Raw:
+        """What `compute` gives of one image among several, in one thread: for `streams` of them at a time."""
+        networks = [(view, self if view is None else self._at(view.size), pixels) for view, pixels in seen]
+        return [(view, *(part[0] for part in network.runtime.in_stream(pixels))) for view, network, pixels in networks]
 
     def conclude(self, raw: Raw, image_size: tuple[int, ...]) -> Detections:
         """Raw outputs of one image of (height, width), of all its views -> detections in its pixels."""

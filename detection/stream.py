@@ -1,14 +1,20 @@
 """Images through the network in bulk: an iterator of images in, an iterator of what was found in them out.
 
-`detect_stream` decodes ahead of the network in threads and post-processes behind it in others. It is made of the
-Detector's own stages (`see`, `compute`, `conclude`): what is measured, listed or drawn is what the Detector finds, to
-the last bit. The Detector's own lists and streams, evaluation, `mobilessd detect`, bulk detection and the benchmark all
-run on it.
+`detect_stream` is made of the Detector's own stages (`see`, `compute`, `conclude`): what is measured, listed or drawn is
+what the Detector finds, to the last bit. The Detector's own lists and streams, evaluation, `mobilessd detect`, bulk
+detection and the benchmark all run on it, and pseudo-labels on its part `in_order`.
+
+Where a runtime computes images best one in a thread (`Runtime.streams`: OpenVINO on a CPU), an image goes through all its
+stages in one thread, and as many are on their way as there are cores: no core waits for the last image of a batch, and what
+a stage leaves is still in the core's cache for the next. Elsewhere (a GPU) images are decoded ahead of the network in
+threads, computed in batches, and post-processed behind it in other threads.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +32,7 @@ from detection.images.addresses import fetch, is_address
 from detection.images.decode import decode_image, decoded_bytes, read_file
 from detection.images.memory import DECODING, Memory
 
+TURN = 0.001  # seconds: a stage that needs Python waits at most so long for a thread that computes in it
 FETCHING = 16  # images asked for at once where they come from an address: a store is slow to answer, not to send
 
 T = TypeVar("T")
@@ -33,7 +40,9 @@ R = TypeVar("R")
 
 
 class Stages(Protocol):
-    """What a stream needs of a detector; see `detection.detector.Detector`. What `see` and `compute` give is its own."""
+    """What a stream needs of a detector; see `detection.detector.Detector`. What `see` and `compute` give is its own.
+
+    A detector may have `streams` and `compute_alone`, too."""
 
     def see(self, image: np.ndarray) -> Any: ...
 
@@ -83,7 +92,8 @@ def detect_stream(
 
     image_of: what of an item is the image: a path, an address (s3://...), the bytes of an image file, or uint8 RGB [H, W,
     3]. It is called in the reading threads, so it may itself read or compute, and may raise BadImageError.
-    batch: images that the network sees at once. workers: images decoded at once (default: one for each core);
+    batch: images that the network sees at once, where it does not compute each by itself; 1: one after the other, each with
+    all threads. workers: images decoded at once (default: one for each core);
     addresses are fetched by more threads. group_of: a batch never holds items of two neighbouring groups, so that what
     is found in a group does not depend on where the stream began. keep_image: give the decoded image back, for drawing,
     where all that are kept have room in a gigabyte.
@@ -94,7 +104,13 @@ def detect_stream(
     iterates. Whoever stops early closes the iterator, or drops it; its threads end with it.
     """
     workers = workers or os.cpu_count() or 1
-    decoding = threading.BoundedSemaphore(workers)  # threads beyond the workers only wait for a store
+    streams = 0
+    if batch > 1 and hasattr(detector, "streams"):
+        several, items = _several(items)
+        if several:  # a single image gets all threads
+            streams = detector.streams()
+    # Threads beyond the workers only wait for a store; beside streams there is one more, for while one waits for Python.
+    decoding = threading.BoundedSemaphore(max(workers, streams) + 1 if streams else workers)
     memory, kept = Memory(DECODING), Memory(DECODING)
 
     def load(item: T) -> _Loaded[T]:
@@ -102,12 +118,12 @@ def detect_stream(
             with decoding:
                 image = image_of(item)
                 if isinstance(image, np.ndarray):
-                    return prepared(item, image, keep_image)
+                    return alone(prepared(item, image, keep_image))
                 if not (isinstance(image, str) and is_address(image)):
-                    return decoded(item, image)
+                    return alone(decoded(item, image))
             data = fetch(image)
             with decoding:
-                return decoded(item, data, image)
+                return alone(decoded(item, data, image))
         except BadImageError as error:
             return _Loaded(Found(item, error=error))
 
@@ -122,6 +138,15 @@ def detect_stream(
         found = Found(item, size=(height, width), image=image if keep else None)
         return _Loaded(found, detector.see(image))
 
+    def alone(one: _Loaded[T]) -> _Loaded[T]:
+        """Where there are streams, the image with what was found in it."""
+        if not streams:
+            return one
+        begin = time.perf_counter()
+        raw = detector.compute_alone(one.seen)  # type: ignore[attr-defined]
+        seconds = (time.perf_counter() - begin) / streams
+        return _Loaded(finish(_Loaded(replace(one.found, network_seconds=seconds), raw=raw)))
+
     def finish(one: _Loaded[T]) -> Found[T]:
         if one.raw is None:
             return one.found
@@ -129,6 +154,9 @@ def detect_stream(
 
     threads = max(FETCHING, workers)
     with closing(in_order(load, items, threads, 2 * batch + (workers if keep_image else threads))) as loaded:
+        if streams:
+            yield from (one.found for one in loaded)
+            return
         ran = (one for group in _batches(loaded, batch, group_of) for one in _run(detector, group))
         with closing(in_order(finish, ran, workers, batch)) as finished:  # raw outputs are large: two batches of them
             yield from finished
@@ -163,6 +191,30 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
     if failure is not None:
         raise failure
+
+
+def for_many_images() -> None:
+    """Sets up a process that is all ours for a stream: each core decodes an image of its own, so that OpenCV needs no threads
+    beside it, and a thread that computes in Python soon lets others have their turn."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    sys.setswitchinterval(TURN)
+
+
+def _several(items: Iterable[T]) -> tuple[bool, Iterable[T]]:
+    """Whether there is more to come than one, and all of them again. What `items` raises is raised in its place."""
+    source, first = iter(items), list[T]()
+    try:
+        first.extend(itertools.islice(source, 2))
+    except BaseException as error:  # Ctrl-C too
+        return bool(first), itertools.chain(first, _raising(error))
+    return len(first) > 1, itertools.chain(first, source)
+
+
+def _raising(error: BaseException) -> Iterator[Any]:
+    raise error
+    yield
 
 
 def _batches(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -201,6 +202,30 @@ def exported_to_onnx(checkpoint, target):
     target.write_bytes(converted(open_weights(checkpoint)).read_bytes())
     assert set(onnx_metadata(target)) == {"mobilessd_card"}
     return target
+
+
+def test_one_in_a_stream_is_what_it_is_among_several_and_calls_begun_together_keep_apart(small):
+    pytest.importorskip("openvino", reason="needs openvino")
+    runtime, other = (open_runtime(open_weights(small), "openvino", threads=2) for _ in range(2))
+    images = batch(19)
+    several = runtime(images)
+    assert 1 <= runtime.streams() <= 2
+    with ThreadPoolExecutor(4) as pool:
+        alone = list(pool.map(lambda k: runtime.in_stream(images[k : k + 1]), range(19)))
+    begun = runtime.begin(images), other.begin(images[::-1]), runtime.begin(images[:3])
+    for k in (0, 1):
+        assert np.array_equal(several[k], np.concatenate([one[k] for one in alone]))
+    assert np.array_equal(begun[2]()[1], several[1][:3])
+    assert np.array_equal(begun[0]()[1], several[1]) and np.array_equal(begun[1]()[1], several[1][::-1])
+
+
+@pytest.mark.parametrize(
+    "rates, wanted", [({8: 80, 4: 50}, 8), ({8: 80, 4: 79, 2: 41}, 4), ({8: 5, 4: 5, 2: 5, 1: 9}, 1)]
+)
+def test_streams_are_as_many_as_pay(small, monkeypatch, rates, wanted):
+    pytest.importorskip("openvino", reason="needs openvino")
+    monkeypatch.setattr("detection.runtimes.openvino._rate", lambda idle, image, count: rates[count])
+    assert open_runtime(open_weights(small), "openvino", threads=8).streams() == wanted
 
 
 def test_a_compiled_network_is_kept_and_a_damaged_one_is_made_anew(small, tmp_path, monkeypatch):

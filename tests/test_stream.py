@@ -34,6 +34,26 @@ class Bright:
         return Detections(np.zeros((1, 4), np.float32), np.array([raw], np.float32), np.array([0]), ("x",), image_size)
 
 
+class Streaming(Bright):
+    """The same, each image computed by itself, two at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.at_once, self.most, self.lock = 0, 0, threading.Lock()
+
+    def streams(self):
+        return 2
+
+    def compute_alone(self, seen):
+        with self.lock:
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+        time.sleep(0.001)
+        with self.lock:
+            self.at_once -= 1
+        return super().compute([seen])[0]
+
+
 def grey(value, size=(20, 30)):
     return np.full((*size, 3), value, np.uint8)
 
@@ -61,8 +81,25 @@ def test_every_image_comes_once_in_order_whatever_the_batch(batch, workers):
     assert not threads_of_streams()
 
 
-def test_nothing_in_nothing_out():
-    assert list(detect_stream(Bright(), [])) == []
+def test_where_images_are_computed_one_in_a_thread_they_come_in_order_too():
+    detector = Streaming()
+    found = list(detect_stream(detector, range(40), grey, batch=16, workers=2))
+    assert levels(found) == list(range(40)) and all(one.network_seconds > 0 for one in found)
+    assert sorted(detector.batches) == [[i] for i in range(40)]
+    assert 2 <= detector.most <= 3, "as many as there are streams, and one that waits for its turn"
+    assert not threads_of_streams()
+
+
+@pytest.mark.parametrize("items, batch", [([7], 16), ([7, 8, 9], 1)])
+def test_a_single_image_and_images_one_after_the_other_get_all_threads(items, batch):
+    detector = Streaming()
+    detector.compute_alone = None
+    assert levels(detect_stream(detector, items, grey, batch=batch)) == items
+
+
+@pytest.mark.parametrize("kind", [Bright, Streaming])
+def test_nothing_in_nothing_out(kind):
+    assert list(detect_stream(kind(), [])) == []
 
 
 def test_images_may_be_paths_arrays_and_addresses(tmp_path):
@@ -74,15 +111,18 @@ def test_images_may_be_paths_arrays_and_addresses(tmp_path):
     assert levels(found) == [7, 7, 8, 9, None] and "no such file" in str(found[4].error)
 
 
-def test_unreadable_images_are_items_in_their_place_and_count_in_their_batch(tmp_path):
+@pytest.mark.parametrize("kind", [Bright, Streaming])
+def test_unreadable_images_are_items_in_their_place_and_count_in_their_batch(tmp_path, kind):
     (tmp_path / "bad.jpg").write_text("no image")
-    detector = Bright()
+    detector = kind()
     items = [1, "bad.jpg", 3, "gone.jpg", 5, 6]
     found = list(detect_stream(detector, items, lambda i: grey(i) if isinstance(i, int) else tmp_path / i, batch=2))
     assert [one.item for one in found] == items and levels(found) == [1, None, 3, None, 5, 6]
     assert [type(one.error) for one in found] == [type(None), BadImageError] * 2 + [type(None)] * 2
     assert "bad.jpg: is no image" in str(found[1].error) and "gone.jpg: no such file" in str(found[3].error)
-    assert detector.batches == [[1], [3], [5, 6]], "who sits with whom does not depend on what is readable"
+    assert kind is Streaming or detector.batches == [[1], [3], [5, 6]], (
+        "who sits with whom does not depend on what is readable"
+    )
 
 
 def test_a_stream_of_unreadable_images_never_asks_the_network(tmp_path):
@@ -119,9 +159,10 @@ def test_it_finds_what_the_detector_finds_to_the_last_bit(tmp_path):
 # ---------------------------------------------------------------- how it ends
 
 
+@pytest.mark.parametrize("kind", [Bright, Streaming])
 @pytest.mark.parametrize("where", ["read", "network", "finish", "items"])
-def test_what_is_no_fault_of_an_image_is_raised_after_the_batches_before_it(where):
-    detector = Bright()
+def test_what_is_no_fault_of_an_image_is_raised_after_the_batches_before_it(where, kind):
+    detector = kind()
     plain = detector.compute, detector.conclude
 
     def fail(there, value):
@@ -130,6 +171,8 @@ def test_what_is_no_fault_of_an_image_is_raised_after_the_batches_before_it(wher
         return value
 
     detector.compute = lambda seen: [fail("network", int(image.mean())) for image in seen] and plain[0](seen)
+    if kind is Streaming:
+        detector.compute_alone = lambda seen: detector.compute([seen])[0]
     detector.conclude = lambda raw, size: [plain[1](raw, size), fail("finish", round(float(raw) * 255))][0]
     items, found = (fail("items", i) for i in range(20)), []
     with pytest.raises(MobileSSDError, match="does not answer"):
@@ -138,13 +181,27 @@ def test_what_is_no_fault_of_an_image_is_raised_after_the_batches_before_it(wher
     assert levels(found) == list(range(9)) and not threads_of_streams()
 
 
-def test_whoever_stops_early_leaves_no_thread_behind_and_reads_no_further():
+@pytest.mark.parametrize("at", [0, 1])
+def test_what_the_items_raise_before_there_are_two_of_them_comes_in_its_place(at):
+    def items():
+        yield from range(at)
+        raise MobileSSDError("the list ends here")
+
+    found = []
+    with pytest.raises(MobileSSDError, match="ends here"):
+        for one in detect_stream(Streaming(), items(), grey):
+            found.append(levels([one]))
+    assert found == [[0]] * at
+
+
+@pytest.mark.parametrize("kind", [Bright, Streaming])
+def test_whoever_stops_early_leaves_no_thread_behind_and_reads_no_further(kind):
     asked = []
-    stream = detect_stream(Bright(), (asked.append(i) or i for i in range(10_000)), grey, batch=4, workers=2)
+    stream = detect_stream(kind(), (asked.append(i) or i for i in range(10_000)), grey, batch=4, workers=2)
     assert [next(stream).item for _ in range(5)] == list(range(5)) and threads_of_streams()
     stream.close()
     assert not threads_of_streams() and len(asked) < 60
-    for one in detect_stream(Bright(), range(10_000), grey):
+    for one in detect_stream(kind(), range(10_000), grey):
         if one.item == 3:
             break
     del one

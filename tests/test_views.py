@@ -195,6 +195,7 @@ class TestDetector:
         with pytest.raises(MobileSSDError, match="9999") as error:
             detector.with_views("96,9999")
         assert "\n" not in str(error.value) and len(str(error.value)) < 500
+        assert str(weights) in str(error.value), "it names the weights"
 
     def test_sizes_that_the_network_cannot_take_are_one_line(self, weights):
         exported = weights.with_suffix(".xml")

@@ -6,7 +6,6 @@ A batch never crosses from one shard into the next: what a shard holds does not 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,9 +17,7 @@ from detection.errors import shown
 from detection.images.addresses import is_address
 from detection.masking import without_secrets
 from detection.outputs import Record
-from detection.stream import Found, detect_stream
-
-TURN = 0.001  # seconds: a callback of the network that needs Python waits that long for a thread that computes in it
+from detection.stream import Found, detect_stream, for_many_images
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def make_shards(
 
     Raises MobileSSDError where a store cannot be reached; an image that cannot be read is no error, it is written down.
     """
-    sys.setswitchinterval(TURN)
+    for_many_images()
     items = ((shard.index, name) for shard in shards for name in shard.names)
     found = detect_stream(
         detector,

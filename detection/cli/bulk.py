@@ -46,11 +46,8 @@ def check(args: argparse.Namespace, default_output: str) -> None:
 
 def run_bulk(args: argparse.Namespace) -> int:
     """Detects in every image; see the parser for `args`. Returns the exit code."""
-    import cv2
-
     from detection.bulk.run import BulkOrder, detect_in_bulk
 
-    cv2.setNumThreads(1)  # every core decodes an image of its own
     options = {
         "runtime": args.runtime,
         "device": args.device,

@@ -34,7 +34,7 @@ from detection.outputs.drawn import OutputNames, image_suffix
 from detection.outputs.label_files import LabelFiles
 from detection.outputs.leftovers import salvage
 from detection.outputs.video import Recorder
-from detection.stream import Found, detect_stream, in_order
+from detection.stream import Found, detect_stream, for_many_images, in_order
 
 BATCH = 16  # images at once; fewer images than that go one by one, as a runtime gets ready for batches anew
 BATCH_DRAWN = 4  # where decoded images are kept until they are drawn: photographs are large
@@ -116,6 +116,8 @@ class Job:
     def _images(self, sources: Iterable[Source]) -> Iterator[Outcome]:
         """Each image with what was found in it, in words, when it is drawn; or with what is wrong with it."""
         draw = self.names is not None
+        if not self.few:
+            for_many_images()
         batch = 1 if self.few else BATCH_DRAWN if draw else BATCH
         found = detect_stream(self.detector, sources, _image_of, batch=batch, keep_image=draw)
         with closing(found), closing(in_order(_draw, self._to_draw(found), DRAWING, BATCH_DRAWN)) as drawn:

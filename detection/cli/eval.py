@@ -32,6 +32,7 @@ from detection.evaluate.results import Results, perfect_results, read_results, w
 from detection.evaluate.thresholds import best_thresholds, store_thresholds
 from detection.evaluate.truth import GroundTruth, find_images, ground_truth, open_evaluation
 from detection.files import write_output
+from detection.stream import for_many_images
 from detection.two_stage.card import card_text
 
 EVALUATION_SCORE = 0.01  # of the protocol of record: COCO's curve needs the weak boxes too
@@ -181,6 +182,7 @@ def _detect(args: argparse.Namespace, truth: GroundTruth, has_ids: bool) -> tupl
     categories = match_categories(card.class_names, card.category_ids if has_ids else None, truth)
     for line in categories.notes() if args.classes is None else ():
         _warn(line)
+    for_many_images()
     results, ran = detect_all(
         detector, truth, categories, args.batch, training_images=card.training_images, progress=not args.quiet
     )

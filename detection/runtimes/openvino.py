@@ -7,9 +7,11 @@ import math
 import os
 import sys
 import threading
+import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -32,6 +34,9 @@ CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 CARD = ["mobilessd", "card"]
 OUTPUTS = ("encodings", "logits")
 KEPT = 20  # compiled networks in the cache
+AHEAD = 4  # images begun for each stream: it need not wait until Python has taken an output away
+TRIAL = 4  # images in each of the trials that tell how many streams pay, for each stream
+WORTH = 1.03  # so many times the images a second are worth twice the streams
 
 
 def library() -> Any:
@@ -100,7 +105,9 @@ class OpenVINORuntime(Runtime):
         self._numbers = weights.path  # of the network, where they lie in a file of their own
         self._shape = [1, *weights.card.input_size, 3]
         self._model: Any = None
-        self._queue: Any = None
+        self._requests: _Requests | None = None  # of the network in one-thread streams
+        self._allowed: threading.BoundedSemaphore | None = None  # as many as there are streams that pay
+        self._streams = 0
         self._lock, self._reading = threading.Lock(), threading.Lock()
         self._local = threading.local()
         if not self._blob().exists():  # else it may not be needed; and a bad file is found out at once
@@ -116,9 +123,34 @@ class OpenVINORuntime(Runtime):
                 self._compiling.start()
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.begin(images)()
+
+    def begin(self, images: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """See `Runtime`. A single image begins when it is waited for: it has all threads to itself."""
         if len(images) == 1:
-            return self._one(images)
-        return self._many(images)
+            return lambda: self._one(images)
+        many = _Many(self._in_streams(), images, AHEAD * self.threads)
+        return many.wait
+
+    def streams(self) -> int:
+        """See `Runtime`. The trial takes tens of milliseconds, on an image of zeros."""
+        requests = self._in_streams()
+        with self._lock:
+            if self._allowed is None:
+                self._streams = self._that_pay(requests)
+                self._allowed = threading.BoundedSemaphore(self._streams)
+        return self._streams
+
+    def in_stream(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.streams()
+        assert self._allowed is not None
+        requests = self._in_streams()
+        with self._allowed:
+            request = requests.take()
+            request.infer([np.ascontiguousarray(image)], share_inputs=True)
+            outputs = outputs_of(request)
+            requests.give(request)
+            return outputs
 
     def _one(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         request = getattr(self._local, "request", None)
@@ -131,25 +163,32 @@ class OpenVINORuntime(Runtime):
                     raise self._compiled
             request = self._local.request = self._compiled.create_infer_request()
         request.infer([np.ascontiguousarray(image)], share_inputs=True)
-        return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
+        return outputs_of(request)
 
-    def _many(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _in_streams(self) -> _Requests:
+        """The network in one-thread streams, compiled when it is first asked for."""
         with self._lock:
-            if self._queue is None:
+            if self._requests is None:
                 with explained(self._path):
                     compiled = self._core.compile_model(self._read(), "CPU", self._settings("THROUGHPUT", self.threads))
-                # More places than streams: a stream need not wait until Python has taken an output away.
-                self._queue = library().AsyncInferQueue(compiled, 4 * self.threads)
-            outputs: list[Any] = [None] * len(images)
+                self._requests = _Requests(compiled)
+            return self._requests
 
-            def keep(request: Any, index: int) -> None:
-                outputs[index] = [request.get_output_tensor(k).data.copy() for k in (0, 1)]
-
-            self._queue.set_callback(keep)
-            for index in range(len(images)):
-                self._queue.start_async([np.ascontiguousarray(images[index : index + 1])], index)
-            self._queue.wait_all()
-        return np.concatenate([o[0] for o in outputs]), np.concatenate([o[1] for o in outputs])
+    def _that_pay(self, requests: _Requests) -> int:
+        """The fewest streams that are as fast as more of them: all, half of them, a quarter, ... are tried, each the same
+        network, so that what is found does not depend on it. Cores may be halves of one, or another program's."""
+        image = np.zeros(self._shape, np.uint8)
+        best, counts = 0.0, [self.threads >> k for k in range(self.threads.bit_length())]
+        chosen = counts[0]
+        if len(counts) == 1:
+            return chosen
+        _rate(requests, image, chosen)  # the first images of each stream are slow
+        for count in counts:
+            rate = max(_rate(requests, image, count) for _ in range(2))
+            if rate * WORTH < best:
+                break
+            best, chosen = max(best, rate), count
+        return chosen
 
     def _read(self) -> Any:
         with self._reading:
@@ -201,6 +240,77 @@ class OpenVINORuntime(Runtime):
         known = (marks, self._shape, self._settings("LATENCY", 1), processor, library().__version__)
         digest = zlib.crc32(repr(known).encode()), zlib.adler32(repr(known).encode())  # hashlib would load OpenSSL
         return home() / "openvino" / "compiled" / f"{self._path.stem[:40]}-{digest[0]:08x}{digest[1]:08x}.blob"
+
+
+class _Requests:
+    """The requests of a compiled network, each for one image at a time: idle ones, and as many more as are asked for."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled, self._idle = compiled, deque[Any]()
+
+    def take(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._compiled.create_infer_request()
+
+    def give(self, request: Any) -> None:
+        self._idle.append(request)
+
+
+class _Many:
+    """Images through the one-thread streams, `ahead` of them at once. They begin here; `wait` gives the outputs in the order
+    of the images."""
+
+    def __init__(self, requests: _Requests, images: np.ndarray, ahead: int) -> None:
+        self._requests, self._images, self._ahead = requests, images, ahead
+        self._begun: deque[Any] = deque()
+        self._next = 0
+        while self._next < min(ahead, len(images)):
+            self._start(requests.take())
+
+    def _start(self, request: Any) -> None:
+        image = np.ascontiguousarray(self._images[self._next : self._next + 1])
+        request.start_async([image], share_inputs=True)
+        self._begun.append((request, image))
+        self._next += 1
+
+    def wait(self) -> tuple[np.ndarray, np.ndarray]:
+        encodings, logits = [], []
+        while self._begun:
+            request, _ = self._begun.popleft()
+            request.wait()
+            one = outputs_of(request)
+            if self._next < len(self._images):
+                self._start(request)
+            else:
+                self._requests.give(request)
+            encodings.append(one[0])
+            logits.append(one[1])
+        return np.concatenate(encodings), np.concatenate(logits)
+
+
+def outputs_of(request: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Copies of encodings and logits: the request's own memory is written over by its next image."""
+    return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
+
+
+def _rate(pool: _Requests, image: np.ndarray, at_once: int) -> float:
+    """Images a second where so many are computed at once."""
+    number = TRIAL * at_once
+    requests = [pool.take() for _ in range(at_once)]
+    begin = time.perf_counter()
+    for request in requests:
+        request.start_async([image], share_inputs=True)
+    for k in range(number):
+        request = requests[k % at_once]
+        request.wait()
+        if k + at_once < number:
+            request.start_async([image], share_inputs=True)
+    seconds = time.perf_counter() - begin
+    for request in requests:
+        pool.give(request)
+    return number / seconds
 
 
 def _keep(compiled: Any, blob: Path) -> None:

@@ -50,7 +50,10 @@ def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = 
     from detection.ssd.network import anchor_grids, build, feature_maps
 
     ssd, card = load_checkpoint(weights.path)
-    other = build(ssd.spec.resized(size))
+    try:
+        other = build(ssd.spec.resized(size))
+    except MobileSSDError as error:  # which knows no file
+        raise MobileSSDError(f"{weights.source}: cannot take that size ({error}); name another") from None
     other.load_state_dict(ssd.state_dict())
     height, width = other.spec.input.size
     name = f"{card.name or weights.path.stem} at {width if height == width else f'{width}x{height}'}"
