@@ -47,9 +47,22 @@ class View:
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """What the network sees of uint8 RGB [H, W, 3]: uint8 [h, w, 3]."""
-        x1, y1, x2, y2 = self.region
-        seen = stretch(image[y1:y2, x1:x2], self.size)
+        seen = stretch(self._cut(image), self.size)
         return np.ascontiguousarray(seen[:, ::-1]) if self.mirrored else seen
+
+    def part(self, image: np.ndarray) -> np.ndarray:
+        """The same as large as it is in the image, for a network with a resize of its own."""
+        part = self._cut(image)
+        return np.ascontiguousarray(part[:, ::-1]) if self.mirrored else part
+
+    def window(self, image_size: Size) -> np.ndarray:
+        """Its region in fractions of an image of (height, width): `xyxy` [4]."""
+        height, width = image_size
+        return np.array(self.region) / [width, height, width, height]
+
+    def _cut(self, image: np.ndarray) -> np.ndarray:
+        x1, y1, x2, y2 = self.region
+        return image[y1:y2, x1:x2]
 
     def trusted(self, boxes: np.ndarray, image_size: Size) -> tuple[np.ndarray, np.ndarray]:
         """Boxes `xyxy` [n, 4] in fractions of the view -> (in fractions of the image, which of them are trusted)."""

@@ -1,4 +1,4 @@
-"""Writing pseudo-labels: a stronger detector looks at images plain, mirrored and zoomed, and writes what it sees.
+"""Writing pseudo-labels: stronger detectors look at images in several views (`detection.views`), and what they see is written.
 
 The outcome is COCO ground truth whose boxes carry a `score`; `detection.data.pseudo_labels.add_pseudo_labels` mixes it
 with real labels.
@@ -11,87 +11,91 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from detection.boxes.anchors import Size
 from detection.boxes.class_names import COCO_80
 from detection.boxes.geometry import iou_matrix
-from detection.errors import BadImageError, MobileSSDError
+from detection.errors import MobileSSDError
 from detection.files import write_text
-from detection.images.decode import read_image
-from detection.stream import in_order
+from detection.stream import detect_stream
+from detection.views import Plan
 
 log = logging.getLogger("mobilessd.train")
 
 VIEW_THRESHOLD = 0.01  # score below which the boxes of one view are left out
 SCORE_THRESHOLD = 0.05  # and merged boxes: they are noise, also where several views agree
 SAME = 0.55  # IoU from which two views mean one object
-ZOOM = 0.6  # side of a zoomed window; four of them cover the image and overlap
+NEAR = 1e-3  # by which a box may lie outside of a view that holds it, as a share of the image
 SAVE_EVERY = 200
-
-# RGB image -> [n, 6]: label 0..C-1, score, xyxy in fractions of the image
-Labeler = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class View:
-    """A way of looking at an image: its window `xyxy` in fractions, and whether it is mirrored."""
+class Labeler:
+    """A teacher. see: RGB image of any size -> [n, 6]: label 0..C-1, score, xyxy in fractions of the image; from several
+    threads at once. size: (height, width) of its input."""
 
-    window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    mirrored: bool = False
-
-    def of(self, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        x1, y1, x2, y2 = (round(v) for v in np.multiply(self.window, [width, height, width, height]))
-        part = image[y1:y2, x1:x2]
-        return np.ascontiguousarray(part[:, ::-1] if self.mirrored else part)
-
-    def to_image(self, found: np.ndarray) -> np.ndarray:
-        """Rows of this view in fractions of the image; boxes that an inner border of a zoom cuts are left out."""
-        boxes = found[:, 2:]
-        if self.mirrored:
-            boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
-        inner = np.array([self.window[0] > 0, self.window[1] > 0, self.window[2] < 1, self.window[3] < 1])
-        cut = (np.column_stack([boxes[:, :2] < 0.02, boxes[:, 2:] > 0.98]) & inner).any(1)
-        corner, size = np.array(self.window[:2]), np.subtract(self.window[2:], self.window[:2])
-        return np.column_stack([found[:, :2], boxes * np.tile(size, 2) + np.tile(corner, 2)])[~cut]
-
-    def holds(self, box: np.ndarray) -> bool:
-        """Whether a box lies wholly inside the window."""
-        near, far = np.array(self.window[:2]) - 1e-3, np.array(self.window[2:]) + 1e-3
-        return bool((box[:2] >= near).all() and (box[2:] <= far).all())
+    see: Callable[[np.ndarray], np.ndarray]
+    size: Size
 
 
-def views_named(names: Sequence[str]) -> list[View]:
-    """plain, mirror, zoom -> the views. Raises MobileSSDError for another name."""
-    far = 1 - ZOOM
-    known = {
-        "plain": [View()],
-        "mirror": [View(mirrored=True)],
-        "zoom": [View((x, y, x + ZOOM, y + ZOOM)) for y in (0.0, far) for x in (0.0, far)],
-    }
-    if unknown := [name for name in names if name not in known]:
-        raise MobileSSDError(f"unknown view {unknown[0]!r}; there are {', '.join(known)}")
-    return [view for name in names for view in known[name]]
+class _Looks:
+    """Teachers and their views as the stages of a stream (`detection.stream.Stages`), so many images at a time. In the place
+    of `Detections` stands what `look` gives."""
+
+    def __init__(self, teachers: Sequence[Labeler], plan: Plan, threads: int) -> None:
+        self._teachers, self._plan, self._threads = teachers, plan, threads
+
+    def streams(self) -> int:
+        return self._threads
+
+    def see(self, image: np.ndarray) -> np.ndarray:
+        return image
+
+    def compute(self, seen: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [self.compute_alone(image) for image in seen]
+
+    def compute_alone(self, seen: np.ndarray) -> np.ndarray:
+        return look(self._teachers, seen, self._plan)
+
+    def conclude(self, raw: np.ndarray, image_size: tuple[int, ...]) -> Any:
+        return raw
 
 
-def look(teachers: Sequence[Labeler], image: np.ndarray, views: Sequence[View]) -> np.ndarray:
+def check_views(teachers: Sequence[Labeler], plan: Plan) -> None:
+    """Raises MobileSSDError, one line, for views of other sizes than that of a teacher's input."""
+    for teacher in teachers:
+        if plan.sizes(teacher.size) != [teacher.size]:
+            height, width = teacher.size
+            raise MobileSSDError(
+                f"views {plan.text}: a teacher has one input size, here {width}x{height}; take tiles, 2x2 or mirror"
+            )
+
+
+def look(teachers: Sequence[Labeler], image: np.ndarray, plan: Plan) -> np.ndarray:
     """What teachers see in an image, all their views merged: [n, 6] as from a `Labeler`, best first."""
-    return merge(
-        [view.to_image(teacher(view.of(image))) for view in views for teacher in teachers],
-        [view for view in views for _ in teachers],
-    )
+    size = (image.shape[0], image.shape[1])
+    seen, windows = [], []
+    for teacher in teachers:
+        for view in plan.views(size, teacher.size):
+            rows = teacher.see(view.part(image))
+            boxes, trusted = view.trusted(rows[:, 2:], size)
+            seen.append(np.column_stack([rows[:, :2], boxes])[trusted])
+            windows.append(view.window(size))
+    return merge(seen, np.array(windows))
 
 
-def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
+def merge(seen: Sequence[np.ndarray], windows: np.ndarray) -> np.ndarray:
     """What was seen in several views of an image, [n, 6] each as from a `Labeler` in fractions of the image, as one.
+    windows: of the views, `xyxy` [V, 4] in fractions.
 
     Boxes of one class that overlap become one, its place the mean weighted by score. Its score is the sum over the
     views divided by the views in which it lies whole: what one view of several believes is believed less.
     """
     rows = np.concatenate(seen)
-    owner = np.repeat(np.arange(len(views)), [len(part) for part in seen])
+    owner = np.repeat(np.arange(len(windows)), [len(part) for part in seen])
     clear = (rows[:, 1] > VIEW_THRESHOLD) & (rows[:, 4:] > rows[:, 2:4]).all(
         1
     )  # a box without area overlaps not even itself
@@ -105,7 +109,7 @@ def merge(seen: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
             group, left = left[together], left[~together]
             best = group[np.unique(owner[group], return_index=True)[1]]  # sorted by score: the best of each view
             box = np.average(rows[best, 2:], 0, rows[best, 1])
-            able = sum(view.holds(box) for view in views)
+            able = int(((box[:2] >= windows[:, :2] - NEAR) & (box[2:] <= windows[:, 2:] + NEAR)).all(1).sum())
             merged.append([label, rows[best, 1].sum() / max(able, len(best)), *box])
     found = np.array(merged, np.float32).reshape(-1, 6)
     found = found[found[:, 1] > SCORE_THRESHOLD]
@@ -116,7 +120,7 @@ def write_pseudo_labels(
     teachers: Sequence[Labeler],
     images: Iterable[str | Path],
     output: str | Path,
-    views: Sequence[View],
+    plan: Plan,
     names: dict[int, str] = COCO_80,
     threads: int = 1,
 ) -> int:
@@ -134,20 +138,13 @@ def write_pseudo_labels(
     done, ids = {image["file_name"] for image in data["images"]}, list(names)
     left = [path for path in map(str, images) if path not in done]
 
-    def seen(path: str) -> tuple[tuple[int, ...], np.ndarray] | BadImageError:
-        try:
-            image = read_image(path)
-        except BadImageError as error:
-            return error
-        return image.shape[:2], look(teachers, image, views)
-
-    looked = in_order(seen, left, threads)
+    looked = detect_stream(_Looks(teachers, plan, threads), left, workers=threads)
     try:
-        for number, (path, found) in enumerate(zip(left, looked), start=1):
-            if isinstance(found, BadImageError):
-                log.warning("%s; left out", found)
+        for number, found in enumerate(looked, start=1):
+            if found.error is not None:
+                log.warning("%s; left out", found.error)
             else:
-                _add(data, path, *found, ids)
+                _add(data, found.item, found.size, cast(np.ndarray, found.detections), ids)
             if number % SAVE_EVERY == 0:
                 write_text(output, json.dumps(data))
                 log.info("%d of %d images", number, len(left))

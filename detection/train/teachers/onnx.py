@@ -1,6 +1,6 @@
 """Detectors of other families as teachers: ONNX files, recognised by their outputs, run by OpenVINO.
 
-Each is a `labeling.Labeler` that several threads may call at once.
+Each is a `labeling.Labeler`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from detection.images.preprocess import stretch
 from detection.runtimes.openvino import check_model, core, explained, read_model
 from detection.train.teachers.labeling import SCORE_THRESHOLD, Labeler
 from detection.weights.onnx_check import check_onnx
+
+Teacher = Callable[[np.ndarray], np.ndarray]  # see `Labeler.see`
 
 PICODET_STRIDES = (8, 16, 32, 64)
 PICODET_MEAN = np.array((103.53, 116.28, 123.675), np.float32)  # of BGR
@@ -44,14 +46,18 @@ def _labeler(model: Any, path: Path, streams: int) -> Labeler:
     if len(inputs) == 2 and {"labels", "boxes", "scores"} <= outputs:
         model.reshape({inputs[0]: [1, 3, size.get_length(), size.get_length()], inputs[1]: [1, 2]})
         check_model(model, path)
-        return deim(runner(model, streams), size.get_length())
+        return _labeler_of(deim, runner(model, streams), size.get_length())
     if len(inputs) == 1 and len(model.outputs) == 2 * len(PICODET_STRIDES):
         check_model(model, path)
-        return picodet(runner(model, streams), size.get_length())
+        return _labeler_of(picodet, runner(model, streams), size.get_length())
     raise BadWeightsError(
         f"{path}: neither a detector of the DEIM family nor PP-PicoDet (inputs {inputs}, {len(model.outputs)} outputs); "
         f"with weights of our own, `mobilessd detect --weights W --labels coco DIR` labels images"
     )
+
+
+def _labeler_of(family: Callable[..., Teacher], run: Callable[..., Any], size: int) -> Labeler:
+    return Labeler(family(run, size), (size, size))
 
 
 def runner(model: Any, streams: int) -> Callable[..., Any]:
@@ -67,7 +73,7 @@ def runner(model: Any, streams: int) -> Callable[..., Any]:
     return run
 
 
-def deim(run: Callable[..., Any], size: int) -> Labeler:
+def deim(run: Callable[..., Any], size: int) -> Teacher:
     """Inputs `images` [1, 3, S, S] (RGB, 0..1, stretched) and `orig_target_sizes`; outputs `labels` 0..79, `boxes` xyxy,
     `scores`, without NMS."""
     unit = np.ones((1, 2), np.int64)
@@ -81,7 +87,7 @@ def deim(run: Callable[..., Any], size: int) -> Labeler:
     return teacher
 
 
-def picodet(run: Callable[..., Any], size: int) -> Labeler:
+def picodet(run: Callable[..., Any], size: int) -> Teacher:
     """PP-PicoDet without its post-processing: for each stride scores [1, cells, 80] and, behind all of these, distances
     to the four sides [1, cells, 4 * bins] as distributions over 0, 1, ... strides (generalised focal loss, Li et al.
     2020). Input BGR, normalised, stretched."""
