@@ -73,6 +73,7 @@ EXTRAS = {
     "ray": ["ray[data]>=2.44"],
     "export": [*TORCH, *RUNTIME, *ONNXRUNTIME, *LITERT, "onnx>=1.16", "nncf>=2.13"],
     # int8 .tflite files.
+    "coreml": ["coremltools>=8"],
     "tflite-int8": [*LITERT, "ai-edge-quantizer>=0.5"],
     "dev": [
         "pytest>=8",

@@ -60,6 +60,7 @@ EXTRAS = {
     "onnx": "export",
     "nncf": "export",
     "ai_edge_quantizer": "tflite-int8",
+    "coremltools": "coreml",
     "pycocotools": "eval",
     "faster_coco_eval": "eval",
     "jinja2": "eval",

@@ -28,7 +28,8 @@ pytest.importorskip("openvino", reason="needs openvino")
 
 PHOTOS = Path(__file__).resolve().parents[1] / "photos"
 BUNDLED = "ssdlite_mobilenet_v2.mobilessd"
-SCORE = 0.4
+sys.path.append(str(PHOTOS.parent / "benchmarks" / "programs"))
+from target_system import SCORE, SYSTEMS  # noqa: E402
 
 
 def export(weights, folder, *options):
@@ -73,7 +74,18 @@ def found_again(truth, system):
     return hits / total
 
 
-@pytest.mark.parametrize("name", list(TARGETS))
+def read_by(name, folder):
+    """A system of the benchmark on a folder, for `found_again`."""
+    call = SYSTEMS[name](folder)
+
+    def system(image):
+        rows = np.array(call(image)).reshape(-1, 6)
+        return rows[:, 2:] / ([image.shape[1], image.shape[0]] * 2), rows[:, 0]
+
+    return system
+
+
+@pytest.mark.parametrize("name", [name for name, row in TARGETS.items() if not row.calibrates])
 def test_a_folder_holds_what_its_row_says_and_is_read_back(small, tmp_path, name):
     for module in TARGETS[name].needs:
         pytest.importorskip(module, reason=f"needs {module}")
@@ -103,19 +115,8 @@ def test_frigate_s_openvino_detector_finds_it(tmp_path, truth):
     model = core.read_model(folder / "model.xml")
     assert len(model.outputs) == 1 and model.outputs[0].get_shape() == [1, 1, 20, 7]
     assert model.inputs[0].get_shape() == [1, 300, 300, 3] and model.inputs[0].get_element_type() == openvino.Type.u8
-    request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
 
-    def system(image):
-        request.infer([image[None]])
-        kept = []
-        for row in request.get_output_tensor(0).data[0, 0]:
-            if row[2] < SCORE - 1e-4:
-                break
-            kept.append(row.copy())
-        rows = np.array(kept).reshape(-1, 7)
-        return rows[:, 3:], rows[:, 1]
-
-    assert found_again(truth, system) == 1
+    assert found_again(truth, read_by("frigate-openvino", folder)) == 1
 
 
 def test_frigate_s_onnx_detector_finds_it(tmp_path, truth):
@@ -127,13 +128,7 @@ def test_frigate_s_onnx_detector_finds_it(tmp_path, truth):
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     (given,) = session.get_inputs()
     assert given.shape == [1, 300, 300, 3] and session.get_outputs()[0].shape == [100, 7]
-
-    def system(image):
-        rows = session.run(None, {given.name: image[None]})[0]
-        end = int(np.argmax(rows[:, 6] < 0)) if (rows[:, 6] < 0).any() else len(rows)
-        return rows[:20][:end, 1:5] / 300, rows[:20][:end, 6]
-
-    assert found_again(truth, system) == 1
+    assert found_again(truth, read_by("frigate-onnx", folder)) == 1
 
 
 def test_exported_files_become_frigate_s_too(small, tmp_path):
@@ -160,29 +155,7 @@ def test_detectnet_finds_it(tmp_path, truth):
     assert [(i.name, i.shape) for i in session.get_inputs()] == [("input_0", [1, 3, 300, 300])]
     assert [o.name for o in session.get_outputs()] == ["scores", "boxes"]
     assert "--output-cvg=scores --output-bbox=boxes" in (folder / "detect.sh").read_text()
-
-    def system(image):
-        fed = ((image.astype(np.float32) / 255 - 0.5) / 0.5).transpose(2, 0, 1)[None]
-        scores, boxes = (output[0] for output in session.run(["scores", "boxes"], {"input_0": fed}))
-        kept = []
-        for anchor in np.flatnonzero(scores[:, 1:].max(1) >= SCORE - 1e-4):
-            kind, box = int(scores[anchor, 1:].argmax()), boxes[anchor].copy()
-            score = scores[anchor, 1 + kind]
-            for other in kept:
-                area = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, other[0])]
-                sides = np.minimum(box[2:], other[0][2:]) - np.maximum(box[:2], other[0][:2])
-                if (sides > 0).all() and sides.prod() / max(area) > 0.75:
-                    if kind == other[1]:
-                        other[0] = np.r_[np.minimum(box[:2], other[0][:2]), np.maximum(box[2:], other[0][2:])]
-                        other[2] = max(score, other[2])
-                    elif score > other[2]:
-                        other[:] = [box, kind, score]
-                    break
-            else:
-                kept.append([box, kind, score])
-        return [one[0] for one in kept], [one[1] for one in kept]
-
-    assert found_again(truth, system) >= 0.95
+    assert found_again(truth, read_by("jetson", folder)) >= 0.95
 
 
 @pytest.mark.parametrize("opset", [11, 17])
@@ -228,6 +201,57 @@ def test_opencv_s_script_detects_by_itself(tmp_path, truth):
         return [np.array(box) / 300 for _, box in rows], [kind for kind, _ in rows]
 
     assert found_again(truth, system) == 1
+
+
+def test_tensorrt_s_graph_is_symmetric_and_says_nearly_the_same(small, tmp_path, capsys):
+    import onnx
+    from onnx import numpy_helper
+
+    images = tmp_path / "images"
+    images.mkdir()
+    for k in range(12):  # parts of the photographs, enough to measure ranges on
+        whole = cv2.imread(str(sorted(PHOTOS.glob("*.jpg"))[k % 3]))
+        cv2.imwrite(str(images / f"{k}.png"), whole[10 * k : 200 + 10 * k, 20 * k : 250 + 20 * k])
+    command = ["export", str(small), "--target", "tensorrt-onnx", "--output", str(tmp_path / "out"), "--threads", "1"]
+    assert main(command) == 2 and "give --images DIR" in capsys.readouterr().err
+    assert main([*command, "--images", str(images)]) == 0
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    rounded = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(rounded) > 100
+    assert all(values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any() for node in rounded)
+    assert [value.type.tensor_type.elem_type for value in model.graph.input] == [onnx.TensorProto.FLOAT]
+    detector = Detector(tmp_path / "out" / "model.onnx", threads=1)
+    assert detector.runtime.precision == "int8" and len(detector(rgb(PHOTOS / "hopper.jpg"))) > 0
+    assert "trtexec" in (tmp_path / "out" / "build.sh").read_text()
+
+
+def test_hailo_s_end_nodes_give_its_order_and_the_anchors_stand_beside_them(small, tmp_path):
+    """As hailort's SSD post-processing reads them: ty, tx, th, tw of each anchor of a cell, cell by cell."""
+    import onnx
+    import onnxruntime
+
+    folder = export(small, tmp_path / "hailo", "--target", "hailo")
+    about, config = (json.loads((folder / name).read_text()) for name in ("hailo.json", "nms_config.json"))
+    assert (config["classes"], config["image_dims"], config["centers_scale_factor"]) == (4, [97, 131], 10)
+    model, nodes = onnx.load(folder / "model.onnx"), {}
+    for node in model.graph.node:
+        nodes[node.name] = node.output[0]
+    for pair in about["end_nodes"]:
+        model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(nodes[name]) for name in pair)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    fed = np.random.default_rng(0).uniform(-1, 1, (1, 3, 97, 131)).astype(np.float32)
+    encodings, logits, *maps = session.run(None, {"images": fed})
+    boxes = np.concatenate([one[0].transpose(1, 2, 0).reshape(-1, 4) for one in maps[::2]])
+    assert np.array_equal(boxes[:, [1, 0, 3, 2]], encodings[0])
+    scores = np.concatenate([one[0].transpose(1, 2, 0).reshape(-1, 4) for one in maps[1::2]])
+    assert np.array_equal(scores, logits[0])
+    sizes = [np.stack([one["w"], one["h"]], 1) for one in config["bbox_decoders"]]
+    cells = [one.shape[2] * one.shape[3] for one in maps[::2]]
+    assert np.allclose(
+        np.concatenate([np.tile(s, (n, 1)) for s, n in zip(sizes, cells)]), np.load(folder / "anchors.npy")[:, 2:]
+    )
+    assert 'nms_postprocess("nms_config.json", ssd' in (folder / "model.alls").read_text()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detection.export.calibration import calibration_images
 from detection.postprocessor import PostProcessor
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
@@ -35,7 +36,7 @@ PLAIN = Options()
 @dataclass(frozen=True)
 class Job:
     """folder: where the files go, empty. source: what is exported. ssd: its network, None for an exported file. anchors:
-    `cxcywh` float32 [A, 4] in fractions."""
+    `cxcywh` float32 [A, 4] in fractions. calibration: a folder of images, for targets that measure ranges."""
 
     folder: Path
     source: Weights
@@ -43,6 +44,7 @@ class Job:
     spec: SSDSpec
     anchors: np.ndarray
     options: Options
+    calibration: Path | None = None
 
     @property
     def network(self) -> SSD:
@@ -53,6 +55,11 @@ class Job:
     def card(self, interface: str) -> Card:
         """The card of a file that is fed and read as `runtimes.interfaces` says under this name."""
         return replace(self.source.card, interface=interface)
+
+    def calibration_images(self) -> np.ndarray:
+        """uint8 RGB [N, h, w, 3] of the folder; MobileSSDError, one line, where they are too few."""
+        assert self.calibration is not None
+        return calibration_images(self.calibration, self.spec.input.size)
 
     def labels(self, background: str | None = None) -> str:
         """The names of the classes, one a line. background: stands before them."""

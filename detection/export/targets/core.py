@@ -31,6 +31,11 @@ def write_parts(job: Job) -> None:
     """model.onnx (`images` float [1, 3, h, w] -> encodings [1, A, 4], logits [1, A, 1 + C]), anchors.npy, input.json."""
     graph = float_graph(Core(job.network), job.network, "images", ("encodings", "logits"), job.opset)
     save(graph, job.folder / "model.onnx", job.card("core"))
+    describe(job)
+
+
+def describe(job: Job) -> None:
+    """Writes anchors.npy and input.json, by which the outputs of a core graph are decoded."""
     np.save(job.folder / "anchors.npy", job.anchors)
     coder = job.spec.coder
     about = {

@@ -18,6 +18,7 @@ class Target:
     title: for messages. writer: "module:function" of this package, `base.Job` -> `base.Written`. needs: modules that
     writing and checking take. files: all that it may write, beside `COMMON`. takes: formats of exported files, int8 ones
     too, that it takes in the place of weights. options: those of `gpu` and `opset` that mean something to it.
+    calibrates: it is int8, and its ranges are measured on --images. extra: of setup.py, that brings what it needs.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Target:
     needs: tuple[str, ...] = ("torch", "onnx", "onnxruntime")
     takes: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    calibrates: bool = False
+    extra: str = "export"
 
     def load(self) -> Callable[..., Any]:
         """What `writer` names."""
@@ -59,6 +62,29 @@ _ROWS = (
     Target("opencv", "OpenCV's DNN module", "opencv:write", (*_CORE, "detect.py"), options=("opset",)),
     Target("ncnn", "ncnn", "ncnn:write", (*_CORE, "detect.py"), options=("opset",)),
     Target("rknn", "Rockchip's RKNN", "rknn:write", (*_CORE, "convert.py"), options=("opset",)),
+    Target(
+        "tensorrt-onnx",
+        "TensorRT in int8",
+        "tensorrt:write",
+        (*_CORE, "build.sh"),
+        options=("opset",),
+        calibrates=True,
+    ),
+    Target(
+        "hailo",
+        "Hailo's Dataflow Compiler",
+        "hailo:write",
+        (*_CORE, "hailo.json", "model.alls", "nms_config.json", "compile.py"),
+        options=("opset",),
+    ),
+    Target(
+        "coreml",
+        "Core ML",
+        "coreml:write",
+        (*_CORE, "model.mlmodel"),
+        needs=("torch", "onnx", "onnxruntime", "coremltools"),
+        extra="export,coreml",
+    ),
     Target("core-onnx", "readers of plain ONNX", "core:write", _CORE, options=("opset",)),
 )
 TARGETS = {row.name: row for row in _ROWS}

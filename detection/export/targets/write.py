@@ -12,7 +12,7 @@ from detection.boxes.anchors import anchors_for
 from detection.boxes.drawing import reduced, save_image
 from detection.detector import Detector
 from detection.errors import MobileSSDError, need
-from detection.export.compare import UNMATCHED, compare, compare_detections, sample_images
+from detection.export.compare import UNMATCHED, compare, compare_detections, match, sample_images
 from detection.export.staging import staged_folder
 from detection.export.targets.base import PLAIN, Job, Options, Written
 from detection.export.targets.table import COMMON, PARTS, Target
@@ -23,6 +23,7 @@ from detection.weights.card_check import spec_of
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.resolve import Weights, open_weights
 
+SURE, INT8_REACH, INT8_MISSING = 0.3, 0.05, 0.2  # int8 is another network: few images, of which some boxes are doubtful
 CONVERTERS = ("torch", "litert_torch")  # what exported files do without
 LONGEST = 1280  # pixels of the image that is put into the folder
 
@@ -42,9 +43,13 @@ def write_folder(
     other files, and for options and weights that the system does not take.
     """
     _check(source, target, options)
+    if target.calibrates and compare_on is None:
+        raise MobileSSDError(
+            f"--target {target.name}: int8 ranges are measured on images; give --images DIR, best 300 of them"
+        )
     samples = sample_images(compare_on)
     with staged_folder(folder, PARTS) as place:
-        job = _job(source, place, options)
+        job = _job(source, place, options, compare_on)
         written = target.load()(job)
         (place / "labels.txt").write_text(job.labels(written.background), encoding="utf-8")
         reference = detector_of(
@@ -64,7 +69,7 @@ def write_folder(
 
 def _check(source: Weights, target: Target, options: Options) -> None:
     needed = [module for module in target.needs if module not in CONVERTERS or not source.exported]
-    need(f"exporting for {target.title}", *needed, extra="export")
+    need(f"exporting for {target.title}", *needed, extra=target.extra)
     if source.exported and source.card.interface:
         raise MobileSSDError(f"{source.path}: made for another system already; export from the weights it was made of")
     if source.exported and source.format.name not in target.takes:
@@ -75,11 +80,11 @@ def _check(source: Weights, target: Target, options: Options) -> None:
             raise MobileSSDError(f"--{name}: means nothing for --target {target.name}; leave it out")
 
 
-def _job(source: Weights, place: Path, options: Options) -> Job:
+def _job(source: Weights, place: Path, options: Options, calibration: Path | None) -> Job:
     spec = spec_of(source.card, source.source)
     anchors = anchors_for(spec.anchors, source.card.feature_maps, spec.input.size, source.card.anchor_grids)
     ssd = None if source.exported else load_checkpoint(source.path)[0]
-    return Job(place, source, ssd, spec, np.asarray(anchors, np.float32), options)
+    return Job(place, source, ssd, spec, np.asarray(anchors, np.float32), options, calibration)
 
 
 def _compared(
@@ -87,6 +92,8 @@ def _compared(
 ) -> str:
     """One line: how far apart the two are. Raises MobileSSDError where it is too far."""
     precision = "float16" if exported.card.precision == "int8" else "float32"  # of the tolerances
+    if precision == "float16" and reference.card.precision != "int8":
+        return _agrees(folder, reference, exported, samples)
     interface = INTERFACES.get(exported.card.interface)
     if interface is None or interface.decode is None:
         comparison = compare(reference, exported, samples)
@@ -104,6 +111,17 @@ def _compared(
             f"{folder}: not written: {found.unmatched} of {found.detections} detections differ from those of the source"
         )
     return f"compared with the source on {len(samples)} images: {found.line()}"
+
+
+def _agrees(folder: Path, reference: Detector, exported: Detector, samples: list[np.ndarray]) -> str:
+    """One line: how many sure detections the int8 form of a float network still has. Raises MobileSSDError for too few."""
+    total = missing = 0
+    for image in samples:
+        sure, lost, _ = match(reference(image).above(SURE), exported(image), INT8_REACH)
+        total, missing = total + sure, missing + lost
+    if missing > INT8_MISSING * total:
+        raise MobileSSDError(f"{folder}: not written: {missing} of {total} detections above {SURE} are lost in int8")
+    return f"compared with the source on {len(samples)} images: {total - missing} of {total} detections above {SURE} kept in int8"
 
 
 def _write_expected(place: Path, reference: Detector, samples: list[np.ndarray]) -> None:
