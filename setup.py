@@ -66,6 +66,10 @@ EXTRAS = {
     "eval": EVAL,
     # albumentations 2.0.x is MIT; its successor of the same module name is AGPL, so the pin must stay.
     "train": [*TORCH, *TFLITE, *PROTOBUF, *EVAL, "albumentations>=2.0,<2.1"],
+    # Where a training's numbers can go besides its own files (--log). The skinny one has all that writing needs.
+    "tensorboard": ["tensorboard>=2.11"],
+    "mlflow": ["mlflow-skinny>=2.10"],
+    "wandb": ["wandb>=0.16"],
     "live": ["starlette>=0.37", "uvicorn>=0.29", "websockets>=12"],
     # Not the package trackers: it brings supervision, which brings av, whose wheels hold x264 and x265 under the GPL.
     "track": ["scipy>=1.10"],
@@ -101,8 +105,9 @@ EXTRAS = {
         "flask-cors>=4",
     ],
 }
-# ray is large, and only of use where there is a cluster; the others are for making files for telephones.
-APART = ("ray", "tflite-int8", "coreml")
+# ray is large, and only of use where there is a cluster; others are for making files for telephones, and for those who log
+# to such a place.
+APART = ("ray", "tflite-int8", "coreml", "tensorboard", "mlflow", "wandb")
 EXTRAS["all"] = sorted({requirement for name, extra in EXTRAS.items() if name not in APART for requirement in extra})
 
 

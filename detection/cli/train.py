@@ -83,6 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with the run in --output")
     text = "keep weights of their own every N steps, epochs or images (default: only the best and the last)"
     add("--keep-every", type=float, metavar="N", help=text)
+    text = "also log to tensorboard, mlflow, wandb (default: tensorboard where it is installed)"
+    add("--log", type=name_list, metavar="A,B", help=text)
     add("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--threads", type=thread_count, metavar="N", help="CPU threads of the network (default: all cores)")
     add("--workers", type=int, metavar="N", help="processes that load images (default: 1 on a CPU, at most 8 on a GPU)")
@@ -170,6 +172,7 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "keep_every": args.keep_every,
         "workers": args.workers,
+        "log": args.log,
         "precision": args.precision,
         "compile": {"yes": True, "no": False, "auto": "auto", None: None}[args.compile],
     }

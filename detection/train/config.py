@@ -203,7 +203,8 @@ class TrainConfig:
     evaluate_every: 0 for once, at the end. evaluation_share: of a run's time, for evaluations; fewer are made where it is
     not enough (`plan.evaluations`), 1 for as many as asked for. keep_every: weights that stay beside the best and the
     last, 0 for none.
-    log_every: steps. patience: evaluations without a better mAP before the run ends, 0 for never.
+    log_every: steps. log: where numbers go besides the run's own files (`loggers`), which must be installed then; None:
+    TensorBoard where it is. patience: evaluations without a better mAP before the run ends, 0 for never.
     workers: processes that load images. cache_mb: memory for decoded images.
     """
 
@@ -243,6 +244,7 @@ class TrainConfig:
     evaluation_share: Share = 0.1
     keep_every: NotNegative = 0
     log_every: Positive = 20
+    log: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] | None = None
     patience: Count = 0
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     workers: Workers | Literal["auto"] = "auto"

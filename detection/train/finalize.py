@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from detection.train.history_charts import training_section
 from detection.train.learn.clock import Clock
 from detection.train.learn.job import Job, RunProgress
 from detection.train.learn.loop import keep
-from detection.train.request import Data
+from detection.train.request import Data, Evaluation
 from detection.train.validate import PROTOCOL, Validation, validate
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
@@ -30,9 +31,12 @@ BEST, LAST_WEIGHTS = "best.safetensors", "last.safetensors"
 
 
 class Keeper:
-    """Evaluates the averaged weights and keeps the best of them: called by the loop."""
+    """Evaluates the averaged weights and keeps the best of them: called by the loop. on_evaluate: as `Request` has it."""
 
-    def __init__(self, truth: GroundTruth | None) -> None:
+    def __init__(
+        self, truth: GroundTruth | None, on_evaluate: Callable[[Evaluation], bool | None] | None = None
+    ) -> None:
+        self.on_evaluate = on_evaluate
         self.truth = truth
         self.whole = truth
         self.best: Validation | None = None  # of this process's best weights
@@ -43,7 +47,8 @@ class Keeper:
             chosen = np.random.default_rng(0).permutation(len(self.whole.image_ids))[:images]
             self.truth = self.whole.select(images=sorted(chosen.tolist()))
 
-    def __call__(self, job: Job, progress: RunProgress) -> None:
+    def __call__(self, job: Job, progress: RunProgress) -> bool:
+        """Whether `on_evaluate` wants the run to end."""
         found = None
         if self.truth is not None:
             begun = time.perf_counter()
@@ -59,7 +64,8 @@ class Keeper:
             progress.best, progress.best_step = ap, progress.step
             self.best = found
         if not job.world.first:
-            return
+            return False
+        numbers: dict[str, float] = {}
         if found is not None:
             numbers = found.numbers.twelve()
             assert job.history is not None
@@ -76,6 +82,10 @@ class Keeper:
             )
         if better:
             keep(job, BEST)
+        if self.on_evaluate is None:
+            return False
+        seen = progress.step * job.config.batch
+        return bool(self.on_evaluate(Evaluation(progress.step, seen, numbers, better, job.folder)))
 
 
 def finish(job: Job, progress: RunProgress, keeper: Keeper, data: Data, clock: Clock | None = None) -> None:

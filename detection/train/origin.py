@@ -65,7 +65,7 @@ _Section = make_dataclass(
     ],
 )
 
-FREE = ("workers", "cache_mb", "log_every")  # of a config: what changes nothing that is learned
+FREE = ("workers", "cache_mb", "log_every", "log")  # of a config: what changes nothing that is learned
 FIXED = ("model", "options", "weights", "input_size", "initial", "batch", "freeze", "seed")  # what no run can change
 
 
@@ -78,11 +78,11 @@ def resumed_config(folder: Path, recipe: str | None, overrides: Mapping[str, Any
     if not path.exists():
         raise MobileSSDError(f"{folder}: holds no run to go on with; name its folder with --output")
     asked = read_meta(folder).get("origin", {}).get("asked")
-    if asked and (recipe or overrides) and _same(_flat(load_config(recipe or FINETUNE, overrides)), asked):
+    if asked and (recipe or overrides) and _same(flat(load_config(recipe or FINETUNE, overrides)), asked):
         return load_config(path, {key: value for key, value in overrides.items() if key in FREE})
-    theirs, changed = _flat(load_config(path)), load_config(path, overrides)
+    theirs, changed = flat(load_config(path)), load_config(path, overrides)
     for config in (changed, load_config(recipe, overrides)) if recipe else (changed,):
-        mine = _flat(config)
+        mine = flat(config)
         if other := [key for key in mine if mine[key] != theirs.get(key) and key not in FREE]:
             way = "" if other[0].split(".")[0] in FIXED else f", or change it in {path}"
             raise MobileSSDError(
@@ -96,7 +96,7 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(one[key] == other.get(key) for key in one if key not in FREE)
 
 
-def _flat(config: TrainConfig) -> dict[str, Any]:
+def flat(config: TrainConfig) -> dict[str, Any]:
     """The values of a config by dotted key."""
     plain = config.to_dict()
     sections = {key: value for key, value in plain.items() if isinstance(value, dict)}
@@ -162,7 +162,7 @@ def origin_of(request: Request, fingerprint: str, card: Card, state: RunState | 
         found["val"] = _in_full(found["val"])
     for name in ("extra", "pseudo_labels"):
         found[name] = [_in_full(path) for path in found[name]]
-    asked = _flat(request.config) if state is None else state.meta["origin"].get("asked")
+    asked = flat(request.config) if state is None else state.meta["origin"].get("asked")
     return {"request": found, "data": fingerprint, "card": card.to_json(), "asked": asked}
 
 

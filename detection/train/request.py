@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,18 @@ from detection.train.config import TrainConfig
 KEEP, IGNORE = 0.5, 0.25  # scores of pseudo-labels: targets from the first on, ignored from the second on
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What `Request.on_evaluate` hears of. step: of the optimiser; images: seen so far; numbers: the twelve of COCO by name,
+    of the averaged weights, empty where no images choose; best: no better ones before; folder: the run's."""
+
+    step: int
+    images: int
+    numbers: Mapping[str, float]
+    best: bool
+    folder: Path
+
+
 @dataclass
 class Request:
     """What a person asks for. None: not said; a resumed run then keeps what it began with.
@@ -32,7 +45,8 @@ class Request:
     select: the share of the training images that chooses the best weights; None: the validation data do where there
     are any, else 0.15. select_ids: a file with the ids of the images that choose, in the place of a share.
     time_budget: seconds, from `began` (time.monotonic(); None: when the training is called) to its end. class_map: data's
-    class -> weights' class. unknown: classes that the data do not annotate."""
+    class -> weights' class. unknown: classes that the data do not annotate. on_evaluate: called after each evaluation, in the
+    process that writes; True ends the run there, with its report."""
 
     data: str
     config: TrainConfig
@@ -57,6 +71,7 @@ class Request:
     resume: bool = False
     quiet: bool = False
     began: float | None = None
+    on_evaluate: Callable[[Evaluation], bool | None] | None = None
 
 
 @dataclass

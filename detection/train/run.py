@@ -36,12 +36,21 @@ from detection.train.input.loader import TrainLoader
 from detection.train.learn.ema import EMA
 from detection.train.learn.history import History
 from detection.train.learn.job import Job, RunProgress
+from detection.train.learn.loggers import chosen
 from detection.train.learn.loop import fit, load, save
 from detection.train.learn.losses import CLASSIFICATION, class_weights_of
 from detection.train.learn.optimizer import build_optimizer
 from detection.train.learn.plan import changed_plan, make_plan, plan_in_time
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
-from detection.train.origin import check_unchanged, config_text, fingerprint_of, network_of_state, origin_of, resumed
+from detection.train.origin import (
+    check_unchanged,
+    config_text,
+    fingerprint_of,
+    flat,
+    network_of_state,
+    origin_of,
+    resumed,
+)
 from detection.train.request import Data, Request, open_parts
 from detection.train.run_folder import run_folder
 from detection.train.scales import Scales, scales_of, sizes_of
@@ -80,6 +89,7 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
     with waiting("reading and checking the data"):
         data = open_parts(request)
     if here.first:
+        chosen(config.log)
         check_packages(scored=data.select is not None or data.final is not None)
     fingerprint = fingerprint_of(data.train, data.select)
     if state is not None and fingerprint != state.meta["origin"]["data"]:
@@ -120,7 +130,7 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
     if config.distillation.teacher is not None:
         focal = not CLASSIFICATION[job.loss.classification].background
         job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device, scales)
-    keeper = Keeper(ground_truth(data.select) if data.select is not None else None)
+    keeper = Keeper(ground_truth(data.select) if data.select is not None else None, request.on_evaluate)
     clock, progress, budget, chosen_by = None, RunProgress(), request.time_budget, len(data.select or ())
     try:
         if state is not None:
@@ -139,7 +149,8 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
         job.config = replace(
             job.config, compile=plan.compiled, precision=settled(config.precision, device, job.precision)
         )
-        job.history = History(folder, progress.step if state is not None else None, write=here.first)
+        begun_at = progress.step if state is not None else None
+        job.history = History(folder, begun_at, here.first, config.log, flat(job.config))
         if here.first and state is None:
             write_text(folder / "config.yaml", config_text(job.config, job.origin))
             save(job, plan, progress)

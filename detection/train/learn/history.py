@@ -1,4 +1,4 @@
-"""What a run says about itself: JSON lines and CSV always, TensorBoard where it is installed."""
+"""What a run says about itself: JSON lines and CSV always, and what `loggers` write."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detection.files import no_link, write_text
+from detection.train.learn.loggers import Loggers
 
 JSONL, CSV = "history.jsonl", "history.csv"
 FORMER_NAMES = {
@@ -23,13 +25,20 @@ class History:
     """The rows of a run, one a log interval or evaluation, in the order they came.
 
     Opened again for a resumed run it keeps the rows up to the step that the checkpoint holds: what came after it
-    happens again.
+    happens again. loggers, about: as `Loggers` takes them.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None, write: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume_step: int | None = None,
+        write: bool = True,
+        loggers: Sequence[str] | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder, self.write = folder, write
         self.rows: list[dict[str, Any]] = []
-        self._board = _tensorboard(folder, resume_step) if write else None
+        self._loggers = Loggers(loggers, folder, resume_step, about or {}) if write else None
         if not write:
             return
         if resume_step is not None and (folder / JSONL).exists():
@@ -46,10 +55,8 @@ class History:
             return
         with open(self.folder / JSONL, "a", encoding="utf-8", opener=no_link) as file:
             file.write(json.dumps(row) + "\n")
-        if self._board is not None:
-            for key, value in row.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(key, value, row["step"])
+        if self._loggers is not None:
+            self._loggers.add(row["step"], {key: value for key, value in row.items() if isinstance(value, float)})
 
     def close(self) -> None:
         """Writes the CSV form."""
@@ -61,8 +68,8 @@ class History:
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.folder / CSV, text.getvalue())
-        if self._board is not None:
-            self._board.close()
+        if self._loggers is not None:
+            self._loggers.close()
 
     def _rewrite(self) -> None:
         write_text(self.folder / JSONL, "".join(json.dumps(row) + "\n" for row in self.rows))
@@ -84,11 +91,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None  # NaN is no JSON
     return value
-
-
-def _tensorboard(folder: Path, resume_step: int | None) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=None if resume_step is None else resume_step + 1)

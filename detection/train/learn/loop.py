@@ -51,12 +51,12 @@ def fit(
     job: Job,
     plan: RunPlan,
     progress: RunProgress,
-    evaluate: Callable[[Job, RunProgress], None],
+    evaluate: Callable[[Job, RunProgress], bool],
     clock: Clock | None = None,
 ) -> None:
     """Runs from `progress.step` to `plan.steps`. evaluate(job, progress) is called every `plan.evaluate_every` steps
-    and at the end; it keeps the best weights and counts in `progress` how long there were none better. clock: may change
-    `plan.steps` on the way.
+    and at the end; it keeps the best weights, counts in `progress` how long there were none better, and says whether to end
+    here. clock: may change `plan.steps` on the way.
 
     Raises NonFiniteLoss; ends early on Ctrl-C or SIGTERM (KeyboardInterrupt, after the state was written) and when the
     AP has not risen for `config.patience` evaluations.
@@ -89,10 +89,10 @@ def fit(
             progress.step += 1
             progress.seconds, progress.scaler = time.perf_counter() - started, scaler.state_dict()
             meter.step(progress, losses, rate)
-            last = progress.step == plan.steps
+            last, ended = progress.step == plan.steps, False
             if progress.step % plan.evaluate_every == 0 or last:
                 begun = now()
-                evaluate(job, progress)
+                ended = any_of(evaluate(job, progress), job.device)
                 train_mode(job.ssd, config)
                 if clock is not None:
                     clock.evaluated(now() - begun)
@@ -102,7 +102,7 @@ def fit(
             if plan.keep_every and progress.step % plan.keep_every == 0 and job.world.first:
                 keep(job, f"step-{progress.step:07d}.safetensors")
             stop = any_of(stopped(), job.device)
-            enough = waited_enough(config, progress)
+            enough = ended or waited_enough(config, progress)
             if job.world.first and (progress.step % plan.save_every == 0 or last or stop or enough):
                 save(job, plan, progress)
             if stop:
@@ -110,6 +110,9 @@ def fit(
                     where = (progress.step, plan.steps, job.folder)
                     log.warning("stopped at step %d of %d; go on with --resume --output %s", *where)
                 raise KeyboardInterrupt
+            if ended and not last:
+                log.info("on_evaluate ends the run at step %d", progress.step)
+                return
             if enough and not last:
                 log.info("no better AP for %d evaluations: stopping at step %d", progress.waited, progress.step)
 
