@@ -33,7 +33,7 @@ from detection.train.learn.loop import stop_signals
 from detection.train.learn.optimizer import build_optimizer, set_learning_rate
 from detection.train.learn.schedule import learning_rate, resolve
 from detection.train.run_folder import run_folder
-from detection.train.speed import autocast, fastest_precision, precisions, settled, trial_rounds
+from detection.train.speed import autocast, fastest_precision, nothing_learned, precisions, settled, trial_rounds
 from detection.train.state import (
     RunState,
     pack,
@@ -204,9 +204,7 @@ def _choose_precision(learner: Learner) -> None:
     tried = precisions(config.precision, learner.device)
     if len(tried) == 1:
         return
-    rng, size = torch.get_rng_state(), learner.card.input_size
-    kept = {name: value.clone() for name, value in network.state_dict().items()}
-    images = torch.randint(256, (max(2, config.batch // 2), 3, size, size), dtype=torch.uint8)
+    size = learner.card.input_size
     model: nn.Module = Normalised(network, learner.card.mean, learner.card.std)
     train_mode(network, config)
 
@@ -216,10 +214,9 @@ def _choose_precision(learner: Learner) -> None:
         logits.float().square().mean().backward()
 
     rounds = trial_rounds(resolve(config, len(learner.images)).total)
-    learner.precision = same_on_all(fastest_precision(step, tried, rounds)[0])
-    network.load_state_dict(kept)
-    network.zero_grad(set_to_none=True)
-    torch.set_rng_state(rng)
+    with nothing_learned(network):
+        images = torch.randint(256, (max(2, config.batch // 2), 3, size, size), dtype=torch.uint8)
+        learner.precision = same_on_all(fastest_precision(step, tried, rounds)[0])
 
 
 def _step(learner: Learner, model: nn.Module, images: Tensor, labels: Tensor) -> float:

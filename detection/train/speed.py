@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -65,6 +65,20 @@ def fastest_precision(step: Callable[[str], None], tried: tuple[str, ...], round
         shown = ", ".join(f"{precision} {spent * 1e3:.0f} ms" for precision, spent in seconds.items())
         log.info("a trial of forward and backward: %s; %s is used", shown, best)
     return best, seconds[best]
+
+
+@contextmanager
+def nothing_learned(network: nn.Module) -> Iterator[None]:
+    """A block of trial steps, behind which weights, the norms' statistics, gradients and torch's random numbers are as
+    before."""
+    rng = torch.get_rng_state()
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    try:
+        yield
+    finally:
+        network.load_state_dict(kept)
+        network.zero_grad(set_to_none=True)
+        torch.set_rng_state(rng)
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager:

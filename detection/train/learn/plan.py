@@ -18,7 +18,7 @@ from detection.train.learn.freeze import train_mode
 from detection.train.learn.job import Job, RunPlan
 from detection.train.learn.loop import network_of, step_gradients
 from detection.train.learn.schedule import resolve
-from detection.train.speed import fastest_precision, precisions, trial_rounds, try_compile
+from detection.train.speed import fastest_precision, nothing_learned, precisions, trial_rounds, try_compile
 
 log = logging.getLogger("mobilessd.train")
 EVALUATIONS, THEIR_SHARE = 5, 0.1  # of a run with a time budget: so many, in at most this share of what is left
@@ -175,8 +175,7 @@ def _choose_form(job: Job, steps: int) -> None:
     batches = job.loader.batches(0)
     first = [next(batches) for _ in range(job.config.accumulate)]
     scaler = torch.amp.GradScaler(enabled=False)
-    network, rng = network_of(job), torch.get_rng_state()
-    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    network = network_of(job)
 
     # without the compiler half a batch says as much, in half the memory (a few images are too few for batch norms)
     parts = 2 if min(map(len, first)) >= 8 else 1
@@ -193,15 +192,10 @@ def _choose_form(job: Job, steps: int) -> None:
         part(network)
 
     train_mode(job.ssd, job.config)
-    try:
+    with nothing_learned(network):
         if len(tried) > 1:
             job.precision = same_on_all(fastest_precision(in_precision, tried, trial_rounds(steps))[0])
         job.network = try_compile(network, whole, part, parts, steps, compiling, len(job.scales))
-    finally:
-        network.load_state_dict(kept)
-        network.zero_grad(set_to_none=True)
-    job.optimizer.zero_grad(set_to_none=True)
-    torch.set_rng_state(rng)
     job.compiled = job.network is not network
 
 
@@ -209,15 +203,11 @@ def _seconds_a_step(job: Job) -> float:
     """As the loop will make it, data, optimiser and average included. Nothing is learned."""
     batches, network = job.loader.batches(0), network_of(job)
     scaler = torch.amp.GradScaler(enabled=False)
-    rng = torch.get_rng_state()
     train_mode(job.ssd, job.config)
-    kept = {name: value.clone() for name, value in job.ssd.state_dict().items()}
     spans: list[float] = []
-    while len(spans) < 2 or len(spans) <= TRIED and sum(spans) < TRIED_SECONDS:  # the first one gets ready
-        begun = clocks.now()
-        step_gradients(job, network, [next(batches) for _ in range(job.config.accumulate)], scaler)
-        spans.append(clocks.now() - begun)
-    job.ssd.load_state_dict(kept)
-    job.optimizer.zero_grad(set_to_none=True)
-    torch.set_rng_state(rng)
+    with nothing_learned(job.ssd):
+        while len(spans) < 2 or len(spans) <= TRIED and sum(spans) < TRIED_SECONDS:  # the first one gets ready
+            begun = clocks.now()
+            step_gradients(job, network, [next(batches) for _ in range(job.config.accumulate)], scaler)
+            spans.append(clocks.now() - begun)
     return max(sum(spans[1:]) / len(spans[1:]) * 1.05, 1e-6)  # optimiser and EMA
