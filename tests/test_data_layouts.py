@@ -9,7 +9,7 @@ import pytest
 from data_sets import SIZE, coco, make_image, voc_xml
 
 from detection.cli.main import main
-from detection.data.dataset import CROWD, DIFFICULT
+from detection.data.dataset import CROWD, DIFFICULT, IGNORE
 from detection.data.open import open_data, recognise
 from detection.data.readers import FORMATS
 from detection.data.repair import repair
@@ -238,7 +238,29 @@ def fiftyone(folder):
     (folder / "made").rmdir()
 
 
+def label_studio(folder, more=(), **annotation):
+    """What Label Studio exports: addresses of uploads, and a prediction that people have looked at."""
+    tasks = []
+    for split, files in WORLD.items():
+        images_in(folder / "images", files)
+        for name, objects in files.items():
+            results = [ls_result(kind, x1, y1, x2 - x1, y2 - y1) for kind, x1, y1, x2, y2 in objects]
+            done = [{"id": 1, "result": results, **annotation}]
+            guess = [{"result": [{**ls_result("cat", 1, 1, 5, 5), "score": 0.3}]}]
+            data = {"image": f"/data/upload/1/0123abcd-{name}", "split": split}
+            tasks.append({"id": len(tasks), "data": data, "annotations": done, "predictions": guess})
+    tasks[0]["annotations"][0]["result"] += more
+    write(folder / "project-1.json", json.dumps(tasks))
+
+
+def ls_result(kind, x, y, w, h, **value):
+    value = {"x": x / WIDTH * 100, "y": y / HEIGHT * 100, "width": w / WIDTH * 100, "height": h / HEIGHT * 100, **value}
+    sizes = {"original_width": WIDTH, "original_height": HEIGHT}
+    return {"type": "rectanglelabels", "value": {**value, "rectanglelabels": [kind]}, **sizes}
+
+
 LAYOUTS = {
+    "Label Studio": ("labelstudio", label_studio),
     "VOC of Roboflow": ("voc", roboflow_voc),
     "VOC, XML beside the images": ("voc", flat_voc),
     "VOC, images/ and annotations/": ("voc", images_and_annotations),
@@ -292,6 +314,22 @@ def test_all_splits_together_are_one_data_set(tmp_path):
 
 
 # --- what is there and cannot be read
+
+
+def test_results_of_label_studio_that_are_no_boxes_are_counted_and_turned_ones_become_the_box_around_them(tmp_path):
+    brush = {**ls_result("cat", 0, 0, 1, 1), "type": "brushlabels"}
+    text = {"type": "choices", "value": {"choices": ["sharp"]}}
+    label_studio(tmp_path, [ls_result("dog", 40, 20, 10, 20, rotation=90), brush, text])
+    data, faults = repair(open_data(tmp_path, "train"))
+    assert data.image(0).boxes[2] == pytest.approx([20, 20, 40, 30])
+    assert faults.counts == {"bad line": 1} and "is no box but 'brushlabels'" in faults.lines()[1]
+    assert data.image(0).flags[-1] == IGNORE, "nothing else there is background"
+
+
+def test_a_cancelled_annotation_of_label_studio_leaves_the_prediction(tmp_path):
+    label_studio(tmp_path, was_cancelled=True)
+    data, _ = repair(open_data(tmp_path, "train"))
+    assert data.scores.tolist() == pytest.approx([0.3, 0.3])
 
 
 def test_groups_of_open_images_are_crowds(tmp_path):

@@ -7,13 +7,14 @@ that YOLO would take, and CVAT's XML stands where VOC's may.
 
 FORMATS: dict[str, tuple[str, str]] = {  # name: (module, what it looks for)
     "darknet": ("detection.data.readers.darknet", "obj.data"),
-    "yolo": ("detection.data.readers.yolo", "data.yaml, or classes.txt with .txt files"),
+    "yolo": ("detection.data.readers.yolo", "data.yaml, or classes.txt"),
     "cvat": ("detection.data.readers.cvat", "annotations.xml"),
-    "voc": ("detection.data.readers.voc", "Annotations/*.xml, or .xml beside the images"),
+    "voc": ("detection.data.readers.voc", "Annotations/*.xml, .xml beside images"),
     "imagefolder": ("detection.data.readers.imagefolder", "metadata.jsonl"),
     "openimages": ("detection.data.readers.open_images", "*-annotations-bbox.csv"),
-    "csv": ("detection.data.readers.roboflow_csv", "a .csv of filename, class, xmin, ..."),
+    "csv": ("detection.data.readers.roboflow_csv", "a .csv of filename, class, xmin"),
+    "labelstudio": ("detection.data.readers.labelstudio", "a .json of tasks"),
     "createml": ("detection.data.readers.createml", "_annotations.createml.json"),
-    "labelme": ("detection.data.readers.labelme", "a .json with shapes an image"),
-    "coco": ("detection.data.readers.coco", "a .json file, annotations/*.json, */_annotations.coco.json"),
+    "labelme": ("detection.data.readers.labelme", ".json with shapes"),
+    "coco": ("detection.data.readers.coco", "a .json, annotations/*.json"),
 }

@@ -17,11 +17,12 @@ from detection.data.faults import Faults
 @dataclass(frozen=True)
 class Object:
     """name: of its class, "" where there is none. box: x1, y1, x2, y2 in pixels, far edges exclusive. flags: CROWD, DIFFICULT,
-    IGNORE."""
+    IGNORE. score: of a prediction."""
 
     name: str
     box: tuple[float, float, float, float]
     flags: int = 0
+    score: float = 1.0
 
 
 class Columns:
@@ -35,6 +36,7 @@ class Columns:
         self.sizes: list[tuple[int, int]] = []
         self.doubtful: list[int] = []
         self.owners, self.boxes, self.flags = array("q"), array("d"), array("B")
+        self.scores = array("d")
         self.names: list[str] = []
 
     def add(
@@ -50,6 +52,7 @@ class Columns:
             self.boxes.extend(one.box)
             self.flags.append(one.flags | (0 if one.name else IGNORE))
             self.names.append(one.name)
+            self.scores.append(one.score)
         if doubtful:
             self.doubtful.append(len(self.paths))
         self.sizes.append(size)
@@ -68,6 +71,7 @@ class Columns:
             np.array([number[name] for name in self.names], np.int64),
             sizes=self.sizes,
             flags=np.array(self.flags),
+            scores=np.array(self.scores),
             doubtful=self.doubtful,
             source=source,
             origin=origin,
