@@ -186,3 +186,44 @@ def test_boxes_thinner_than_a_pixel_keep_their_place_in_voc(tmp_path):
     file = coco(tmp_path / "set", [(1, 1, [10.2, 20, 0.2, 10]), (1, 1, [79.9, 20, 0.1, 10])], number=1)
     data = open_data(convert(file, "voc", tmp_path / "out"))
     assert data.boxes.tolist() == [[10, 20, 11, 30], [79, 20, 80, 30]]
+
+
+def test_coco_to_label_studio_to_coco_keeps_boxes_classes_splits_and_marks(two_splits, tmp_path):
+    first = convert(two_splits, "labelstudio", tmp_path / "1")
+    assert recognise(first).format == "labelstudio"
+    same(two_splits, convert(first, "coco", tmp_path / "2"), 0.001)
+
+
+def test_scores_go_to_label_studio_and_back(two_splits, tmp_path):
+    file = two_splits / "annotations/instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"].append({**content["annotations"][0], "id": 2, "bbox": [1, 2, 30, 20], "score": 0.25})
+    file.write_text(json.dumps(content))
+    val = open_parts(convert(two_splits, "labelstudio", tmp_path / "tasks"))["val"]
+    assert val.scores.tolist() == [1, 0.25] and val.num_boxes == 2
+
+
+def test_a_split_that_cannot_be_read_is_named_and_the_others_are_written(two_splits, tmp_path, capsys):
+    (two_splits / "annotations/instances_val.json").write_text('{"images": [')
+    output = tmp_path / "made"
+    assert main(["data", "convert", str(two_splits), "--to", "yolo", "--output", str(output)]) == 2
+    said = capsys.readouterr()
+    assert f"{output} (train): 3 images" in said.out
+    (error,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert f"{output}: without 1 of 2 splits, which could not be used: val (" in error and "instances_val.json" in error
+    assert open_parts(output).keys() == {"train"}
+
+
+def test_a_split_without_any_image_is_named_and_the_others_are_written(two_splits, tmp_path, capsys):
+    for image in (two_splits / "images/train").iterdir():
+        image.unlink()
+    assert main(["data", "convert", str(two_splits), "--to", "coco", "--output", str(tmp_path / "made")]) == 2
+    assert "without 1 of 2 splits, which could not be used: train (" in capsys.readouterr().err
+    assert open_parts(tmp_path / "made").keys() == {"val"}
+
+
+def test_no_split_that_can_be_read_leaves_nothing(two_splits, tmp_path, capsys):
+    for file in (two_splits / "annotations").iterdir():
+        file.write_text("[")
+    assert main(["data", "convert", str(two_splits), "--to", "yolo", "--output", str(tmp_path / "made")]) == 2
+    assert not (tmp_path / "made").exists() and "error: " in capsys.readouterr().err

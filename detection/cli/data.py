@@ -23,7 +23,7 @@ from detection.data.merging import merge
 from detection.data.open import open_data, open_pair, open_parts
 from detection.data.repair import repair
 from detection.data.splitting import groups_of, split
-from detection.errors import MobileSSDError, some
+from detection.errors import BadDataError, MobileSSDError, some
 from detection.ssd.families import list_architectures
 from detection.weights.card_check import spec_of
 from detection.weights.names import spec_for
@@ -160,12 +160,20 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    failed = dict[str, str]()
     if is_file(args.to, args.output):
         parts = {"": open_data(args.path, args.split or "all", args.format, images=args.images)}
     else:
-        parts = open_parts(args.path, args.split, args.format, args.images)
-    done = convert(parts, args.to, args.output)
-    return _say(args.output, done.parts, [*done.notes, *done.faults.lines()])
+        parts = open_parts(args.path, args.split, args.format, args.images, failed)
+    done = convert(parts, args.to, args.output, failed)
+    _say(args.output, done.parts, [*done.notes, *done.faults.lines()])
+    if failed:
+        reasons = "; ".join(f"{name} ({why})" for name, why in failed.items())
+        every = len(failed) + len(done.parts)
+        raise BadDataError(
+            f"{args.output}: without {len(failed)} of {every} splits, which could not be used: {reasons}"
+        )
+    return 0
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from detection.data.dataset import DetectionData
 from detection.data.faults import Faults
 from detection.data.repair import repair
 from detection.data.writers import FORMATS, coco
+from detection.errors import BadDataError
 from detection.files import atomic_folder
 
 
@@ -25,13 +26,22 @@ class Converted:
     notes: list[str]
 
 
-def convert(parts: Mapping[str, DetectionData], to: str, output: str | os.PathLike) -> Converted:
+def convert(
+    parts: Mapping[str, DetectionData], to: str, output: str | os.PathLike, failed: dict[str, str] | None = None
+) -> Converted:
     """Repairs the data of each split ("" for one without a name) and writes them as `to` (a key of `writers.FORMATS`) into a new
     folder with their images; COCO also as one file, where `output` ends in .json. Images and boxes that training would not
-    use are not written. Raises BadDataError where nothing is left, MobileSSDError where the folder holds something."""
+    use are not written. failed: gets what is wrong with a split of which nothing is left, as long as there is another. Raises
+    BadDataError where nothing is left, MobileSSDError where the folder holds something."""
     fixed, faults = dict[str, DetectionData](), Faults()
     for split, data in parts.items():
-        fixed[split], found = repair(data)
+        try:
+            fixed[split], found = repair(data)
+        except BadDataError as error:
+            if failed is None or not fixed and split == list(parts)[-1]:
+                raise
+            failed[split] = str(error)
+            continue
         faults = faults.merged(found)
     return Converted(fixed, faults, write(fixed, to, output))
 

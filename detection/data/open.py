@@ -73,10 +73,15 @@ def open_pair(
 
 
 def open_parts(
-    path: str | os.PathLike, split: str | None = None, format: str = "auto", images: str | os.PathLike | None = None
+    path: str | os.PathLike,
+    split: str | None = None,
+    format: str = "auto",
+    images: str | os.PathLike | None = None,
+    failed: dict[str, str] | None = None,
 ) -> dict[str, DetectionData]:
     """Each split of a data set by its name (`trainval` not beside train and val), all with the same classes; "" where it has
-    none, or `split` is "all"."""
+    none, or `split` is "all". failed: gets what is wrong with a split that cannot be read, as long as another one can;
+    None: the first such ends all."""
     layout = recognise(path, format)
     if split is not None and (split != "all" or "all" in layout.splits):
         names = [layout.resolve(split)]
@@ -84,7 +89,14 @@ def open_parts(
         names = [name for name in layout.splits if role_of(name) != "trainval" or len(layout.splits) < 3]
     if split == "all" and "all" not in layout.splits or not names:
         return {"": read(layout, None, images)}
-    parts = {name: read(layout, name, images) for name in names}
+    parts = dict[str, DetectionData]()
+    for name in names:
+        try:
+            parts[name] = read(layout, name, images)
+        except MobileSSDError as error:
+            if failed is None or len(failed) + 1 == len(names):
+                raise
+            failed[name] = str(error)
     return with_one_list(parts)
 
 
