@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ examples:
   torchrun --nproc-per-node 8 tools/train_det.py --data coco/ --config ssdlite_mobilenet_v2_coco
 """
 FINETUNE = "finetune"
+AUTO = "auto"
 LEAST_BUDGET = 20  # seconds
 
 
@@ -70,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=positive_int, metavar="N", help="length of the run in images seen (default: 10000)")
     add("--epochs", type=float, metavar="N", help="length in passes over the data (default: --samples)")
     add("--steps", type=positive_int, metavar="N", help="length in steps (default: --samples)")
-    text = "images of a step, of all processes together (default: 16)"
-    add("--batch", type=batch_size, metavar="N", help=text)
+    text = "images of a step, of all processes together, or auto: as many as the memory takes (default: 16)"
+    add("--batch", type=batch_or_auto, metavar="N", help=text)
     text = "highest learning rate, for --batch as it is (default: 0.001 for a batch of 16, in proportion for others)"
     add("--lr", type=float, metavar="RATE", help=text)
     text = "pixels of the network's input, S or HEIGHTxWIDTH (default: the network's own)"
@@ -114,6 +116,8 @@ def _train(args: argparse.Namespace, began: float) -> None:
     if args.model in NAMES:
         from detection.cli.two_stage_job import train  # torchvision with it
 
+        if overrides_of(args).get("batch") == AUTO:
+            raise MobileSSDError("--batch auto: not with a two-stage detector; give a number")
         folder = Path(args.output) if args.output else next_folder(Path("runs") / "train")
         return train(args, overrides_of(args), folder)
     if args.resume and not args.output:
@@ -129,6 +133,10 @@ def _train(args: argparse.Namespace, began: float) -> None:
         raise MobileSSDError("nothing to train on: give --data PATH, or --resume with the --output of a run")
     output = Path(args.output) if args.output else next_folder(Path("runs") / "train")
     overrides = overrides_of(args)
+    at_batch = None
+    if overrides.get("batch") == AUTO:
+        del overrides["batch"]
+        at_batch = partial(at_another_batch, args.config or FINETUNE, overrides)
     asked = request.Request(
         data=args.data or "",
         config=origin.resumed_config(output, args.config, overrides)
@@ -154,6 +162,7 @@ def _train(args: argparse.Namespace, began: float) -> None:
         time_budget=args.time_budget,
         resume=args.resume,
         began=began,
+        at_batch=at_batch,
     )
     run.train(asked if args.resume else origin.repeated(asked, args.config))
 
@@ -177,6 +186,18 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
         "compile": {"yes": True, "no": False, "auto": "auto", None: None}[args.compile],
     }
     return {key: value for key, value in given.items() if value is not None} | settings(args.set)
+
+
+def at_another_batch(recipe: str, overrides: dict[str, Any], batch: int) -> Any:
+    """The `TrainConfig` that the command line means with this batch."""
+    from detection.train.recipes import load_config  # OpenCV with it
+
+    return load_config(recipe, overrides | {"batch": batch})
+
+
+def batch_or_auto(text: str) -> int | str:
+    """argparse type: images of a step, or auto."""
+    return AUTO if text == AUTO else batch_size(text)
 
 
 def _size(size: tuple[int, int] | None) -> int | list[int] | None:

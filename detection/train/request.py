@@ -46,7 +46,8 @@ class Request:
     are any, else 0.15. select_ids: a file with the ids of the images that choose, in the place of a share.
     time_budget: seconds, from `began` (time.monotonic(); None: when the training is called) to its end. class_map: data's
     class -> weights' class. unknown: classes that the data do not annotate. on_evaluate: called after each evaluation, in the
-    process that writes; True ends the run there, with its report."""
+    process that writes; True ends the run there, with its report. at_batch: the config with another batch, asked for the
+    largest that the memory takes (`memory`) when a run begins; None: the batch is that of `config`."""
 
     data: str
     config: TrainConfig
@@ -72,6 +73,7 @@ class Request:
     quiet: bool = False
     began: float | None = None
     on_evaluate: Callable[[Evaluation], bool | None] | None = None
+    at_batch: Callable[[int], TrainConfig] | None = None
 
 
 @dataclass

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from detection.train.learn.loop import fit, load, save
 from detection.train.learn.losses import CLASSIFICATION, class_weights_of
 from detection.train.learn.optimizer import build_optimizer
 from detection.train.learn.plan import changed_plan, make_plan, plan_in_time
+from detection.train.memory import largest_batch
 from detection.train.model import Prepared, from_scratch, from_weights, set_momentum
 from detection.train.origin import (
     check_unchanged,
@@ -130,6 +131,8 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
     if config.distillation.teacher is not None:
         focal = not CLASSIFICATION[job.loss.classification].background
         job.teacher = teacher_for(config.distillation, ssd, prepared.card, request.class_map, focal, device, scales)
+    if state is None and request.at_batch is not None:
+        at_largest_batch(job, request.at_batch, data.train)
     keeper = Keeper(ground_truth(data.select) if data.select is not None else None, request.on_evaluate)
     clock, progress, budget, chosen_by = None, RunProgress(), request.time_budget, len(data.select or ())
     try:
@@ -162,6 +165,14 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
             job.history.close()
     if here.first:
         finish(job, progress, keeper, data, clock)
+
+
+def at_largest_batch(job: Job, at_batch: Callable[[int], TrainConfig], data: DetectionData) -> None:
+    """`job` with the largest batch that fits, and its loader and config anew."""
+    config = replace(at_batch(largest_batch(job)), norm_images=job.config.norm_images)
+    _check_norms(config, job.ssd, job.world)
+    job.loader.close()
+    job.config, job.loader = config, loader_for(config, data, job.ssd.spec.input.size, job.world, job.device)
 
 
 def check_packages(scored: bool) -> None:
