@@ -55,7 +55,8 @@ class Detector:
     score, iou, max_detections, classes (names, or their places in `class_names`): the rules of post-processing; score
     None: the threshold of best F1 that stands in the weights' card, else 0.3; "auto": that of each class where it stands
     there, else as None. merge: what overlapping boxes of one class become: "nms", "vote" or "soft"
-    (`boxes.postprocess.merged`); None: what the weights' card says, else "vote". input_size: pixels, or (height, width),
+    (`boxes.postprocess.merged`); None: what the weights' card says, else "vote". max_detections: of an image; None: 100,
+    with tiles at the network's own scale 1,000. input_size: pixels, or (height, width),
     of the network; None for the weights' own. views: several scales or tiles of each image, as in "300,512" or "2x2"
     (`detection.views`); tiles: a grid beside the whole image, as in "2x2". The options are those of the command
     `mobilessd detect`, by the same names.
@@ -74,7 +75,7 @@ class Detector:
         threads: int | None = None,
         score: float | Literal["auto"] | None = None,
         iou: float = 0.6,
-        max_detections: int = 100,
+        max_detections: int | None = None,
         classes: Classes | None = None,
         input_size: int | tuple[int, int] | None = None,
         views: str | None = None,
@@ -122,7 +123,8 @@ class Detector:
         self._opening, self._views_lock = opening, threading.Lock()
         self._resized: dict[Size, Detector] = {}
         self.plan: Plan | None = None
-        self._merge_chosen = rules.get("merge") is not None
+        rules = {name: value for name, value in rules.items() if value is not None}
+        self._chosen = frozenset(rules)
         self.input_size = card.input_size
         self.postprocessor = PostProcessor.of(card, source=source, anchors=runtime.anchors, **rules)
 
@@ -136,7 +138,7 @@ class Detector:
         `classes`, `merge`; those that are None, or not given, stay. This one stays as it is."""
         other = copy.copy(self)
         other.postprocessor = self.postprocessor.with_rules(owner=self.source, **rules)
-        other._merge_chosen = self._merge_chosen or rules.get("merge") is not None
+        other._chosen = self._chosen | {name for name, value in rules.items() if value is not None}
         return other
 
     def __getstate__(self) -> dict[str, Any]:
@@ -161,8 +163,9 @@ class Detector:
         text = joined(views, tiles)
         plan = parse(text or "")
         self.plan = None if plan.plain else plan
-        if self.plan is not None and not self._merge_chosen:  # what is said of views was measured with voting
-            self.postprocessor = self.postprocessor.with_rules(merge="vote")
+        if self.plan is not None:
+            rules = {name: value for name, value in self.plan.rules().items() if name not in self._chosen}
+            self.postprocessor = self.postprocessor.with_rules(**rules)
         for size in plan.sizes(self.input_size):
             self._at(size)
 

@@ -39,12 +39,19 @@ class TestPlans:
         assert parse("2x2").views((480, 640), OWN)[0].region == (0, 0, 640, 480)
         assert len(parse("2x2").views((480, 640), OWN)) == 5 == len(parse("1+2x2").views((480, 640), OWN))
 
-    def test_tiles_show_a_large_image_at_the_networks_own_scale(self):
+    def test_tiles_show_a_large_image_at_the_networks_own_scale_and_at_halves_of_it(self):
         views = parse("tiles").views((2160, 3840), OWN)[1:]
-        sides = {view.region[2] - view.region[0] for view in views} | {
-            view.region[3] - view.region[1] for view in views
-        }
-        assert all(280 <= side <= 300 for side in sides)
+        sides = [max(view.region[2] - view.region[0], view.region[3] - view.region[1]) for view in views]
+        near = [[side for side in sides if 0.8 * tile < side <= tile] for tile in (300, 600, 1200, 2400)]
+        assert [len(some) for some in near] == [144, 40, 8, 2] and sum(map(len, near)) == len(views)
+
+    @pytest.mark.parametrize("side", [250, 420, 1000, 2000])
+    def test_an_object_of_any_size_is_whole_and_not_small_in_some_tile(self, side):
+        views = parse("tiles").views((2160, 3840), OWN)
+        for left, top in ((0, 0), (777, 131), (3840 - side, 2160 - side), (1500, 160)):
+            box = np.array([left, top, left + side, top + side])
+            whole = [v for v in views if (box[:2] >= v.region[:2]).all() and (box[2:] <= v.region[2:]).all()]
+            assert max(side / (v.region[2] - v.region[0]) for v in whole) > 0.15
 
     def test_an_image_no_larger_than_a_tile_has_none(self):
         assert len(parse("tiles").views((300, 200), OWN)) == 1
@@ -95,6 +102,12 @@ class TestPlans:
     def test_too_many_tiles_are_refused(self):
         with pytest.raises(MobileSSDError, match="more than 400; name a grid"):
             parse("tiles").views((9000, 9000), OWN)
+
+    def test_tiles_keep_more_boxes_than_one_image_does_unless_told(self, weights):
+        assert Detector(weights).with_views("tiles").settings.max_detections == 1000
+        assert Detector(weights, max_detections=7).with_views("tiles").settings.max_detections == 7
+        assert Detector(weights).with_rules(max_detections=100).with_views("tiles").settings.max_detections == 100
+        assert Detector(weights, views="2x2").settings.max_detections == 100
 
 
 class TestMerging:

@@ -54,7 +54,10 @@ def add_detector_arguments(
         "--merge", choices=("nms", "vote", "soft"), help=f"{text} (default: vote; published networks: nms)"
     )
     result.add_argument(
-        "--max-detections", type=positive_int, metavar="N", help="most boxes of one image (default: 100)"
+        "--max-detections",
+        type=positive_int,
+        metavar="N",
+        help="most boxes of one image (default: 100; with --views tiles 1000)",
     )
     result.add_argument(
         "--classes", type=name_list, metavar="A,B", help="only these classes, as in person,dog (default: all)"

@@ -97,6 +97,7 @@ OPTIONS = {
     "--errors": "kinds of error",
     "--draws": "draws of the bootstrap",
     "--save-results": "keep the detections",
+    "--log": "other programs that a run is logged to",
     "--store-threshold": "keep thresholds in the weights",
     # export, quantize, benchmark, info
     "--bundle": "a folder that runs by itself",

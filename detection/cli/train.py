@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=float, metavar="N", help="length in passes over the data (default: --samples)")
     add("--steps", type=positive_int, metavar="N", help="length in steps (default: --samples)")
     text = "images of a step, of all processes together, or auto: as many as the memory takes (default: 16)"
-    add("--batch", type=batch_or_auto, metavar="N", help=text)
+    add("--batch", type=batch_size_or_auto, metavar="N", help=text)
     text = "highest learning rate, for --batch as it is (default: 0.001 for a batch of 16, in proportion for others)"
     add("--lr", type=float, metavar="RATE", help=text)
     text = "pixels of the network's input, S or HEIGHTxWIDTH (default: the network's own)"
@@ -195,7 +195,7 @@ def at_another_batch(recipe: str, overrides: dict[str, Any], batch: int) -> Any:
     return load_config(recipe, overrides | {"batch": batch})
 
 
-def batch_or_auto(text: str) -> int | str:
+def batch_size_or_auto(text: str) -> int | str:
     """argparse type: images of a step, or auto."""
     return AUTO if text == AUTO else batch_size(text)
 

@@ -36,7 +36,7 @@ HERE = Path(__file__).resolve().parent
 class Detector:
     """Image in, boxes out: `Detector()(bgr) -> [(name, score, (x1, y1, x2, y2)), ...]`, the best first."""
 
-    def __init__(self, folder=HERE, score=None, iou=0.6, most=100, threads=None, merge=None, views="1"):
+    def __init__(self, folder=HERE, score=None, iou=0.6, most=None, threads=None, merge=None, views="1"):
         self.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         self.anchors = np.load(folder / "anchors.npy")  # [A, 4]: centre x, y, width, height, in fractions
         spec = self.card["spec"]
@@ -46,16 +46,15 @@ class Detector:
         if self.plan.sizes(self.size) != [self.size]:
             size = "{1}x{0}".format(*self.size)
             raise MobileSSDError(f"views {views}: this network has one input size, {size}; tiles and mirror go with it")
-        if merge is None and not self.plan.plain:
-            merge = "vote"
+        rules = {} if self.plan.plain else self.plan.rules()
         if score is None:
             score = self.card["score_threshold"]
         self.settings = PostSettings(
             0.3 if score is None else score,
             iou,
-            most,
+            most or rules.get("max_detections", 100),
             activation=spec["scores"],
-            merge=merge or self.card.get("merge") or DEFAULT_MERGE,
+            merge=merge or rules.get("merge") or self.card.get("merge") or DEFAULT_MERGE,
         )
         self.network = open_network(folder, threads)
 
