@@ -15,6 +15,9 @@ from detection.images.header import ImageHeader, explain_no_image, read_header
 MAX_PIXELS = 100_000_000  # 100 megapixels: beyond any camera's single shot, 300 MB once decoded
 STRIP = 64  # rows at once of an image with transparency
 
+# JPEG is OpenCV's own libjpeg-turbo. simplejpeg 1.9 gives the same pixels in 0.88 of the time, PyTurboJPEG 1.8 in 0.92 (COCO
+# photographs, OpenCV 5.0, AMD EPYC, one thread, 1.03 ms an image with OpenCV): of a folder, where decoding is a quarter of the
+# work, 3 %, which is not worth a second decoder.
 # Decodes straight to RGB where this OpenCV can (4.11 and newer); the same bits as BGR with the channels swapped.
 _TO_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
