@@ -54,7 +54,7 @@ TFLITE = ["tflite>=2.10"]
 PROTOBUF = ["protobuf>=4.25"]
 ONNXRUNTIME = ["onnxruntime>=1.18"]
 LITERT = ["ai-edge-litert>=1.0.1"]
-EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.6.5", "jinja2>=3.0", "matplotlib>=3.7"]
+EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.8", "jinja2>=3.0", "matplotlib>=3.7"]
 
 EXTRAS = {
     "runtime": RUNTIME,

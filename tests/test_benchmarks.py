@@ -67,7 +67,8 @@ def test_the_machine_is_described_and_a_table_lines_up():
 
 
 @pytest.mark.parametrize(
-    "script", ["bulk.py", "detect_files.py", "evaluate_wall.py", "server_attack.py", "train_throughput.py"]
+    "script",
+    ["bulk.py", "coco_numbers.py", "detect_files.py", "evaluate_wall.py", "server_attack.py", "train_throughput.py"],
 )
 def test_every_script_explains_itself(script):
     done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / script), "--help"], capture_output=True, text=True)

@@ -168,6 +168,23 @@ def test_both_engines_equal_pycocotools_used_by_its_own_book(engine, seed):
         np.testing.assert_allclose(one.AP50, run.eval["precision"][0, :, k, 0, 2].mean(), atol=1e-12)
 
 
+@pytest.mark.parametrize("options", [{}, {"images": 1, "classes": 1, "found": 150}, {"crowds": 25}])
+def test_overlaps_computed_at_once_are_those_of_the_library_to_the_last_bit(options):
+    pytest.importorskip("faster_coco_eval", reason="needs faster-coco-eval")
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    from detection.evaluate.coco import _cocos
+    from detection.evaluate.faster_coco import overlaps_of
+
+    truth, results = made_up(1, **options)
+    with contextlib.redirect_stdout(io.StringIO()):
+        run = COCOeval_faster(*_cocos(COCO, truth, results), "bbox")
+        run.evaluate()
+    overlaps = overlaps_of(truth, results, run.params.maxDets[-1])
+    for (image, category), wanted in run.ious.items():
+        assert np.array_equal(overlaps[image - 1][category - 1], wanted), "rows: results, best first"
+
+
 @pytest.mark.parametrize("engine", ["pycocotools", "faster"])
 def test_the_ground_truth_fed_back_scores_one(example, engine):
     truth, _ = example.read()

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import io
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,9 +82,9 @@ def evaluate(truth: GroundTruth, results: Results, engine: str = "auto") -> Coco
     Raises MissingPackageError if the engine is not installed.
     """
     engine = choose_engine(engine)
-    coco_class, eval_class = _library(engine)
+    coco_class, eval_of = _library(engine)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
-        run = eval_class(*_cocos(coco_class, truth, results), "bbox")
+        run = eval_of(_cocos(coco_class, truth, results), truth, results)
         run.params.maxDets = list(MAX_DETECTIONS)
         run.evaluate()
         run.accumulate()
@@ -132,16 +133,19 @@ def nan_for_minus_one(value: float) -> float:
     return float(value) if value > -1 else math.nan
 
 
-def _library(engine: str) -> tuple[type, type]:
+def _library(engine: str) -> tuple[type, Callable[..., Any]]:
+    """The engine's class of annotations, and what makes an evaluation of two of them, the truth and the results."""
     if engine == "faster":
-        from faster_coco_eval import COCO, COCOeval_faster
+        from faster_coco_eval import COCO
 
-        return COCO, COCOeval_faster
+        from detection.evaluate.faster_coco import ArrayEval
+
+        return COCO, ArrayEval
     from pycocotools.coco import COCO
 
     from detection.evaluate.fast_coco import QuickEval
 
-    return COCO, QuickEval
+    return COCO, lambda cocos, truth, results: QuickEval(*cocos, "bbox")
 
 
 def _cocos(coco_class: type, truth: GroundTruth, results: Results) -> tuple[Any, Any]:
