@@ -52,11 +52,11 @@ def _high_logits(
     classes of each anchor 0.05 ms in OpenVINO on one core of an AMD EPYC, this 0.02 ms; TopK over all 0.4 ms.)
     """
     (rows, columns), cut = logits.shape, False
-    step = -(-rows // FOLD)
-    peaks = logits[:step].copy()
-    for start in range(step, rows, step):
-        part = logits[start : start + step]
-        np.fmax(peaks[: len(part)], part, out=peaks[: len(part)])  # a NaN hides nothing
+    step = max(rows // FOLD, 1)
+    whole = rows // step * step
+    peaks = np.fmax.reduce(logits[:whole].reshape(-1, step * columns), 0).reshape(step, columns)  # a NaN hides nothing
+    rest = logits[whole:]
+    np.fmax(peaks[: len(rest)], rest, out=peaks[: len(rest)])
     if len(classes) == columns - 1:
         peaks[:, 0] = -np.inf
     else:
