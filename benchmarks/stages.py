@@ -5,9 +5,10 @@
 
 Every network is a process of its own, in turns, since runtimes in one process disturb each other. In a process each image
 is resized once, goes through the network, and is post-processed with each threshold, in another order each time; medians
-over images, then over rounds. `total` is the sum of the parts, `ratio` that to LiteRT's with the first --tflite file, which
-is resized and post-processed in the same way. Ends with code 1 where the first weights miss a limit: --limits, the most
-ratio at each threshold; --post, the most milliseconds of post-processing.
+over images, then over rounds. `cpu` is the network's processor time, which a busy machine changes less. `total` is the sum
+of the parts on the clock, `ratio` that to LiteRT's with the first --tflite file, which is resized and post-processed in the
+same way. Ends with code 1 where the first weights miss a limit: --limits, the most ratio at each threshold; --post, the most
+milliseconds of post-processing.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from detection.images.preprocess import stretch
 from detection.images.sources import find_sources
 
 WARM_UP = 3  # images
+PARTS = ("resize", "network", "cpu")
 
 
 def main() -> int:
@@ -65,10 +67,10 @@ def main() -> int:
     on = machine(args.threads)
     rows = [row for series in side_by_side(programs, args.rounds) for row in rows_of(series, args.scores)]
     base = {row["score"]: row["total"] for row in rows[: len(args.scores)]} if args.tflite else {}
-    said = [("", "score", "resize ms", "network ms", "post ms", "total ms", "ratio")]
+    said = [("", "score", "resize ms", "network ms", "cpu ms", "post ms", "total ms", "ratio")]
     for row in rows:
         row["ratio"] = row["total"] / base[row["score"]] if base else None
-        parts = [f"{row[part]:.3f}" for part in ("resize", "network", "post", "total")]
+        parts = [f"{row[part]:.3f}" for part in (*PARTS, "post", "total")]
         said.append((row["name"], f"{row['score']:g}", *parts, f"{row['ratio']:.2f}" if base else ""))
     print(table(said), *describe(on), sep="\n")
     if args.json:
@@ -89,9 +91,11 @@ def rows_of(series: Series, scores: list[float]) -> list[dict[str, Any]]:
     """A row for each threshold: medians over the rounds, in milliseconds."""
     found = []
     for score in scores:
-        parts = {name: statistics.median(run.answer[name] for run in series.runs) for name in ("resize", "network")}
+        parts = {name: statistics.median(run.answer[name] for run in series.runs) for name in PARTS}
         parts["post"] = statistics.median(run.answer["post"][str(score)] for run in series.runs)
-        found.append({"name": series.program.name, "score": score, **parts, "total": sum(parts.values())})
+        found.append(
+            {"name": series.program.name, "score": score, **parts, "total": sum(parts.values()) - parts["cpu"]}
+        )
     return found
 
 
@@ -99,24 +103,28 @@ def child(args: argparse.Namespace) -> dict[str, Any]:
     """Times one network. Returns medians in ms: resize, network, and post, that of each score threshold."""
     resize, network, posts = litert(args) if args.tflite else ours(args)
     paths = [source.path for source in find_sources([args.images], recursive=True) if not source.video]
-    spans: dict[str, list[float]] = {name: [] for name in ("resize", "network", *posts)}
+    spans: dict[str, list[float]] = {name: [] for name in (*PARTS, *posts)}
     order = list(posts)
     for k in range(-WARM_UP, args.number):
         image = read_image(paths[k % len(paths)])
         marks = [time.perf_counter()]
         small = resize(image)
         marks.append(time.perf_counter())
+        busy = time.process_time()
         raw = network(small)
+        busy = time.process_time() - busy
         marks.append(time.perf_counter())
         for score in order:
             posts[score](*raw, image.shape[:2])
             marks.append(time.perf_counter())
         if k >= 0:
+            spans["cpu"].append(busy * 1e3)
             for name, begin, end in zip(("resize", "network", *order), marks, marks[1:]):
                 spans[name].append((end - begin) * 1e3)
         order = [*order[1:], order[0]]
     medians = {name: statistics.median(some) for name, some in spans.items()}
-    return {"resize": medians["resize"], "network": medians["network"], "post": {key: medians[key] for key in posts}}
+    parts = {name: medians[name] for name in PARTS}
+    return parts | {"post": {key: medians[key] for key in posts}}
 
 
 Stages = tuple[Callable, Callable, dict[str, Callable]]
