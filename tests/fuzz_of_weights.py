@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -17,7 +18,7 @@ from caffe_files import mobilenet_ssd, write_caffemodel
 from frozen_files import write_checkpoint, write_frozen_graph, write_tfjs, write_tflite
 from frozen_networks import ssd_v1, ssdlite_v2
 from fuzz import Target
-from fuzz_mutators import mutated, mutated_tree
+from fuzz_mutators import NUMBERS, mutated, mutated_tree
 
 from backbones import build_classifier
 from detection.runtimes import onnx_graph, openvino
@@ -144,6 +145,21 @@ def graph_inside(random: Random, path: Path) -> None:
             case 8:
                 random.choice(model.graph.output).name = random.choice(("encodings", "logits", "x", ""))
     path.write_bytes(model.SerializeToString())
+
+
+def description_inside(random: Random, path: Path) -> None:
+    """One to three numbers, kinds, elements or shapes of an OpenVINO description."""
+    text = path.read_text(encoding="utf-8")
+    end = text.index("<rt_info>") if "<rt_info>" in text else len(text)
+    for _ in range(random.choice((1, 2, 3))):
+        spans = [one.span() for one in re.finditer(r'(?<=")[^"<>]*(?=")|(?<=<dim>)-?\d+|<[^>]+>', text[:end])]
+        start, stop = random.choice(spans)
+        new = random.choice(
+            (*map(str, NUMBERS), "-1", "", "x", "?", "f32", "Range", "Loop", "opset99", "\x1b", text[start:stop] * 2)
+        )
+        text = text[:start] + new + text[stop:]
+        end += len(new) - (stop - start)
+    path.write_text(text, encoding="utf-8")
 
 
 def state(random: Random, path: Path) -> None:
@@ -314,4 +330,6 @@ TARGETS = (
     Target("onnx-graph", _onnx, graph_inside, to_runtime("onnxruntime")),
     Target("onnx-openvino", _onnx, graph_inside, to_runtime("openvino")),
     Target("openvino", _openvino, any_bytes, to_runtime("openvino")),
+    Target("openvino-xml", _openvino, description_inside, to_runtime("openvino")),
+    Target("litert", _tflite, any_bytes, to_runtime("litert")),
 )

@@ -282,3 +282,22 @@ def test_entities_of_cvat_labels_are_one_line(tmp_path):
     (tmp_path / "annotations.xml").write_text(f'<?xml version="1.0"?>{BOMB}{body}</annotations>')
     with pytest.raises(BadDataError, match="annotations.xml: .*it declares entities, which no labels need"):
         open_data(tmp_path / "annotations.xml")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "yolo"])
+def test_a_folder_that_labels_name_is_looked_into_where_their_images_lie_there(tmp_path, monkeypatch, form):
+    """../../outside in a label file is a missing image, and no reason to read what else lies there."""
+    data, outside = tmp_path / "data", tmp_path / "secret"
+    make_image(data / "a.png")
+    outside.write_text("a secret")
+    if form == "jsonl":
+        lines = [{"file_name": name, "objects": {"bbox": [[1, 1, 9, 9]], "categories": ["cat"]}} for name in NAMED]
+        (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    else:
+        (data / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        (data / "train.txt").write_text("".join(f"{name}\n" for name in NAMED))
+        (data / "data.yaml").write_text("train: train.txt\nnames: [cat]\n")
+    assert "secret" not in check(open_data(data if form == "jsonl" else data / "data.yaml"), content=False).text()
+
+
+NAMED = ("a.png", "../missing.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -135,6 +135,17 @@ class ImageFinder:
             tail = [part.lower() for part in parts[-count:-1]]
             found = [path for path in found if [p.lower() for p in Path(path).parts[-count:-1]] == tail] or found
         return Path(found[0]) if len(found) == 1 else None
+
+
+def folders_with(images: Iterable[str | os.PathLike], listing: Listing) -> list[str]:
+    """The folders in which at least one of these images lies. Labels may name any place: where there is none of their images
+    nothing is counted, and no file looked into."""
+    found: set[str] = set()
+    for image in images:
+        folder, name = os.path.split(os.fspath(image))
+        if folder not in found and listing.find(folder, name) is not None:
+            found.add(folder)
+    return sorted(found)
 
 
 def count_unread(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detection.data.dataset import DetectionData
 from detection.data.faults import Faults
-from detection.data.folders import ImageFinder, Listing, count_unread, is_image
+from detection.data.folders import ImageFinder, Listing, count_unread, folders_with, is_image
 from detection.data.ids import encodable
 from detection.data.image_files import size_or_zero
 from detection.data.layout import Layout, role_of
@@ -86,7 +86,7 @@ def read_entries(
         listed += paths
         entries += [everything[at] for at in mine]
         found += [paths[at] for at in mine]
-    _count_files(columns.faults, layout, listed, {str(path.parent) for path in found})
+    _count_files(columns.faults, layout, listed, found)
     origin = f"{layout.path} ({split})" if split else str(layout.path)
     reason = f" ({'; '.join(columns.faults.brief())})" if columns.faults else ""
     if not entries:
@@ -140,10 +140,10 @@ def _places(file: Path, root: Path, splits: Iterable[str]) -> list[Path]:
 LABEL_FOLDERS = ("annotations", "labels", "json", "jsons")
 
 
-def _count_files(faults: Faults, layout: Layout, paths: Sequence[Path], folders: Iterable[str]) -> None:
-    """Counts the images in these folders that no entry names, and the files there that nobody reads."""
+def _count_files(faults: Faults, layout: Layout, paths: Sequence[Path], images: Iterable[Path]) -> None:
+    """Counts the images in the folders of `images` that no entry names, and the files there that nobody reads."""
     listing, listed = Listing(), {os.path.normpath(path) for path in paths}
-    there = sorted(folder for folder in folders if os.path.isdir(folder))
+    there = folders_with(images, listing)
     rest = [os.path.join(folder, name) for folder in there for name in listing.names(folder) if is_image(name)]
     unannotated = [path for path in rest if os.path.normpath(path) not in listed]
     faults.add_all("unannotated", len(unannotated), unannotated)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from detection.data.dataset import DetectionData
 from detection.data.faults import Faults
-from detection.data.folders import ImageFinder, Listing, count_unread, is_image
+from detection.data.folders import ImageFinder, Listing, count_unread, folders_with, is_image
 from detection.data.layout import Layout, role_of
 from detection.data.readers.columns import Columns
 from detection.data.readers.voc_xml import Annotation, read_xml
@@ -173,7 +173,7 @@ def _read_folder(
             columns.add(path)
         else:
             columns.add(path, annotation.objects, annotation.size, annotation.doubtful)
-    seen, inside = set(map(str, paths)), sorted({*map(str, places), *(str(path.parent) for path in paths)})
+    seen, inside = set(map(str, paths)), sorted({*map(str, places), *folders_with(paths, listing)})
     if chosen is None:
         rest = [os.path.join(place, name) for place in inside for name in listing.names(place) if is_image(name)]
         unannotated = [path for path in rest if path not in seen]

@@ -18,7 +18,7 @@ import numpy as np
 from detection.data.build import build
 from detection.data.dataset import IGNORE, UNKNOWN_LABEL, DetectionData
 from detection.data.faults import Faults
-from detection.data.folders import ImageFinder, Listing, count_unread, find_images, is_image
+from detection.data.folders import ImageFinder, Listing, count_unread, find_images, folders_with, is_image
 from detection.data.image_files import size_or_zero
 from detection.data.layout import Layout
 from detection.data.readers.yolo_labels import LabelFinder, keypoints_of, parse
@@ -274,7 +274,7 @@ def _count_files(
     images: list[Path], folders: list[Path], texts: Collection[str], finder: LabelFinder, faults: Faults
 ) -> None:
     """Counts the files that nobody read in the folders of the images and in those of their labels."""
-    inside = {os.fspath(image.parent) for image in images} | {os.fspath(folder) for folder in folders}
+    inside = {*folders_with(images, finder.listing), *map(os.fspath, folders)}
     beside: dict[str, list[str]] = {folder: [folder] for folder in sorted(inside)}
     for folder in sorted(inside):
         labels = os.path.dirname(finder.usual(os.path.join(folder, "x.jpg")))
