@@ -61,6 +61,7 @@ SUBSTITUTES: list[tuple[str, str, str]] = [
     (r"--time-budget \S+", "", "takes as long as it says"),
     (r"--samples \d+", "", "see below: a few steps"),
     (r"--compile yes", "", "takes a minute"),
+    (r"--score 0\.4 --labels", "--score 0.001 --labels", "a network of two steps is sure of nothing"),
     (r"(tools/release_weights\.py .*--parent \S+)", r"\1 --output released.safetensors", "would replace what ships"),
 ]
 # What is done before a page's own commands: it begins where other pages have been.
