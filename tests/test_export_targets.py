@@ -254,6 +254,29 @@ def test_hailo_s_end_nodes_give_its_order_and_the_anchors_stand_beside_them(smal
     assert 'nms_postprocess("nms_config.json", ssd' in (folder / "model.alls").read_text()
 
 
+def test_ncnn_finds_it(tmp_path, truth):
+    """pnnx's files, run by the folder's own script."""
+    pytest.importorskip("ncnn", reason="needs ncnn: pip install ncnn pnnx")
+    pnnx = Path(sys.executable).with_name("pnnx")
+    if not pnnx.exists():
+        pytest.skip("needs pnnx: pip install ncnn pnnx")
+    folder = export(BUNDLED, tmp_path / "ncnn", "--target", "ncnn")
+    subprocess.run([pnnx, "model.onnx", "inputshape=[1,3,300,300]"], cwd=folder, capture_output=True, check=True)
+    assert found_again(truth, read_by("ncnn", folder)) == 1
+
+
+@pytest.mark.parametrize(
+    ("system", "module"),
+    [("frigate-cpu", "ai_edge_litert"), ("mediapipe", "mediapipe"), ("task-library", "tflite_support")],
+)
+def test_readers_of_tflite_find_it(tmp_path, truth, system, module):
+    """The bundled weights, converted here; tests/test_targets_tflite.py has what needs no converter."""
+    pytest.importorskip(module, reason=f"needs {module}: pip install {module.replace('_', '-')}")
+    pytest.importorskip("litert_torch", reason="needs litert-torch, in an environment of its own")
+    folder = export(BUNDLED, tmp_path / "tflite", "--target", "tflite-ssd")
+    assert found_again(truth, read_by(system, folder)) >= 0.93
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

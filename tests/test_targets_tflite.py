@@ -7,6 +7,7 @@ out of the image's own bytes.
 import zipfile
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from random_networks import random_network
@@ -15,6 +16,7 @@ from detection import Detector
 from detection.boxes.anchors import anchors_for
 from detection.cli.main import main
 from detection.export.targets.tflite_ssd import FastNMS
+from detection.export.tflite_graph import Graph
 from detection.postprocessor import PostProcessor
 from detection.ssd.network import feature_maps
 from detection.weights.card import Card
@@ -84,6 +86,14 @@ def raw_file(path, layout="tensorflow", precision="float32"):
     whole = tensor("whole", [2], kinds.INT32, [1, SIZE[0] * SIZE[1] * 3])
     flat = add("RESHAPE", [real, whole], tensor("flat", [1, SIZE[0] * SIZE[1] * 3]))
     graph.inputs, graph.outputs = [given], [part(0, "output_0", 0.02), part(9000, "output_1", 0.03)]
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+    signature.inputs, signature.outputs = [schema.TensorMapT()], [schema.TensorMapT(), schema.TensorMapT()]
+    for entry, name, number in zip(
+        signature.inputs + signature.outputs, ("args_0", "output_0", "output_1"), graph.inputs + graph.outputs
+    ):
+        entry.name, entry.tensorIndex = name, number
+    model.signatureDefs = [signature]
     path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
     add_tflite_card(path, card.to_json())
     return path
@@ -165,6 +175,27 @@ def test_softmax_scores_and_int8_files_become_it_too(tmp_path):
     assert "edgetpu_compiler" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_int8_files_are_made_of_float_ones(made, tmp_path):
+    """Calibrated on twelve images; the bytes of an image become int8 without floats between, as Coral's compiler wants it."""
+    pytest.importorskip("ai_edge_quantizer", reason="needs ai-edge-quantizer: pip install 'mobilessd[tflite-int8]'")
+    chance = np.random.default_rng(1)
+    images = tmp_path / "images"
+    images.mkdir()
+    for k in range(12):
+        cv2.imwrite(str(images / f"{k}.png"), chance.integers(0, 256, (*SIZE, 3), np.uint8))
+    output = tmp_path / "int8.tflite"
+    command = ["quantize", str(made[0]), "--images", str(images), "--output", str(output), "--no-timing"]
+    assert main([*command, "--threads", "1"]) == 0
+    graph = Graph(output)
+    first = graph.model.operatorCodes[graph.graph.operators[0].opcodeIndex].builtinCode
+    assert first == graph.schema.BuiltinOperator.QUANTIZE
+    detector = Detector(output, threads=1)
+    assert detector.runtime.precision == "int8"
+    encodings, _ = detector.runtime(chance.integers(0, 256, (1, *SIZE, 3), np.uint8))
+    assert encodings.dtype == np.float32 and np.abs(encodings).max() > 1
+    assert main(["export", str(output), "--target", "tflite-ssd", "--output", str(tmp_path / "out")]) == 0
+
+
 def test_a_damaged_file_is_one_line(tmp_path, capsys):
     raw = raw_file(tmp_path / "raw.tflite")
     card = open_weights(raw).card
@@ -187,7 +218,9 @@ def test_mediapipe_finds_the_same(made, noise):
         found = detector.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=noise)).detections
     wanted = by_the_rules(made[0], noise).above(0.5)
     assert [one.categories[0].category_name for one in found] == list(wanted.names)
-    corners = [
-        (b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height) for b in (o.bounding_box for o in found)
-    ]
-    assert np.abs(np.array(corners).clip(0, [SIZE[1], SIZE[0]] * 2) - wanted.boxes).max() <= 2  # whole pixels
+    corners = np.array(
+        [(b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height) for b in (o.bounding_box for o in found)]
+    )
+    # of a box that leaves the image it moves the corner and keeps the size
+    inside = ((wanted.boxes > 0) & (wanted.boxes < [SIZE[1], SIZE[0]] * 2)).all(1)
+    assert inside.sum() > 20 and np.abs(corners - wanted.boxes)[inside].max() <= 2  # whole pixels

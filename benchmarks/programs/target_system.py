@@ -186,12 +186,17 @@ def jetson_nearest(folder):
     return jetson(folder, cv2.INTER_NEAREST)
 
 
+def own_script(folder):
+    """The detector of a folder's detect.py."""
+    spec = importlib.util.spec_from_file_location("detect", folder / "detect.py")
+    module = sys.modules["detect"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Detector(folder, score=SURE)
+
+
 def script(folder):
     """The folder's own detect.py: OpenCV's DNN module, or ncnn where pnnx made its files."""
-    spec = importlib.util.spec_from_file_location("detect", folder / "detect.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    detector = module.Detector(folder, score=SURE)
+    detector = own_script(folder)
 
     def call(rgb):
         found = detector(rgb[..., ::-1])
@@ -211,10 +216,7 @@ def rknn(folder):
     build = {"do_quantization": dataset.exists(), "dataset": str(dataset) if dataset.exists() else None}
     if toolkit.load_onnx(model=str(folder / "model.onnx")) or toolkit.build(**build) or toolkit.init_runtime():
         raise SystemExit("rknn-toolkit2 does not take it")
-    spec = importlib.util.spec_from_file_location("detect", folder.parent / "opencv" / "detect.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    detector = module.Detector(folder.parent / "opencv", score=SURE)
+    detector = own_script(folder.parent / "opencv")
 
     def network(image):
         encodings, logits = toolkit.inference(inputs=[image[None]], data_format=["nhwc"])

@@ -122,6 +122,9 @@ def quantize_tflite(source: Path, target: Path, card: Card, images: np.ndarray, 
         ranges = work.calibrate({signature: [{given: image[None]} for image in images]}, num_threads=THREADS)
         made = work.quantize(ranges, enable_progress_report=False).quantized_model
     target.write_bytes(made)
+    graph = Graph(target)
+    graph.enter_bytes()
+    graph.write(target)
     add_tflite_card(target, card.to_json())
     return kept
 

@@ -81,15 +81,34 @@ class Graph:
         made = self._operator(self.schema.BuiltinOperator.CUSTOM, inputs, outputs, name)
         made.customOptions = np.frombuffer(flexbuffers.Dumps(options), np.uint8)
 
+    def enter_bytes(self) -> None:
+        """Has the image's bytes become int8 without floats between, where a graph begins with CAST and QUANTIZE: Coral's compiler
+        maps nothing that stands behind an operator on floats."""
+        ops, (given,) = self.schema.BuiltinOperator, self.graph.inputs
+        casts = [one for one in self.graph.operators if self._kind(one) == ops.CAST and list(one.inputs) == [given]]
+        if len(casts) != 1:
+            return
+        takers = [one for one in self.graph.operators if casts[0].outputs[0] in one.inputs]
+        if len(takers) == 1 and self._kind(takers[0]) == ops.QUANTIZE:
+            exact = self.schema.QuantizationParametersT()
+            exact.scale, exact.zeroPoint = [1.0], [0]
+            self.graph.tensors[given].quantization = exact
+            takers[0].inputs = [given]
+            self.graph.operators.remove(casts[0])
+
     def finish(self, path: Path, outputs: Sequence[int], metadata: bytes) -> None:
         """Writes the file with these outputs and TFLite Model Metadata."""
-        from ai_edge_litert.tools import flatbuffer_utils
-
         self.graph.outputs = list(outputs)
         self.model.signatureDefs = []  # they name the former outputs
         about = self.schema.MetadataT()
         about.name, about.buffer = "TFLITE_METADATA", self._buffer(metadata)
         self.model.metadata = [*(self.model.metadata or []), about]
+        self.write(path)
+
+    def write(self, path: Path) -> None:
+        """Writes the file, without what lay in a zip at the end of the one that was read."""
+        from ai_edge_litert.tools import flatbuffer_utils
+
         path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
 
     def _operator(self, code: int, inputs: Sequence[int], outputs: Sequence[int], name: str | None = None) -> Any:
