@@ -2,7 +2,8 @@
 # make demo      detects with the weights that ship in photographs and in a clip, without a network; installs the little
 #                that it needs (0.5 GB) if need be; IMAGES="your.jpg own.jpg" WEIGHTS=file-or-name take the place of its own
 # make test      the tests; installs if need be
-# make fuzz      FILES=20000 (SEED=1) mutated files against everything that reads files of others; takes half an hour
+# make fuzz      FILES=20000 (SEED=1) mutated files against everything that reads files of others; SEED=2 and so on
+#                go on from there; for the time see docs/security.md
 # make lint      style, formatting, types, layers of imports; installs if need be
 # make audit     known weaknesses (asks PyPI) and licences of all that is installed; installs if need be
 #

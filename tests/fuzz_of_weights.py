@@ -152,7 +152,8 @@ def description_inside(random: Random, path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     end = text.index("<rt_info>") if "<rt_info>" in text else len(text)
     for _ in range(random.choice((1, 2, 3))):
-        spans = [one.span() for one in re.finditer(r'(?<=")[^"<>]*(?=")|(?<=<dim>)-?\d+|<[^>]+>', text[:end])]
+        words = r"<[^>]+>" if random.random() < 0.1 else r'(?<==")[^"<>]*(?=")|(?<=<dim>)-?\d+'
+        spans = [one.span() for one in re.finditer(words, text[:end])]
         start, stop = random.choice(spans)
         new = random.choice(
             (*map(str, NUMBERS), "-1", "", "x", "?", "f32", "Range", "Loop", "opset99", "\x1b", text[start:stop] * 2)
