@@ -240,11 +240,13 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """The block of V2 and V3: 1x1 `.expand` to `expanded` channels, `.depthwise`, `.gate` (V3), linear 1x1 `.project`.
+    """The block of V2, V3 and V4: linear depthwise `.start` (V4), 1x1 `.expand` to `expanded` channels, `.depthwise`, `.gate`
+    (V3), linear 1x1 `.project`.
 
-    `.expand` is None where `expanded` equals `in_channels`, `.gate` is None without `squeeze`. The input is added to
-    the output where both have one shape, and `residual` is not off. `expand_only` builds nothing behind the expansion, for a
-    backbone that ends there.
+    `.start` is None where `start_kernel` is 0, `.expand` where `expanded` equals `in_channels`, `.depthwise` where
+    `kernel_size` is 0, `.gate` without `squeeze`. The last depthwise layer has the stride. The input is added to the output
+    where both have one shape, and `residual` is not off. `expand_only` builds nothing behind the expansion, for a backbone
+    that ends there.
     """
 
     def __init__(
@@ -253,6 +255,7 @@ class InvertedResidual(nn.Module):
         out_channels: int,
         *,
         expanded: int,
+        start_kernel: int = 0,
         kernel_size: int = 3,
         stride: int = 1,
         squeeze: bool = False,
@@ -265,34 +268,61 @@ class InvertedResidual(nn.Module):
         super().__init__()
         self.residual = residual and stride == 1 and in_channels == out_channels
         self.expand_only = expand_only
+
+        def depthwise(channels: int, kernel: int, stride: int, activation: str | None) -> ConvNormAct | None:
+            if not kernel:
+                return None
+            return ConvNormAct(
+                channels, channels, kernel, stride, groups=channels, padding=padding, activation=activation, norm=norm
+            )
+
+        self.start = depthwise(in_channels, start_kernel, 1 if kernel_size else stride, None)
         self.expand = (
             None if expanded == in_channels else ConvNormAct(in_channels, expanded, activation=activation, norm=norm)
         )
         if expand_only:
             return
-        self.depthwise = ConvNormAct(
-            expanded,
-            expanded,
-            kernel_size,
-            stride,
-            groups=expanded,
-            padding=padding,
-            activation=activation,
-            norm=norm,
-        )
+        self.depthwise = depthwise(expanded, kernel_size, stride, activation)
         self.gate = SqueezeExcite(expanded) if squeeze else None
         self.project = ConvNormAct(expanded, out_channels, activation=None, norm=norm)
 
     def expansion(self, x: Tensor) -> Tensor:
         """[N, in, H, W] -> [N, expanded, H, W], activated: what TF-OD and torchvision tap at strides 8 and 16."""
+        x = x if self.start is None else self.start(x)
         return x if self.expand is None else self.expand(x)
 
     def finish(self, x: Tensor, expansion: Tensor) -> Tensor:
         """The rest of the block, from its input `x` and `expansion(x)` -> [N, out, H', W']."""
-        out = self.depthwise(expansion)
+        out = expansion if self.depthwise is None else self.depthwise(expansion)
         out = self.project(out if self.gate is None else self.gate(out))
         return x + out if self.residual else out
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in, H, W] -> [N, out, H', W']."""
         return self.finish(x, self.expansion(x))
+
+
+class FusedInverted(nn.Module):
+    """V4's fused inverted bottleneck without a residual: k x k `.expand` with the stride, linear 1x1 `.project`."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        expanded: int,
+        kernel_size: int = 3,
+        stride: int = 2,
+        padding: str | int = "same",
+        activation: str | None = "relu",
+        norm: Norm | None = DEFAULT_NORM,
+    ) -> None:
+        super().__init__()
+        self.expand = ConvNormAct(
+            in_channels, expanded, kernel_size, stride, padding=padding, activation=activation, norm=norm
+        )
+        self.project = ConvNormAct(expanded, out_channels, activation=None, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, H', W']."""
+        return self.project(self.expand(x))

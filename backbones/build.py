@@ -10,6 +10,7 @@ import torch
 from .mobilenet_v1 import MobileNetV1, taps_of_mobilenet_v1
 from .mobilenet_v2 import MobileNetV2, taps_of_mobilenet_v2
 from .mobilenet_v3 import MobileNetV3, taps_of_mobilenet_v3
+from .mobilenet_v4 import MobileNetV4, taps_of_mobilenet_v4
 from .taps import Backbone, Tap, unknown
 from .vgg import VGG16, taps_of_vgg16
 
@@ -20,6 +21,8 @@ _BACKBONES: dict[str, tuple[Callable[..., Backbone], Callable[..., tuple[Tap, ..
     "mobilenet_v2": (MobileNetV2, taps_of_mobilenet_v2),
     "mobilenet_v3_large": (partial(MobileNetV3, "large"), partial(taps_of_mobilenet_v3, "large")),
     "mobilenet_v3_small": (partial(MobileNetV3, "small"), partial(taps_of_mobilenet_v3, "small")),
+    "mobilenet_v4_conv_small": (partial(MobileNetV4, "small"), partial(taps_of_mobilenet_v4, "small")),
+    "mobilenet_v4_conv_medium": (partial(MobileNetV4, "medium"), partial(taps_of_mobilenet_v4, "medium")),
     "vgg16": (VGG16, taps_of_vgg16),
 }
 

@@ -1,6 +1,6 @@
 """Every backbone as an ImageNet classifier, as its paper has it.
 
-State dict: `backbone.*` as the backbone's own; V1 and V2 `fc`; V3 `hidden`, `fc`; VGG `fc6`, `fc7`, `fc8`.
+State dict: `backbone.*` as the backbone's own; V1 and V2 `fc`; V3 and V4 `hidden`, `fc`; VGG `fc6`, `fc7`, `fc8`.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import make_divisible, spatial_size
+from .blocks import ConvNormAct, Norm, make_divisible, spatial_size
 from .build import build_backbone
 from .initialise import initialise
 from .taps import Backbone
@@ -19,12 +19,22 @@ class Classifier(nn.Module):
     """Backbone, global mean, linear layers. `.backbone` has one tap, its last. Answers logits, not probabilities."""
 
     def __init__(
-        self, backbone: Backbone, num_classes: int, *, hidden: int | None = None, dropout: float = 0.0
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        hidden: int | None = None,
+        hidden_norm: Norm | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         channels = backbone.taps[-1].channels
-        self.hidden = None if hidden is None else nn.Linear(channels, hidden)  # V3: behind the pool, with h-swish
+        self.hidden: nn.Module | None = None  # behind the pool: V3 with h-swish, V4 with a norm and ReLU
+        if hidden is not None and hidden_norm is not None:
+            self.hidden = ConvNormAct(channels, hidden, activation="relu", norm=hidden_norm)
+        elif hidden is not None:
+            self.hidden = nn.Linear(channels, hidden)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels if hidden is None else hidden, num_classes)
         for layer in (self.hidden, self.fc):
@@ -33,8 +43,11 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W], normalised -> [N, num_classes]."""
-        x = torch.flatten(F.adaptive_avg_pool2d(self.backbone(x)[-1], 1), 1)
-        if self.hidden is not None:
+        x = F.adaptive_avg_pool2d(self.backbone(x)[-1], 1)
+        if isinstance(self.hidden, ConvNormAct):
+            x = self.hidden(x)
+        x = torch.flatten(x, 1)
+        if isinstance(self.hidden, nn.Linear):
             x = F.hardswish(self.hidden(x))
         return self.fc(self.dropout(x))
 
@@ -68,12 +81,12 @@ def build_classifier(
     """A backbone by name as a classifier with fresh weights; `options` are the backbone's, errors as in `build_backbone`.
 
     TensorFlow's files have 1001 classes, column 0 "background". `dropout` in front of the last layer; left out it is
-    that of the reference code: V1 0.001, V2 and V3 0.2, VGG 0.5. `hidden` sets the width of V3's hidden layer; left out
-    it is 1280 (small: 1024), scaled with alpha and halved by `reduced_tail`, as in torchvision (slim keeps it at 1280).
-    ValueError with another backbone.
+    that of the reference code: V1 0.001, V2 and V3 0.2, VGG 0.5. `hidden` sets the width of the hidden layer of
+    V3 and V4; left out it is 1280 (V3 small: 1024), in V3 scaled with alpha and halved by `reduced_tail`, as in torchvision
+    (slim keeps it at 1280). ValueError with another backbone.
     """
-    if hidden is not None and not name.startswith("mobilenet_v3"):
-        raise ValueError(f"hidden sets the width of MobileNet V3's hidden layer: {name} has none")
+    if hidden is not None and not name.startswith(("mobilenet_v3", "mobilenet_v4")):
+        raise ValueError(f"hidden sets the width of the hidden layer of MobileNet V3 and V4: {name} has none")
     if name == "vgg16":
         backbone = build_backbone(name, ["conv5_3"], **{"ceil_pool3": False, **options})
         return VGGClassifier(backbone, num_classes, dropout=0.5 if dropout is None else dropout)
@@ -82,6 +95,9 @@ def build_classifier(
     if hidden is None and name.startswith("mobilenet_v3"):
         full = 1280 if name == "mobilenet_v3_large" else 1024
         hidden = make_divisible(full / (2 if options.get("reduced_tail") else 1) * options.get("alpha", 1.0))
-    return Classifier(
-        backbone, num_classes, hidden=hidden, dropout=(0.001 if is_v1 else 0.2) if dropout is None else dropout
-    )
+    norm = None
+    if name.startswith("mobilenet_v4"):
+        hidden = 1280 if hidden is None else hidden
+        norm = Norm(options.get("norm_eps", 0.001), options.get("norm_momentum", 0.03))
+    dropout = (0.001 if is_v1 else 0.2) if dropout is None else dropout
+    return Classifier(backbone, num_classes, hidden=hidden, hidden_norm=norm, dropout=dropout)

@@ -1,24 +1,27 @@
-"""What MobileNet V2 and V3 share: a stem, inverted residual blocks, a 1x1 top. Each of the two only writes down a plan.
+"""What MobileNet V2, V3 and V4 share: a stem, inverted residual blocks, a 1x1 top. Each of them only writes down a plan.
 
 Taps, first to last: "stem"; "expandN" the activated expansion inside block N, at the block's input stride, where the
 block has one; "blockN" the output of block N; "top". Blocks carry the numbers of their network's own literature.
-State dict: `stem`, `blocks.{0, 1, ...}.{expand,depthwise,gate,project}`, `top`; in each `conv` and `norm`, in the gate
-`fc1` and `fc2`.
+State dict: `stem`, `blocks.{0, 1, ...}.{start,expand,depthwise,gate,project}`, `top`; in each `conv` and `norm`, in the gate
+`fc1` and `fc2`; a block that is a plain convolution is `blocks.N.{conv,norm}`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
-from .blocks import ConvNormAct, InvertedResidual, Norm
+from .blocks import ConvNormAct, FusedInverted, InvertedResidual, Norm
 from .taps import Backbone, Tap, choose_taps
 
 
 @dataclass(frozen=True)
 class Block:
     """One inverted residual: its number in the tap names, channels inside and behind it, its kind, and whether its input
-    may be added to its output."""
+    may be added to its output. start: the kernel of a depthwise layer before the expansion (V4), 0 for none, as `kernel`
+    may be 0 then. plain: V4's first blocks: "conv" is one convolution alone, "fused" expands by a convolution of `kernel`
+    and `stride` in the place of 1x1 and depthwise."""
 
     number: int
     expanded: int
@@ -28,6 +31,8 @@ class Block:
     squeeze: bool = False
     activation: str = "relu6"
     residual: bool = True
+    start: int = 0
+    plain: Literal["", "conv", "fused"] = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Plan:
         stride, channels = 2, self.stem
         taps = [Tap("stem", stride, channels)]
         for block in self.blocks:
-            if block.expanded != channels:
+            if block.expanded != channels and not block.plain:
                 taps.append(Tap(f"expand{block.number}", stride, block.expanded))
             stride, channels = stride * block.stride, block.channels
             taps.append(Tap(f"block{block.number}", stride, channels))
@@ -70,21 +75,7 @@ class InvertedBackbone(Backbone):
             if not built & {f"expand{block.number}", f"block{block.number}"}:
                 break
             self.numbers.append(block.number)
-            self.blocks.append(
-                InvertedResidual(
-                    channels,
-                    block.channels,
-                    expanded=block.expanded,
-                    kernel_size=block.kernel,
-                    stride=block.stride,
-                    squeeze=block.squeeze,
-                    padding=padding,
-                    activation=block.activation,
-                    norm=norm,
-                    expand_only=f"block{block.number}" not in built,
-                    residual=block.residual,
-                )
-            )
+            self.blocks.append(_layer(block, channels, padding, norm, f"block{block.number}" not in built))
             channels = block.channels
         self.top = ConvNormAct(channels, plan.top, activation=plan.activation, norm=norm) if "top" in wanted else None
 
@@ -101,6 +92,10 @@ class InvertedBackbone(Backbone):
         x = self.stem(x)
         keep("stem", x)
         for number, block in zip(self.numbers, self.blocks, strict=True):
+            if not isinstance(block, InvertedResidual):
+                x = block(x)
+                keep(f"block{number}", x)
+                continue
             expansion = block.expansion(x)
             keep(f"expand{number}", expansion)
             if block.expand_only:
@@ -110,3 +105,42 @@ class InvertedBackbone(Backbone):
         if self.top is not None:
             keep("top", self.top(x))
         return [found[tap.name] for tap in self.taps]
+
+
+def _layer(block: Block, channels: int, padding: str, norm: Norm, expand_only: bool) -> nn.Module:
+    """The module of a block that is given so many channels."""
+    if block.plain == "conv":
+        return ConvNormAct(
+            channels,
+            block.channels,
+            block.kernel,
+            block.stride,
+            padding=padding,
+            activation=block.activation,
+            norm=norm,
+        )
+    if block.plain == "fused":
+        return FusedInverted(
+            channels,
+            block.channels,
+            expanded=block.expanded,
+            kernel_size=block.kernel,
+            stride=block.stride,
+            padding=padding,
+            activation=block.activation,
+            norm=norm,
+        )
+    return InvertedResidual(
+        channels,
+        block.channels,
+        expanded=block.expanded,
+        start_kernel=block.start,
+        kernel_size=block.kernel,
+        stride=block.stride,
+        squeeze=block.squeeze,
+        padding=padding,
+        activation=block.activation,
+        norm=norm,
+        expand_only=expand_only,
+        residual=block.residual,
+    )

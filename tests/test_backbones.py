@@ -57,6 +57,8 @@ def halved(size, stride):
         ("mobilenet_v3_large", {"reduced_tail": True}, [("expand13", 16, 672), ("top", 32, 480)]),
         ("mobilenet_v3_small", {}, [("expand9", 16, 288), ("top", 32, 576)]),
         ("mobilenet_v3_small", {"reduced_tail": True}, [("expand9", 16, 288), ("top", 32, 288)]),
+        ("mobilenet_v4_conv_small", {}, [("expand10", 16, 576), ("top", 32, 960)]),
+        ("mobilenet_v4_conv_medium", {}, [("expand11", 16, 960), ("top", 32, 960)]),
         ("vgg16", {}, [("conv4_3", 8, 512), ("fc7", 16, 1024)]),
     ],
 )
@@ -72,6 +74,8 @@ def test_usual_taps_of_the_published_detectors(name, options, expected):
         ("mobilenet_v2", "expand6", 8, 192),
         ("mobilenet_v2", "block5", 8, 32),  # TF-OD's layer_7
         ("mobilenet_v2", "block2", 4, 24),  # TF-OD's layer_4
+        ("mobilenet_v4_conv_small", "expand4", 8, 192),
+        ("mobilenet_v4_conv_medium", "expand3", 8, 480),
         ("mobilenet_v3_large", "expand7", 8, 240),
         ("mobilenet_v3_large", "block6", 8, 40),
         ("mobilenet_v3_small", "expand4", 8, 96),

@@ -126,7 +126,14 @@ def test_vgg_with_batch_norms_equals_torchvisions():
 
 def test_shape_of_the_answer_and_the_smallest_image():
     with torch.device("meta"):
-        for name in ("mobilenet_v1", "mobilenet_v1_fullconv", "mobilenet_v2", "mobilenet_v3_small", "vgg16"):
+        for name in (
+            "mobilenet_v1",
+            "mobilenet_v1_fullconv",
+            "mobilenet_v2",
+            "mobilenet_v3_small",
+            "mobilenet_v4_conv_small",
+            "vgg16",
+        ):
             classifier = build_classifier(name, 7).eval()
             assert classifier(torch.empty(2, 3, 32, 45)).shape == (2, 7)
             with pytest.raises(ValueError, match="31x45 pixels is too small for"):

@@ -76,6 +76,8 @@ FIGURES = [
     ("ssdlite_mobilenet_v3_small", PAPER, 1_765_279, 162_303_424, 2034),  # 1.77M, .16B
     ("ssdlite_mobilenet_v3_small", {"columns": 91, "reduced_tail": False}, 2_518_271, 210_417_856, 2034),
     ("ssdlite_mobilenet_v3_small", {"columns": 91}, 1_785_743, 162_303_424, 2034),
+    ("ssdlite_mobilenet_v4_conv_small", {}, 3_122_645, 527_012_544, 2034),
+    ("ssdlite_mobilenet_v4_conv_medium", {}, 9_170_501, 1_878_423_744, 2034),
     ("ssdlite_mobilenet_v3_large", {"columns": 91, "layout": "torchvision"}, 3_440_060, 583_171_904, 3234),
     ("ssdlite_mobilenet_v3_large", {"columns": 91, "layout": "torchvision", "reduced_tail": False},
      5_198_540, 689_751_104, 3234),

@@ -130,7 +130,9 @@ class TestGroups:
 
 class TestFreezing:
     @pytest.mark.parametrize(
-        "name", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "vgg16"]
+        "name",
+        ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "vgg16"]
+        + ["mobilenet_v4_conv_small", "mobilenet_v4_conv_medium"],
     )
     def test_every_body_has_five_stages(self, name):
         found = stages(build_backbone(name))

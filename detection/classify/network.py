@@ -163,12 +163,12 @@ def _fill(backbone: nn.Module, source: _Source, name: str) -> None:
 
 @torch.no_grad()
 def _continue_classes(network: nn.Module, source: _Source, class_names: tuple[str, ...]) -> str:
-    """Rows of the last layer for classes that both know by name; V3's hidden layer as it was."""
+    """Rows of the last layer for classes that both know by name; the hidden layer of V3 and V4 as it was."""
     assert source.card is not None and source.last is not None
     old, new = source.last, network
     for part in ("hidden", "fc6", "fc7"):
         theirs, ours = getattr(old, part, None), getattr(new, part, None)
-        if theirs is not None and ours is not None and theirs.weight.shape == ours.weight.shape:
+        if theirs is not None and ours is not None and _shapes(theirs) == _shapes(ours):
             ours.load_state_dict(theirs.state_dict())
     last = "fc8" if hasattr(new, "fc8") else "fc"
     theirs, ours = getattr(old, last), getattr(new, last)
@@ -179,6 +179,10 @@ def _continue_classes(network: nn.Module, source: _Source, class_names: tuple[st
             ours.bias[row] = theirs.bias[found]
             kept += 1
     return f"classes: {kept} continued, {len(class_names) - kept} new"
+
+
+def _shapes(layer: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in layer.state_dict().items()}
 
 
 def _shown(options: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from detection.cli.tables_count import (
     without_norms,
 )
 from detection.cli.tables_papers_page import paper_pages
-from detection.cli.tables_published import DETECTORS, RESULTS, V1, V2, V3, ClassifierRow, DetectorRow
+from detection.cli.tables_published import DETECTORS, RESULTS, V1, V2, V3, V4, ClassifierRow, DetectorRow
 from detection.errors import MobileSSDError
 from detection.ssd.families import FRAMEWORKS
 from detection.ssd.network import SSD, feature_maps
@@ -43,6 +43,7 @@ def page() -> str:
     parts += [text.V1, table(classifiers, map(_classifier, V1))]
     parts += [text.V2, table(classifiers, map(_classifier, V2))]
     parts += [text.V3, table(("network", "input", "printed", *ours, "remarks"), map(_classifier, V3))]
+    parts += [text.V4, table(("network", "input", "printed", *ours, "remarks"), map(_classifier, V4))]
     head = ("detector", "columns", "input", "printed", *ours, "anchors", "remarks")
     parts += [text.DETECTORS, table(head, map(_detector, DETECTORS))]
     parts += paper_pages()

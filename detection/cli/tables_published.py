@@ -140,6 +140,18 @@ V3 = (
     ClassifierRow("vgg16", 224, (Printed("138,357,544", "", "", "torchvision"),)),
 )  # fmt: skip
 
+V4 = tuple(
+    ClassifierRow(f"mobilenet_v4_conv_{kind}", size, (Printed(params, madds, "", "timm's code"),), options)
+    for kind, size, params, madds, options in (
+        ("small", 224, "3,774,024", "186,005,568", {}),
+        ("small", 256, "3,774,024", "242,178,048", {}),
+        ("medium", 224, "9,715,512", "827,649,984", {}),
+        ("medium", 256, "9,715,512", "1,080,244,224", {}),
+        ("small", 224, "2,238,952", "64,741,408", {"alpha": 0.5}),
+        ("small", 224, "1,905,384", "47,723,040", {"alpha": 0.35}),
+    )
+)
+
 LITE2, LARGE, SMALL = "ssdlite_mobilenet_v2", "ssdlite_mobilenet_v3_large", "ssdlite_mobilenet_v3_small"
 S320 = {"input_size": 320}
 NARROW = S320 | {"min_depth": 8}
@@ -185,6 +197,10 @@ DETECTORS = (
     DetectorRow(LARGE, 91, TORCHVISION, (Printed("3,440,060", "0.583 G", "21.3", "torchvision"),)),
     DetectorRow(LARGE, 91, TORCHVISION | FULL_TAIL, note="with a pretrained backbone torchvision keeps the tail"),
     DetectorRow(LARGE, 21, TORCHVISION, (Printed("2,469,860", "", "", "torchvision's code"),)),
+    DetectorRow("ssdlite_mobilenet_v4_conv_small", 91),
+    DetectorRow("ssdlite_mobilenet_v4_conv_small", 81),
+    DetectorRow("ssdlite_mobilenet_v4_conv_medium", 91),
+    DetectorRow("ssdlite_mobilenet_v4_conv_medium", 81),
     DetectorRow("ssd_mobilenet_v2_fpnlite", 91, note="at 640: 51,150 anchors"),
     DetectorRow("ssd_mobilenet_v1", 21, {"layout": "qfgaohao"}, (Printed("9,468,996", "", "67.55 VOC", "mb1-ssd"),)),
     DetectorRow("ssdlite_mobilenet_v1", 21, {"layout": "qfgaohao"}, (Printed("4,312,388", "", "", "mb1-ssd-lite"),)),

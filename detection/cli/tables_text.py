@@ -37,6 +37,11 @@ V3 = """\
 arXiv 1905.02244, slim's README and torchvision's records, with torchvision's V2. Where torchvision has two top-1
 figures, they are of two recipes."""
 
+V4 = """\
+## MobileNet V4
+
+arXiv 2404.10518, the convolutional networks, as timm builds them: its layers counted here give the same numbers."""
+
 DETECTORS = """\
 ## Detectors
 

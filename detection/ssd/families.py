@@ -27,12 +27,16 @@ STRIDE_8 = {
     "mobilenet_v2": "expand6",
     "mobilenet_v3_large": "expand7",
     "mobilenet_v3_small": "expand4",
+    "mobilenet_v4_conv_small": "expand4",
+    "mobilenet_v4_conv_medium": "expand3",
 }
 USUAL_TAPS = {
     "mobilenet_v1": ("conv11", "conv13"),
     "mobilenet_v2": ("expand13", "top"),
     "mobilenet_v3_large": ("expand13", "top"),
     "mobilenet_v3_small": ("expand9", "top"),
+    "mobilenet_v4_conv_small": ("expand10", "top"),
+    "mobilenet_v4_conv_medium": ("expand11", "top"),
 }
 
 # What each framework has in common in all its MobileNet detectors: fields of SSDSpec, "input" those of InputSpec.
@@ -124,6 +128,16 @@ def ssdlite_mobilenet_v3_small(reduced_tail: bool = True, **common: Any) -> SSDS
     return _v3("mobilenet_v3_small", reduced_tail, common)
 
 
+def ssdlite_mobilenet_v4_conv_small(**common: Any) -> SSDSpec:
+    """SSDLite on MobileNet V4 conv small, 320 pixels, in the manner of those on V2 and V3: nobody has published one."""
+    return _v4("mobilenet_v4_conv_small", common)
+
+
+def ssdlite_mobilenet_v4_conv_medium(**common: Any) -> SSDSpec:
+    """SSDLite on MobileNet V4 conv medium, as on the small one."""
+    return _v4("mobilenet_v4_conv_medium", common)
+
+
 def ssd_mobilenet_v2_fpnlite(
     alpha: float = 1.0,
     input_size: int | Size | None = None,
@@ -153,6 +167,8 @@ FAMILIES: dict[str, Callable[..., SSDSpec]] = {
         ssdlite_mobilenet_v2,
         ssdlite_mobilenet_v3_large,
         ssdlite_mobilenet_v3_small,
+        ssdlite_mobilenet_v4_conv_small,
+        ssdlite_mobilenet_v4_conv_medium,
         ssd_mobilenet_v2_fpnlite,
         ssd300_vgg16,
         ssd512_vgg16,
@@ -216,12 +232,19 @@ def options_of(build: Callable[..., SSDSpec]) -> tuple[str, ...]:
 
 
 def _v3(backbone: str, reduced_tail: bool, common: dict[str, Any]) -> SSDSpec:
+    spec = _lite_of_320(backbone, common, ("tensorflow", "torchvision", "mmdet"))
+    return replace(spec, backbone_options=spec.backbone_options | {"reduced_tail": reduced_tail})
+
+
+def _v4(backbone: str, common: dict[str, Any]) -> SSDSpec:
+    return _lite_of_320(backbone, common, ("tensorflow", "torchvision"))
+
+
+def _lite_of_320(backbone: str, common: dict[str, Any], layouts: tuple[str, ...]) -> SSDSpec:
     options = Options(**common)
     if options.input_size is None:
         options = replace(options, input_size=320)
-    heads = _lite(options.layout, norm=True)
-    spec = _mobilenet(backbone, options, heads, "separable", ("tensorflow", "torchvision", "mmdet"))
-    return replace(spec, backbone_options=spec.backbone_options | {"reduced_tail": reduced_tail})
+    return _mobilenet(backbone, options, _lite(options.layout, norm=True), "separable", layouts)
 
 
 def _mobilenet(
