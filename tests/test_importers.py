@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.ssd.network import anchors_of
-from detection.weights.importers.qfgaohao import import_qfgaohao_state
+from detection.weights.importers.qfgaohao import import_qfgaohao_state, kind_of, state_of
 from detection.weights.importers.state_dicts import read_state_dict
 from detection.weights.names import load
 
@@ -216,6 +216,18 @@ def test_pytorch_ssd_files_compute_what_they_compute_there(kind):
     assert ours.shape == boxes.shape == (1, 3000, 4) and len(anchors_of(ssd)) == 3000
     assert (ours - boxes).abs().max() < 1e-4 * boxes.abs().max()
     assert (logits - scores).abs().max() < 1e-4 * scores.abs().max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_way_back_gives_the_same_file_to_the_bit(kind):
+    state = KINDS[kind][0](4)
+    ssd, _ = import_qfgaohao_state(state)
+    back = state_of(ssd)
+    assert kind_of(ssd.spec, "here") == kind
+    assert back.keys() == state.keys()  # the counters of norms too, which start again
+    assert all(torch.equal(back[name], state[name]) for name in state if not name.endswith("num_batches_tracked"))
+    again, _ = import_qfgaohao_state(back)
+    assert all(torch.equal(a, b) for a, b in zip(ssd.state_dict().values(), again.state_dict().values()))
 
 
 def test_class_count_comes_from_the_tensors_and_names_from_labels_txt(tmp_path):

@@ -85,6 +85,13 @@ _ROWS = (
         needs=("torch", "onnx", "onnxruntime", "coremltools"),
         extra="export,coreml",
     ),
+    Target(
+        "train-ssd",
+        "pytorch-ssd's train_ssd.py",
+        "train_ssd:write",
+        ("mb1-ssd.pth", "mb1-ssd-lite.pth", "mb2-ssd-lite.pth"),
+        needs=("torch",),
+    ),
     Target("core-onnx", "readers of plain ONNX", "core:write", _CORE, options=("opset",)),
 )
 TARGETS = {row.name: row for row in _ROWS}

@@ -1,4 +1,4 @@
-"""State dicts of qfgaohao/pytorch-ssd and jetson-inference -> networks of ours: mb1-ssd, mb1-ssd-lite, mb2-ssd-lite.
+"""State dicts of qfgaohao/pytorch-ssd and jetson-inference <-> networks of ours: mb1-ssd, mb1-ssd-lite, mb2-ssd-lite.
 
 The most common SSD files in the wild. They store neither classes nor input nor anchors: the class count is read from
 the tensors, names from a labels.txt beside the file (its first line BACKGROUND), the rest is alike in all of them.
@@ -7,6 +7,7 @@ the tensors, names from a labels.txt beside the file (its first line BACKGROUND)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
 
 from torch import Tensor, nn
 
@@ -21,12 +22,17 @@ from detection.weights.card import Card
 from detection.weights.importers.backbone_weights import BackboneWeights
 from detection.weights.importers.labels import class_list, object_labels
 from detection.weights.importers.recognize import ALPHAS
-from detection.weights.importers.state_dicts import Pair, copy_into
+from detection.weights.importers.state_dicts import Pair, copy_into, copy_out
 
 State = Mapping[str, Tensor]
 HEADER = "classification_headers.0"
 PER_CELL = 6
 INPUT = InputSpec(mean=(127.0,) * 3, std=(128.0,) * 3)
+KINDS: dict[str, Callable[..., SSDSpec]] = {  # by the name that train_ssd.py's --net knows them by
+    "mb1-ssd": ssd_mobilenet_v1,
+    "mb1-ssd-lite": ssdlite_mobilenet_v1,
+    "mb2-ssd-lite": ssdlite_mobilenet_v2,
+}
 
 
 def is_qfgaohao(state: State) -> bool:
@@ -57,12 +63,38 @@ def _spec_of(state: State, file: str) -> SSDSpec:
     last = next((f"{HEADER}{end}" for end in (".weight", ".2.weight", ".3.weight") if f"{HEADER}{end}" in state), None)
     if alpha is None or last is None or state[last].shape[0] % PER_CELL:
         raise BadWeightsError(f"{file}: an SSD of pytorch-ssd of no known kind (mb1-ssd, mb1-ssd-lite, mb2-ssd-lite)")
-    family: Callable[..., SSDSpec] = ssd_mobilenet_v1
+    kind = "mb1-ssd"
     if "base_net.1.conv.0.weight" in state:
-        family = ssdlite_mobilenet_v2
+        kind = "mb2-ssd-lite"
     elif last != f"{HEADER}.weight":
-        family = ssdlite_mobilenet_v1
-    return family(num_classes=state[last].shape[0] // PER_CELL - 1, layout="qfgaohao", alpha=alpha)
+        kind = "mb1-ssd-lite"
+    return KINDS[kind](num_classes=state[last].shape[0] // PER_CELL - 1, layout="qfgaohao", alpha=alpha)
+
+
+def kind_of(spec: SSDSpec, file: str) -> str:
+    """Which of `KINDS` a network is. Raises BadWeightsError, one line with what is nearest and differs, where it is none:
+    their code has one input size, normalisation, padding and set of anchors for each, and no width but on V2."""
+    differing: dict[str, list[str]] = {}
+    for kind, family in KINDS.items():
+        alpha = spec.backbone_options.get("alpha", 1.0) if kind == "mb2-ssd-lite" else 1.0
+        theirs = family(num_classes=spec.num_classes, layout="qfgaohao", alpha=alpha)
+        ours = replace(
+            spec, norm_momentum=theirs.norm_momentum, heads=replace(spec.heads, class_bias=0.0)
+        )  # training's
+        names = [field.name for field in fields(SSDSpec) if getattr(ours, field.name) != getattr(theirs, field.name)]
+        if not names:
+            return kind
+        differing[kind] = names
+    kind, names = min(differing.items(), key=lambda one: len(one[1]))
+    raise BadWeightsError(
+        f"{file}: no network that train_ssd.py has; the nearest, {kind}, differs in {', '.join(names)}. Train it with "
+        f"--model {KINDS[kind].__name__} --set options.layout=qfgaohao"
+    )
+
+
+def state_of(ssd: SSD) -> dict[str, Tensor]:
+    """A network of one of `KINDS` as its state dict there, the inverse of `import_qfgaohao_state`."""
+    return copy_out(ssd, _pairs(ssd))
 
 
 def _alpha(stem: int) -> float | None:

@@ -148,10 +148,10 @@ def copy_into(network: nn.Module, pairs: Iterable[Pair], state: Mapping[str, Ten
         conv = layer.conv if isinstance(layer, ConvNormAct) else layer
         take(f"{pair.conv}.weight", conv.weight)  # type: ignore[arg-type]
         norm = layer.norm if isinstance(layer, ConvNormAct) else None
-        if isinstance(norm, nn.BatchNorm2d) and pair.norm is not None and f"{pair.norm}.weight" not in state:
-            bias = state.get(f"{pair.conv}.bias", torch.zeros(norm.num_features))
+        is_folded = f"{pair.norm}.weight" not in state and f"{pair.conv}.bias" in state
+        if isinstance(norm, nn.BatchNorm2d) and pair.norm is not None and is_folded:
             left.discard(f"{pair.conv}.bias")
-            fill_trivial_norm(norm, bias.numpy())
+            fill_trivial_norm(norm, state[f"{pair.conv}.bias"].numpy())
             folded = True
             continue
         bias = getattr(conv, "bias", None)  # an L2 norm has none
@@ -165,3 +165,25 @@ def copy_into(network: nn.Module, pairs: Iterable[Pair], state: Mapping[str, Ten
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise BadWeightsError(f"{file}: {', '.join(names[:3])}{more} have no place in the network that it looks like")
     return folded
+
+
+def copy_out(network: nn.Module, pairs: Iterable[Pair]) -> dict[str, Tensor]:
+    """The inverse of `copy_into`: what a network holds under the names that a file gives it, norms with a counter of 0."""
+    state: dict[str, Tensor] = {}
+
+    def give(name: str, source: Tensor | None) -> None:
+        assert source is not None
+        state[name] = source.detach().cpu().clone()
+
+    for pair in pairs:
+        layer = network.get_submodule(pair.ours)
+        conv = layer.conv if isinstance(layer, ConvNormAct) else layer
+        give(f"{pair.conv}.weight", conv.weight)  # type: ignore[arg-type]
+        if getattr(conv, "bias", None) is not None:
+            give(f"{pair.conv}.bias", conv.bias)  # type: ignore[arg-type]
+        norm = layer.norm if isinstance(layer, ConvNormAct) else None
+        if isinstance(norm, nn.BatchNorm2d):
+            for part in NORM_PARTS:
+                give(f"{pair.norm}.{part}", getattr(norm, part))
+            state[f"{pair.norm}.num_batches_tracked"] = torch.tensor(0)
+    return state
