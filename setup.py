@@ -52,6 +52,7 @@ RUNTIME = ["openvino>=2024.4"]
 TORCH = ["torch>=2.4", "torchvision>=0.19"]
 TFLITE = ["tflite>=2.10"]
 PROTOBUF = ["protobuf>=4.25"]
+KERAS = ["h5py>=3.10"]
 ONNXRUNTIME = ["onnxruntime>=1.18"]
 LITERT = ["ai-edge-litert>=1.0.1"]
 EVAL = ["pycocotools>=2.0.7", "faster-coco-eval>=1.8", "jinja2>=3.0", "matplotlib>=3.7"]
@@ -63,9 +64,10 @@ EXTRAS = {
     "litert": LITERT,
     "tflite": TFLITE,
     "protobuf": PROTOBUF,
+    "keras": KERAS,
     "eval": EVAL,
     # albumentations 2.0.x is MIT; its successor of the same module name is AGPL, so the pin must stay.
-    "train": [*TORCH, *TFLITE, *PROTOBUF, *EVAL, "albumentations>=2.0,<2.1"],
+    "train": [*TORCH, *TFLITE, *PROTOBUF, *KERAS, *EVAL, "albumentations>=2.0,<2.1"],
     # Where a training's numbers can go besides its own files (--log). The skinny one has all that writing needs.
     "tensorboard": ["tensorboard>=2.11"],
     "mlflow": ["mlflow-skinny>=2.10"],

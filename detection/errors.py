@@ -57,6 +57,7 @@ EXTRAS = {
     "ai_edge_litert": "litert",
     "tflite": "tflite",
     "google.protobuf": "protobuf",
+    "h5py": "keras",
     "onnx": "export",
     "nncf": "export",
     "ai_edge_quantizer": "tflite-int8",

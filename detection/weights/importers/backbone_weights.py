@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from backbones import build_backbone
+from detection.errors import BadWeightsError
 from detection.ssd.spec import InputSpec, SSDSpec
-from detection.weights.importers.recognize import layers_of
+from detection.weights.importers.recognize import ALPHAS, layers_of
+from detection.weights.importers.state_dicts import Pair, copy_into
 
 IMAGENET = InputSpec((224, 224), (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
 
@@ -23,6 +28,35 @@ class BackboneWeights:
     padding: str
     folded: bool
     detector: SSDSpec | None = None
+
+
+def first_fitting(
+    name: str,
+    variants: Sequence[dict[str, Any]],
+    stem: Tensor,
+    pairs: Callable[[nn.Module], Iterable[Pair]],
+    state: Mapping[str, Tensor],
+    file: str,
+) -> tuple[nn.Module, bool]:
+    """A backbone filled with a state dict, its width found by trying, and whether the file had folded its norms.
+
+    variants: options beside alpha, each tried with every width whose first layer has the shape of `stem`; pairs: a network
+    -> where the file keeps its layers. Raises BadWeightsError, one line, where none fits, for the first that came near.
+    """
+    reason: BadWeightsError | None = None
+    last = ["conv13"] if name == "mobilenet_v1" else ["top"]
+    for alpha in ALPHAS:
+        for variant in variants:
+            with torch.device("meta"):
+                backbone = build_backbone(name, last, alpha=alpha, **variant)
+            if layers_of(backbone)[0].conv.weight.shape != stem.shape:
+                continue
+            backbone = build_backbone(name, last, alpha=alpha, **variant)
+            try:
+                return backbone, copy_into(backbone, pairs(backbone), state, file)
+            except BadWeightsError as error:
+                reason = reason or error
+    raise reason or BadWeightsError(f"{file}: a {name} of no known width")
 
 
 @torch.no_grad()

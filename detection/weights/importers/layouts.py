@@ -12,7 +12,7 @@ from torch import Tensor
 from detection.errors import BadWeightsError
 from detection.ssd.network import SSD
 from detection.weights.card import Card
-from detection.weights.importers import qfgaohao, torchvision
+from detection.weights.importers import qfgaohao, timm, torchvision
 from detection.weights.importers.backbone_weights import BackboneWeights
 from detection.weights.importers.labels import labels_of
 from detection.weights.importers.state_dicts import read_state_dict, views
@@ -38,6 +38,7 @@ LAYOUTS = (
     ),
     Layout("pytorch-ssd", qfgaohao.is_qfgaohao, qfgaohao.import_qfgaohao_state, qfgaohao.backbone_of_state),
 )
+BACKBONES = (*(layout.backbone for layout in LAYOUTS), timm.backbone_of_state)
 
 
 def import_state_dict(path: Path) -> tuple[SSD, Card]:
@@ -50,6 +51,10 @@ def import_state_dict(path: Path) -> tuple[SSD, Card]:
     if found := _detector_in(state):
         layout, part = found
         return layout.detector(part, str(path), labels_of(path))
+    if import_backbone(path) is not None:
+        raise BadWeightsError(
+            f"{path}: a classifier, no detector; `mobilessd train --weights` begins with its backbone"
+        )
     raise BadWeightsError(
         f"{path}: no SSD of {' or '.join(layout.name for layout in LAYOUTS)}, and no card that says what it is "
         f"({len(state)} tensors: {', '.join(list(state)[:3])}, ...)"
@@ -62,9 +67,9 @@ def import_backbone(path: Path) -> BackboneWeights | None:
     if _detector_in(state):
         return None
     for part in views(state):
-        for layout in LAYOUTS:
+        for backbone_of in BACKBONES:
             try:
-                if (backbone := layout.backbone(part, str(path))) is not None:
+                if (backbone := backbone_of(part, str(path))) is not None:
                     return backbone
             except BadWeightsError:
                 if part is state:

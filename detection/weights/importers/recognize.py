@@ -13,7 +13,7 @@ from torch import nn
 from backbones import available_taps, build_backbone
 from backbones.blocks import ConvNormAct
 
-ALPHAS = (1.0, 0.75, 0.5, 0.35, 0.25, 1.3, 1.4, 0.125)
+ALPHAS = (1.0, 0.75, 0.5, 0.35, 0.25, 1.3, 1.4, 1.25, 0.125)
 Shape = tuple[int, ...]
 
 

@@ -76,6 +76,10 @@ def _is_nothing(head: bytes) -> bool:
     return False  # the mark of a checkpoint's index is its end: only its name says what it is
 
 
+def _is_hdf5(head: bytes) -> bool:
+    return head.startswith(b"\x89HDF\r\n\x1a\n")
+
+
 def _is_caffe(head: bytes) -> bool:
     """A protobuf message whose first field is the net's name, its second a layer (field 100)."""
     return len(head) > 2 and head[0] == 0x0A and head[1] < 0x80 and head[2 + head[1] :][:2] == b"\xa2\x06"
@@ -89,6 +93,7 @@ CHECKPOINT = Format("checkpoint", "TensorFlow checkpoint", (".index",), _is_noth
 FROZEN_GRAPH = Format(
     "frozen-graph", "TensorFlow frozen graph", (".pb",), _is_graph_def, inside="frozen_inference_graph.pb"
 )
+KERAS = Format("keras", "Keras", (".h5", ".hdf5"), _is_hdf5)
 CAFFE = Format("caffe", "Caffe", (".caffemodel",), _is_caffe)
 PYTORCH = Format("pytorch", "PyTorch", (".pth", ".pt", ".ckpt"), is_pickle)
 
@@ -106,6 +111,7 @@ IMPORTERS = (
     ),
     Importer(FROZEN_GRAPH, "frozen_graph:import_frozen_graph", package="google.protobuf"),
     Importer(CAFFE, "caffe:import_caffe", package="google.protobuf"),
+    Importer(KERAS, "keras:import_keras", backbone="keras:import_backbone", package="h5py"),
     Importer(PYTORCH, "layouts:import_state_dict", backbone="layouts:import_backbone"),
     Importer(SAFETENSORS, "layouts:import_state_dict", backbone="layouts:import_backbone"),
 )

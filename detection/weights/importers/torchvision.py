@@ -11,15 +11,14 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from backbones import build_backbone
-from backbones.blocks import ConvNormAct, InvertedResidual
+from backbones.blocks import InvertedResidual
 from detection.errors import BadWeightsError
 from detection.ssd.families import ssd300_vgg16, ssdlite_mobilenet_v3_large
 from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
-from detection.weights.importers.backbone_weights import IMAGENET, BackboneWeights
+from detection.weights.importers.backbone_weights import IMAGENET, BackboneWeights, first_fitting
 from detection.weights.importers.labels import class_list, object_labels
-from detection.weights.importers.recognize import ALPHAS
 from detection.weights.importers.state_dicts import Pair, copy_into
 
 State = Mapping[str, Tensor]
@@ -143,10 +142,10 @@ def _backbone(state: State, file: str) -> tuple[nn.Module, bool] | None:
     """The filled backbone, and whether its norms were folded."""
     features = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
     if "features.1.conv.0.0.weight" in features:
-        return _first_fitting("mobilenet_v2", ({"scale_top": False}, {"scale_top": True}), 1e-5, features, file)
+        return _fitted("mobilenet_v2", ({"scale_top": False}, {"scale_top": True}), 1e-5, features, file)
     if "features.1.block.0.0.weight" in features:
         name = "mobilenet_v3_large" if "features.16.0.weight" in features else "mobilenet_v3_small"
-        return _first_fitting(name, ({"reduced_tail": False}, {"reduced_tail": True}), 1e-3, features, file)
+        return _fitted(name, ({"reduced_tail": False}, {"reduced_tail": True}), 1e-3, features, file)
     if "features.28.weight" in features:
         backbone = build_backbone("vgg16", ["conv5_3"], l2_norm=False)
         return backbone, copy_into(
@@ -155,24 +154,10 @@ def _backbone(state: State, file: str) -> tuple[nn.Module, bool] | None:
     return None
 
 
-def _first_fitting(
-    name: str, variants: tuple[dict, ...], eps: float, state: State, file: str
-) -> tuple[nn.Module, bool]:
-    """Tries widths until the backbone's shapes are those of the file."""
-    shape = state["features.0.0.weight"].shape
-    reason: BadWeightsError | None = None
-    for alpha in ALPHAS:
-        for variant in variants:
-            options = {"alpha": alpha, "min_depth": 8, "padding": "symmetric", "norm_eps": eps, **variant}
-            backbone = build_backbone(name, ["top"], **options)
-            if next(m for m in backbone.modules() if isinstance(m, ConvNormAct)).conv.weight.shape != shape:
-                continue
-            pairs = _pairs_of_v2(backbone) if name == "mobilenet_v2" else _pairs_of_v3(backbone)
-            try:
-                return backbone, copy_into(backbone, pairs, state, file)
-            except BadWeightsError as error:
-                reason = reason or error
-    raise reason or BadWeightsError(f"{file}: a {name} of no known width")
+def _fitted(name: str, variants: tuple[dict, ...], eps: float, state: State, file: str) -> tuple[nn.Module, bool]:
+    rules = {"min_depth": 8, "padding": "symmetric", "norm_eps": eps}
+    pairs = _pairs_of_v2 if name == "mobilenet_v2" else _pairs_of_v3
+    return first_fitting(name, [rules | one for one in variants], state["features.0.0.weight"], pairs, state, file)
 
 
 def _pairs_of_v2(backbone: nn.Module) -> Iterator[Pair]:
