@@ -156,7 +156,9 @@ def test_width_rules():
     assert [make_divisible(v * 0.35) for v in (32, 16, 24, 1280)] == [16, 8, 8, 448]
     assert make_divisible(5.6, 8, 16) == 16
     first = {name: available_taps(name, alpha=0.25, min_depth=16)[0].channels for name in MOBILENETS}
+    v4 = {first.pop("mobilenet_v4_conv_small"), first.pop("mobilenet_v4_conv_medium")}
     assert set(first.values()) == {16}  # with min_depth 8 they would have 8
+    assert v4 == {32}  # timm narrows all but the stem
     assert available_taps("mobilenet_v1", alpha=0.3)[1].channels == 19  # V1 cuts to whole numbers, V2 and V3 do not
     assert available_taps("mobilenet_v2", alpha=0.3, round_to=1)[-2].channels == 96
 

@@ -300,3 +300,10 @@ def test_files_that_hold_no_detector(tmp_path):
     assert "holds no tensors" in said("empty.pth")
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pth")
     assert "no SSD of torchvision or pytorch-ssd" in said("other.pth") and "layer.weight" in said("other.pth")
+
+
+def test_without_h5py_a_file_of_keras_says_which_extra_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("detection.errors.installed", lambda module: module != "h5py")
+    (tmp_path / "mobilenet.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(MobileSSDError, match=r'mobilenet\.h5: Keras needs h5py: pip install "mobilessd\[keras\]"'):
+        load(tmp_path / "mobilenet.h5")
