@@ -20,6 +20,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,8 @@ from detection.errors import MobileSSDError, printable
 
 TESTS = Path(__file__).resolve().parent
 SLOW = 10.0  # seconds of processor time that one file may take
-HANG = 30.0  # seconds on the clock after which a child is ended: the machine may be busy
+ENDLESS = 30.0  # seconds of processor time after which a child is ended
+HANG = 300.0  # seconds on the clock: a busy machine may give a child a tenth of a processor
 LARGE = 1 << 30  # bytes of memory that one file may take
 LONGEST = 500  # characters of an error
 # What reading a file has no need of.
@@ -148,6 +150,8 @@ def _child(module: str, scratch: Path, keep: Path | None) -> None:
 
 def _read(case: str, target: Target, path: Path, watch: Callable[[], contextlib.AbstractContextManager]) -> Outcome:
     faulthandler.dump_traceback_later(HANG, exit=True)
+    faulthandler.register(signal.SIGPROF, chain=True)  # says where, and then ends the process
+    signal.setitimer(signal.ITIMER_PROF, ENDLESS)
     before, began, kind, detail = _resident(), time.process_time(), "read", ""
     _limit(before + 3 * LARGE)
     try:
@@ -161,6 +165,7 @@ def _read(case: str, target: Target, path: Path, watch: Callable[[], contextlib.
     except Exception:
         kind, detail = "traceback", traceback.format_exc()[-2000:]
     faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_PROF, 0)
     seconds, megabytes = time.process_time() - began, (_peak() - before) / 1e6
     if kind in ("read", "refused"):
         kind = "slow" if seconds > SLOW else "memory" if megabytes > LARGE / 1e6 else kind
