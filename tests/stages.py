@@ -4,6 +4,9 @@ import numpy as np
 
 
 class OneView:
+    def streams(self):
+        return 0
+
     def see(self, image):
         return self.prepare([image])
 

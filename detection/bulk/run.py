@@ -140,6 +140,8 @@ def _engine(
         cores = os.cpu_count() or 1
         task = Task(name, options, "", order.batch, cores, order.kind)
         detector = task.open()
+        if order.batch > 1:
+            detector.streams()  # compiled and tried here, not while images are waiting
 
         def here(missing: list[Shard], progress: Progress) -> Iterator[Made]:
             return make_shards(task, detector, missing, progress)

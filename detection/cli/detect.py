@@ -56,10 +56,12 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError(
             f"--labels {args.labels[0]}: known formats are {', '.join(sorted(FORMATS))}, and DIR follows"
         )
-    # nothing to fetch or to convert, and no folder, whose images go several at a time through a network of their own
-    quick = args.input_size is None and not any(map(os.path.isdir, args.sources))
-    quick = quick and (not args.weights or Path(args.weights).suffix in (".xml", ".onnx"))
-    detector = open_detector(args, at_once=True) if quick else None
+    # nothing to fetch or to convert
+    quick = args.input_size is None and (not args.weights or Path(args.weights).suffix in (".xml", ".onnx"))
+    one = not any(
+        map(os.path.isdir, args.sources)
+    )  # images of a folder go through a network of their own, several at a time
+    detector = open_detector(args, at_once=one) if quick else None
     from detection.cli.detect_job import detect_in_sources  # OpenCV is imported while the network compiles
 
     return detect_in_sources(args, detector)

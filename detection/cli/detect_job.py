@@ -59,6 +59,8 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
     detector = detector or open_detector(args, at_once=True)
     print(detector, file=words, flush=True)
     job = Job(detector, names, outputs, sources, words)
+    if not job.few:
+        detector.streams()  # compiled and tried here, not while images are waiting
     begin, stopped = time.perf_counter(), False
     try:
         job.run()
