@@ -61,6 +61,8 @@ ROWS = (
     Row("Frigate cpu, int8", "frigate-cpu", ("tflite-ssd",), "tflite_int8", 0.9),
     Row("MediaPipe", "mediapipe", ("tflite-ssd",), "tflite", 0.93),
     Row("MediaPipe, int8", "mediapipe", ("tflite-ssd",), "tflite_int8", 0.9),
+    Row("MediaPipe, given the input's size", "mediapipe-stretched", ("tflite-ssd",), "tflite", 0.93),
+    Row("MediaPipe, given the input's size, int8", "mediapipe-stretched", ("tflite-ssd",), "tflite_int8", 0.9),
     Row("Task Library", "task-library", ("tflite-ssd",), "tflite"),
     Row("Task Library, int8", "task-library", ("tflite-ssd",), "tflite_int8", 0.9),
     Row("detectNet, bilinear resize", "jetson", ("jetson",)),
@@ -92,6 +94,9 @@ def main() -> int:
             if (source := getattr(args, row.source)) is None:
                 print(f"| {row.title} | not run: needs --{row.source.replace('_', '-')} | | |")
                 continue
+            if row.system == "rknn":  # it is decoded by the script of OpenCV's
+                opencv = next(each for each in ROWS if each.system == "opencv")
+                written(Path(place), folders, opencv, source, sys.executable)
             folder = written(Path(place), folders, row, source, pythons.get(row.system, sys.executable))
             answers = run(row, folder, listed, Path(place) / "out.json", pythons.get(row.system, sys.executable))
             if isinstance(answers, str):

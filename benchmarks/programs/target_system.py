@@ -116,6 +116,22 @@ def mediapipe(folder):
     return call
 
 
+def mediapipe_stretched(folder):
+    """The same, given images that were stretched to the network's size before."""
+    whole = mediapipe(folder)
+    config = (folder / "config.yml").read_text(encoding="utf-8").split()
+    size = tuple(int(config[config.index(name) + 1]) for name in ("height:", "width:"))
+
+    def call(rgb):
+        rows = [
+            (kind, score, *np.array(box) / ([size[1], size[0]] * 2))
+            for kind, score, *box in whole(stretched(rgb, size))
+        ]
+        return in_pixels(rows, rgb)
+
+    return call
+
+
 def task_library(folder):
     """The TFLite Task Library's own ObjectDetector (tflite-support), as Android's samples use it."""
     from tflite_support.task import core, processor, vision
@@ -236,6 +252,7 @@ SYSTEMS = {
     "frigate-onnx": frigate_onnx,
     "frigate-cpu": frigate_cpu,
     "mediapipe": mediapipe,
+    "mediapipe-stretched": mediapipe_stretched,
     "task-library": task_library,
     "jetson": jetson,
     "jetson-nearest": jetson_nearest,
