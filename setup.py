@@ -73,6 +73,8 @@ EXTRAS = {
     "mlflow": ["mlflow-skinny>=2.10"],
     "wandb": ["wandb>=0.16"],
     "live": ["starlette>=0.37", "uvicorn>=0.29", "websockets>=12"],
+    # live --mqtt.
+    "mqtt": ["paho-mqtt>=2.0"],
     # Not the package trackers: it brings supervision, which brings av, whose wheels hold x264 and x265 under the GPL.
     "track": ["scipy>=1.10"],
     "bulk": ["pyarrow>=14", "fsspec>=2023.9", "s3fs>=2023.9"],

@@ -73,6 +73,7 @@ EXTRAS = {
     "starlette": "live",
     "uvicorn": "live",
     "websockets": "live",
+    "paho.mqtt": "mqtt",
     "pyarrow": "bulk",
     "fsspec": "bulk",
     "s3fs": "bulk",
@@ -93,7 +94,7 @@ def installed(module: str) -> bool:
 
 def package_of(module: str) -> str:
     """As pip calls it."""
-    return {"google.protobuf": "protobuf"}.get(module, module.replace("_", "-"))
+    return {"google.protobuf": "protobuf", "paho.mqtt": "paho-mqtt"}.get(module, module.replace("_", "-"))
 
 
 def install_line(*extras: str) -> str:

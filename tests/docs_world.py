@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -64,6 +65,8 @@ SUBSTITUTES: list[tuple[str, str, str]] = [
     (r"--score 0\.4 --labels", "--score 0.001 --labels", "a network of two steps is sure of nothing"),
     (r"(tools/release_weights\.py .*--parent \S+)", r"\1 --output released.safetensors", "would replace what ships"),
 ]
+if find_spec("paho") is None:
+    SUBSTITUTES.append((r" --mqtt \S+", "", "paho-mqtt is not installed"))
 # What is done before a page's own commands: it begins where other pages have been.
 BEFORE = {
     "evaluate.md": "mkdir -p runs/train && cp cells.safetensors runs/train/best.safetensors",

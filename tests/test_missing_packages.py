@@ -70,7 +70,8 @@ def extras_of_setup() -> dict[str, list[str]]:
 def test_every_extra_that_a_message_may_name_brings_the_package():
     extras = extras_of_setup()
     for module, extra in EXTRAS.items():
-        package = {"google.protobuf": "protobuf", "mlflow": "mlflow-skinny"}.get(module, module.replace("_", "-"))
+        other = {"google.protobuf": "protobuf", "mlflow": "mlflow-skinny", "paho.mqtt": "paho-mqtt"}
+        package = other.get(module, module.replace("_", "-"))
         assert any(re.split(r"[\[<>=]", wanted)[0] == package for wanted in extras[extra]), (module, extra)
 
 

@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     watch.add_argument("--after", type=seconds, default=5.0, metavar="S", help="seconds of a clip after (default: 5)")
     watch.add_argument("--events", metavar="FILE", help="add what happens to a file of JSON lines (- for stdout)")
     watch.add_argument("--webhook", metavar="URL", help="POST what happens as JSON")
+    watch.add_argument("--mqtt", metavar="URL", help="tell a broker, and Home Assistant: mqtt://user:pass@host/prefix")
     parser.add_argument("--jsonl", metavar="FILE", help="add what is seen, a JSON line a frame (- for stdout)")
     parser.add_argument("--csv", metavar="FILE", help="add what is seen, a row a box (- for stdout)")
     page = parser.add_argument_group("web page (where there is no window, or with --page)")
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from detection.live import app
 
     args.page = PageOptions(args.host, args.port, args.token or os.environ.get("MOBILESSD_TOKEN"), args.cert, args.key)
+    args.mqtt_password = os.environ.get("MOBILESSD_MQTT_PASSWORD")
     _check(args)
     args.sources = [] if args.no_source else args.sources or ["0"]
     args.show = _where(args)

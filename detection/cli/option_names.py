@@ -137,6 +137,7 @@ OPTIONS = {
     "--after": "seconds of a clip after",
     "--events": "file of events",
     "--webhook": "address that events are sent to",
+    "--mqtt": "broker that events are sent to",
     "--host": "address to listen at",
     "--port": "port to listen at",
     "--token": "password of the page",

@@ -18,7 +18,7 @@ import numpy as np
 from detection.errors import MobileSSDError
 from detection.live.capture import ENDED, FAILED, LOST, OPENING
 from detection.live.channels import Channel, Outlets, add_steps
-from detection.live.gate_book import GateBook, Reread
+from detection.live.gate_book import Reread
 from detection.live.options import LiveOptions
 from detection.live.overlay import stale_image
 from detection.live.pipeline import Detect, Engine, Station, timed
@@ -77,10 +77,14 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
             channel.station = Station(channel.feed, channel.steps, own_speed, options.frames, channel.done)
             channel.station.start()
             stack.callback(channel.station.close)
+        if outlets.mqtt:
+            outlets.mqtt.refresh(channels)
         engine.start()
         if page:
             say(f"watch it at {page.url}")
-        _wait(channels, outlets.book, options, stop, say)
+        _wait(channels, outlets, options, stop, say)
+        if outlets.mqtt:
+            outlets.mqtt.refresh(channels)  # the last counts of files
     for channel in channels:
         say(_summary(channel))
         if options.stats:
@@ -118,8 +122,8 @@ def _detect_of(detector: Any, options: LiveOptions, channels: list[Channel], say
     return Room(timed(detector), rate, say) if paced and plain else timed(detector)
 
 
-def _wait(channels: list[Channel], book: GateBook, options: LiveOptions, stop: Stop, say: Say) -> None:
-    reread = Reread(book, say)
+def _wait(channels: list[Channel], outlets: Outlets, options: LiveOptions, stop: Stop, say: Say) -> None:
+    reread = Reread(outlets.book, say)
     windows = _Windows(channels) if options.show == "window" else None
     told, complained, looked = 0.0, set[str](), time.monotonic()
     began, waiting = looked, Waiting(say)
@@ -139,6 +143,8 @@ def _wait(channels: list[Channel], book: GateBook, options: LiveOptions, stop: S
             if now - began > WAIT_TOLD:
                 waiting.tell(channels, now)
             reread(now)
+            if outlets.mqtt:
+                outlets.mqtt.refresh(channels)
             if not windows and now - told >= (1 if options.show == "none" else 10):
                 told = now
                 for channel in channels:

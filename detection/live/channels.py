@@ -19,6 +19,7 @@ from detection.live.gate_book import GateBook
 from detection.live.gate_file import GateFile
 from detection.live.gate_spec import parse_gate
 from detection.live.mailbox import Mailbox
+from detection.live.mqtt_events import MqttEvents
 from detection.live.options import LiveOptions
 from detection.live.overlay import draw_gates
 from detection.live.pipeline import Feed, Result, Station
@@ -92,6 +93,10 @@ class Outlets:
         self.webhook = Webhook(options.webhook, say) if options.webhook else None
         if self.webhook:
             stack.callback(self.webhook.close)
+        classes = [name for name in self.on if name in class_names]
+        self.mqtt = MqttEvents(options.mqtt, classes, say, options.mqtt_password) if options.mqtt else None
+        if self.mqtt:
+            stack.callback(self.mqtt.close)
 
     def tell(self, event: Event) -> None:
         """Everything that happens comes here."""
@@ -99,6 +104,8 @@ class Outlets:
             self.events.write_json(event)
         if self.webhook:
             self.webhook(event)
+        if self.mqtt:
+            self.mqtt(event)
         if self.options.show == "none" and "-" not in (self.options.events, self.options.jsonl, self.options.csv):
             self._say(f"{event['at'][11:19]}  {event['source']}  {event['text']}")
 

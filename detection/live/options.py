@@ -31,8 +31,8 @@ class LiveOptions:
     zones are kept (see gate_file).  on: classes, lines and zones to act upon; run: the command for them; clips: the
     folder for clips of them, with so many seconds before and after.
     views: "auto", or "turn:" and a grid (see view_time); None: the detector's own.
-    events, webhook: where everything that happens is told.  jsonl, csv: files for what is seen in each frame, "-" for
-    standard output.
+    events, webhook, mqtt: where everything that happens is told; mqtt_password: where mqtt names a user alone.
+    jsonl, csv: files for what is seen in each frame, "-" for standard output.
     """
 
     sources: list[str] = field(default_factory=list)
@@ -57,6 +57,8 @@ class LiveOptions:
     after: float = 5.0
     events: str | None = None
     webhook: str | None = None
+    mqtt: str | None = field(default=None, repr=False)
+    mqtt_password: str | None = field(default=None, repr=False)
     views: str | None = None
     jsonl: str | None = None
     csv: str | None = None

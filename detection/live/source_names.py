@@ -11,6 +11,7 @@ from detection.errors import MobileSSDError
 from detection.images.cameras import camera_name, camera_of
 from detection.masking import without_secrets
 
+LONGEST_KEY = 64  # characters of a key that is made of somebody's class or zone
 _NAMED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.+)", re.DOTALL)
 
 
@@ -53,6 +54,14 @@ def name_sources(words: Sequence[str]) -> list[SourceName]:
         name = _unique(given or _short(address), taken, "{} ({})")
         found.append(SourceName(address, name, _unique(_key(name), {one.key for one in found}, "{}-{}")))
     return found
+
+
+def keys_of(names: Sequence[str]) -> list[str]:
+    """For each name one for addresses and file names, as SourceName.key is; the second of two alike becomes `...-2`."""
+    keys: list[str] = []
+    for name in names:
+        keys.append(_unique(_key(name)[:LONGEST_KEY], set(keys), "{}-{}"))
+    return keys
 
 
 def _unique(wish: str, taken: set[str], pattern: str) -> str:
