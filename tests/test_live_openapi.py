@@ -106,6 +106,18 @@ headers = some.dictionaries(
 )
 
 
+FORM = "multipart/form-data; boundary=seam"
+
+
+def form(fields):
+    """Fields as curl -F sends them."""
+    parts = [
+        b'--seam\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value)
+        for name, value in fields.items()
+    ]
+    return b"".join(parts) + b"--seam--\r\n"
+
+
 @some.composite
 def requests(draw):
     path, method = draw(some.sampled_from(OPERATIONS))
@@ -122,7 +134,12 @@ def requests(draw):
     )
     sent, body = draw(headers), None
     if method in ("post", "put"):
-        if path == "/detect":
+        if path == openapi.DEEPSTACK:
+            name = draw(some.sampled_from(["image", "min_confidence", "other"]) | words)
+            fields = {"image": draw(images), name: draw(some.binary(max_size=20))}
+            body = form(fields)[: draw(some.just(None) | some.integers(0, 300))]
+            sent.setdefault("Content-Type", FORM)
+        elif path == "/detect":
             body = draw(images | some.just(TIFF) | some.binary(max_size=50))
         else:
             body = (
@@ -194,6 +211,9 @@ def test_the_usual_answers_are_as_described(page):
         ("/detect", "post", "/detect", {}, IMAGE, 200),
         ("/detect", "post", "/detect", {}, b"", 400),
         ("/detect", "post", "/detect", {}, b"\xff\xd8\xff", 422),
+        (openapi.DEEPSTACK, "post", openapi.DEEPSTACK, {"Content-Type": FORM}, form({"image": IMAGE}), 200),
+        (openapi.DEEPSTACK, "post", openapi.DEEPSTACK, {"Content-Type": FORM}, form({}), 400),
+        (openapi.DEEPSTACK, "post", openapi.DEEPSTACK, {}, IMAGE, 415),
         ("/api/info", "get", "/api/info", {}, None, 200),
         ("/api/status", "get", "/api/status", {}, None, 200),
         ("/api/history/{key}", "get", "/api/history/front", {}, None, 200),

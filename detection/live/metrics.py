@@ -24,7 +24,7 @@ def metrics_text(
     started: float,
     counts: Mapping[str, float],
 ) -> str:
-    """channels: those of `app`. answers: number of answers of `POST /detect` by HTTP status. viewers: by source key.
+    """channels: those of `app`. answers: number of answers of `POST /detect` and its like by HTTP status. viewers: by source key.
     counts: of the server itself, by the names of OF_THE_SERVER."""
     source = {channel.name: {"source": channel.name} for channel in channels}
     stats = [(source[channel.name], channel.stats, channel.capture) for channel in channels]
@@ -67,7 +67,7 @@ def metrics_text(
         *_metric(
             "detect_requests_total",
             "counter",
-            "Answers of POST /detect.",
+            "Answers to images that were posted.",
             (({"status": str(k)}, v) for k, v in sorted(answers.items())),
         ),
         *(

@@ -10,6 +10,7 @@ from detection.live.gate_api import ChangedGate, NewGate
 from detection.live.gate_spec import KINDS, LONGEST_NAME, MOST_POINTS
 
 Schema = dict[str, Any]
+DEEPSTACK = "/v1/vision/detection"
 
 NUMBER, INTEGER, TEXT = {"type": "number"}, {"type": "integer"}, {"type": "string"}
 # Before any of them is reached: see auth.py, faults.py.
@@ -52,6 +53,14 @@ def schema(version: str) -> Schema:
                 more={**UPLOADS, 422: "An image, but a broken one.", 499: "The client went away."},
             )
         },
+        DEEPSTACK: {
+            "post": _operation(
+                "What is in an image, as DeepStack says it.",
+                _json("Predictions"),
+                body={"content": {"multipart/form-data": {"schema": _FORM}}, "required": True},
+                more={**UPLOADS, 422: "An image, but a broken one.", 499: "The client went away."},
+            )
+        },
         "/api/watch": {
             "get": _operation("Lines and zones.", _json("Watch")),
             "post": _operation("Draws one.", _json("Gate"), body=_body("NewGate"), more=_WRITES, status=201),
@@ -79,6 +88,14 @@ def schema(version: str) -> Schema:
     }
 
 
+_FORM = {
+    "type": "object",
+    "properties": {
+        "image": {"type": "string", "contentMediaType": "image/*"},
+        "min_confidence": {"type": "number", "minimum": 0, "maximum": 1},
+    },
+    "required": ["image"],
+}
 _WRITES = {
     408: "The body came too slowly.",
     409: "Somebody else was faster.",
@@ -100,6 +117,8 @@ def _schemas() -> dict[str, Schema]:
         "image_size": size,
         "detections": {"type": "array", "items": detection},
     }
+    edges = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"), INTEGER)
+    prediction = _object({"label": TEXT, "confidence": NUMBER, **edges})
     gate: dict[str, Schema] = {
         "id": INTEGER,
         "version": INTEGER,
@@ -120,7 +139,10 @@ def _schemas() -> dict[str, Schema]:
     known = _object({"name": TEXT, "id": INTEGER, "color": {"type": "string", "pattern": "^#[0-9a-f]{6}$"}})
     return {
         **{name: dict(wish) for name, wish in wishes.items()},
-        "Error": _object({"error": {"type": "string", "maxLength": 500, "pattern": "^[^\\n]+$"}}),
+        "Error": _object({"error": {"type": "string", "maxLength": 500, "pattern": "^[^\\n]+$"}}, ["success"]),
+        "Predictions": _object(
+            {"success": {"const": True}, "predictions": {"type": "array", "items": prediction}, "duration": INTEGER}
+        ),
         "Found": _object({**found, "milliseconds": NUMBER}, loose=True),
         "Boxes": _object({**found, "frame": INTEGER, "time": NUMBER}, loose=True),
         "History": _object({"samples": {"type": "array", "items": sample}, "now": NUMBER}),

@@ -10,13 +10,14 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
 from detection import __version__
 from detection.boxes.drawing import class_color, encoded
 from detection.live.broadcaster import View, wait
+from detection.live.detect_api import detect_routes, refused
 from detection.live.faults import UNFORESEEN
 from detection.live.gate_api import gate_routes
 from detection.live.metrics import metrics_text
@@ -61,7 +62,7 @@ def build(state: PageState) -> tuple[Starlette, bytes]:
             Route("/api/boxes/{key}", routes.boxes),
             Route("/frame/{key}.jpg", routes.frame),
             Route("/stream/{key}.mjpg", routes.stream),
-            Route("/detect", routes.detect, methods=["POST"]),
+            *detect_routes(state),
             *gate_routes(state.book, state.uploads.bodies),
             Route("/healthz", routes.health),
             Route("/openapi.json", described),
@@ -184,33 +185,6 @@ class Routes:
             image = draw_tracked(image, result.detections.above(self.state.score))
         return encoded(image, ".jpg", 90)
 
-    async def detect(self, request: Request) -> Response:
-        """`POST /detect`: an image's bytes in, its detections out. ?score=0.5 sets the threshold."""
-        try:
-            answer = await self._detect(request)
-        except Refused as refusal:
-            answer = _refused(request, refusal)
-        except ClientDisconnect:
-            return Response(status_code=499)
-        self.state.uploads.answers[answer.status_code] += 1
-        return answer
-
-    async def _detect(self, request: Request) -> Response:
-        text = request.query_params.get("score")
-        try:
-            score = self.state.score if text is None else float(text)
-            if not 0 <= score <= 1:
-                raise ValueError
-        except ValueError:
-            raise Refused(400, f"score={text!r} is not a number from 0 to 1") from None
-        if request.headers.get("content-type", "").startswith("multipart/"):
-            raise Refused(415, "send the image's bytes alone, as in curl --data-binary @dog.jpg, not a form")
-        async with self.state.uploads.bodies.read(request) as data:
-            begin = time.perf_counter()
-            found = await self.state.uploads.detect(data)
-        took = round(1000 * (time.perf_counter() - begin), 1)
-        return JSONResponse({**found.above(score).to_dict(), "milliseconds": took})
-
     def _view(self, request: Request) -> View:
         key = request.path_params["key"]
         if key not in self.state.views:
@@ -237,8 +211,7 @@ def _wants_boxes(request: Request, default: bool) -> bool:
 
 def _refused(_: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refused)
-    headers = {"connection": "close"} if refusal.status == 408 else None  # nobody waits for the rest of it
-    return JSONResponse({"error": str(refusal)}, refusal.status, headers)
+    return refused(refusal, {})
 
 
 def _unforeseen(_: Request, __: Exception) -> Response:
