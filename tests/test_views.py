@@ -43,7 +43,8 @@ class TestPlans:
         views = parse("tiles").views((2160, 3840), OWN)[1:]
         sides = [max(view.region[2] - view.region[0], view.region[3] - view.region[1]) for view in views]
         near = [[side for side in sides if 0.8 * tile < side <= tile] for tile in (300, 600, 1200, 2400)]
-        assert [len(some) for some in near] == [144, 40, 8, 2] and sum(map(len, near)) == len(views)
+        assert [len(some) for some in near] == [252, 60, 15, 2] and sum(map(len, near)) == len(views)
+        assert len(parse("tiles@0.2").views((2160, 3840), OWN)) == 195
 
     @pytest.mark.parametrize("side", [250, 420, 1000, 2000])
     def test_an_object_of_any_size_is_whole_and_not_small_in_some_tile(self, side):
@@ -100,7 +101,7 @@ class TestPlans:
         assert "\n" not in str(error.value) and f"views {text}" in str(error.value)
 
     def test_too_many_tiles_are_refused(self):
-        with pytest.raises(MobileSSDError, match="more than 400; name a grid"):
+        with pytest.raises(MobileSSDError, match="more than 400; less overlap, as in tiles@0.2, or a grid"):
             parse("tiles").views((9000, 9000), OWN)
 
     def test_tiles_keep_more_boxes_than_one_image_does_unless_told(self, weights):
