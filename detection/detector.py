@@ -94,7 +94,7 @@ class Detector:
             raise MobileSSDError(f"threads is a whole number from 1, not {threads!r}")
         opened = open_weights(weights)
         if input_size is not None:
-            from detection.weights.resize import at_size  # only where somebody asks for another size
+            from detection.runtimes.resize import at_size  # only where somebody asks for another size
 
             opened = at_size(opened, input_size)
         rules: dict[str, Any] = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes}
@@ -177,7 +177,7 @@ class Detector:
             if size not in self._resized:
                 if self._opening is None:
                     raise MobileSSDError(f"{self.source}: a network at hand has one input size; views need the weights")
-                from detection.weights.resize import at_size
+                from detection.runtimes.resize import at_size
 
                 weights = at_size(self._opening.weights, size)
                 opening = replace(self._opening, weights=weights)

@@ -14,11 +14,11 @@ from detection import Detector
 from detection.cli.main import main
 from detection.errors import MobileSSDError, MobileSSDWarning
 from detection.files import home
+from detection.runtimes.resize import at_size
 from detection.ssd.network import anchor_grids, build, feature_maps
 from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
 from detection.weights.names import spec_for
-from detection.weights.resize import at_size
 from detection.weights.resolve import open_weights
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,11 +12,11 @@ from detection import Detector
 from detection.cli.main import main
 from detection.errors import MobileSSDError
 from detection.postprocessor import PostProcessor
+from detection.runtimes.resize import at_size
 from detection.ssd.network import anchors_of, feature_maps
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
 from detection.weights.records import DEFAULT
-from detection.weights.resize import at_size
 from detection.weights.resolve import open_weights
 
 
@@ -142,3 +142,25 @@ def test_sizes_that_cannot_be_get_one_line(small, tmp_path, monkeypatch, capsys,
         code = stopped.code
     said = capsys.readouterr().err.strip()
     assert code == 2 and line in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("size", [(160, 128), (65, 99), (200, 131)])
+def test_an_exported_openvino_file_takes_another_size_as_its_checkpoint_does(small, tmp_path, monkeypatch, size):
+    """Padding and anchors are those of the size: equal numbers, though strided convolutions pad on other sides there."""
+    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path / "home"))
+    exported = tmp_path / "small.xml"
+    assert main(["export", str(small), "--output", str(exported)]) == 0
+    image = np.random.default_rng(0).integers(0, 255, (1, *size, 3), np.uint8)
+    whole, graph = (Detector(path, threads=1, runtime="openvino", input_size=size) for path in (small, exported))
+    assert graph.card.input_size == size and graph.source.endswith(f"small.xml at {size[1]}x{size[0]}")
+    for ours, theirs in zip(whole.runtime(image), graph.runtime(image)):
+        assert np.abs(ours - theirs).max() < 1e-4
+    assert np.array_equal(whole.anchors, graph.anchors)
+
+
+def test_a_graph_with_nms_inside_keeps_its_size(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path / "home"))
+    exported = tmp_path / "nms.xml"
+    assert main(["export", str(small), "--output", str(exported), "--nms"]) == 0
+    with pytest.raises(MobileSSDError, match="nms.xml: .*keeps its one input size"):
+        at_size(open_weights(exported), 160)

@@ -112,7 +112,7 @@ def weights_of(args: argparse.Namespace) -> Weights:
     weights = open_weights(args.weights)
     if args.input_size is None:
         return weights
-    from detection.weights.resize import at_size
+    from detection.runtimes.resize import at_size
 
     return at_size(weights, args.input_size)
 

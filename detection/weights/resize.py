@@ -4,38 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from detection.boxes.anchors import Size
-from detection.errors import BadWeightsError, MobileSSDError
-from detection.files import drop_damaged, home
-from detection.weights.checkpoint import load_checkpoint, read_card, save_checkpoint
+from detection.errors import MobileSSDError
+from detection.weights.card import Card
+from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 from detection.weights.importers.table import need_torch
 from detection.weights.resolve import Weights
 
-RESIZER = 1  # raised whenever the same weights would become something else at the same size
-
-
-def at_size(weights: Weights, size: int | Size) -> Weights:
-    """`weights` at an input of `size` (pixels, or height and width), made once and kept in the cache:
-    `MOBILESSD_HOME/resized/`. At their own size, which an exported file has no other than, they are given back.
-
-    Raises MobileSSDError, one line, as `resize_weights`.
-    """
-    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    if (height, width) == weights.card.input_size:
-        return weights
-    _refuse_exported(weights)
-    name = f"{weights.path.stem}-{weights.sha256[:16]}-{RESIZER}-{height}x{width}.safetensors"
-    path = home() / "resized" / name
-    if path.exists():
-        try:
-            read_card(path)
-        except BadWeightsError:
-            drop_damaged(path)
-    if not path.exists():
-        resize_weights(weights, (height, width), path, half=weights.card.precision == "float16")
-    shown = f"{width}" if height == width else f"{width}x{height}"
-    return Weights(path, read_card(path), f"{weights.source} at {shown}")
+if TYPE_CHECKING:
+    from detection.ssd.network import SSD
+    from detection.ssd.spec import SSDSpec
 
 
 def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = False) -> str:
@@ -45,34 +25,46 @@ def resize_weights(weights: Weights, size: int | Size, path: Path, half: bool = 
     The anchors are those of `SSDSpec.resized`. What the weights score at another size is not known: the card's figures
     and thresholds are left out. Raises MobileSSDError for an exported file, and where the size is too small.
     """
-    _refuse_exported(weights)
+    refuse_exported(weights)
     need_torch(weights.source)
-    from detection.ssd.network import anchor_grids, build, feature_maps
-
     ssd, card = load_checkpoint(weights.path)
+    other = network_at(weights, ssd.spec, size)
+    other.load_state_dict(ssd.state_dict())
+    card = card_at(card, other, card.name or weights.path.stem, precision="float16" if half else "float32")
+    save_checkpoint(path, other, card, half)
+    return card.name
+
+
+def network_at(weights: Weights, spec: SSDSpec, size: int | Size) -> SSD:
+    """The network at that size, its numbers drawn by chance."""
+    from detection.ssd.network import build
+
     try:
-        other = build(ssd.spec.resized(size))
+        return build(spec.resized(size))
     except MobileSSDError as error:  # which knows no file
         raise MobileSSDError(f"{weights.source}: cannot take that size ({error}); name another") from None
-    other.load_state_dict(ssd.state_dict())
+
+
+def card_at(card: Card, other: SSD, name: str, **changes: Any) -> Card:
+    """The card for another size. What the weights score there is not known: figures and thresholds are left out."""
+    from detection.ssd.network import anchor_grids, feature_maps
+
     height, width = other.spec.input.size
-    name = f"{card.name or weights.path.stem} at {width if height == width else f'{width}x{height}'}"
-    card = replace(
+    return replace(
         card,
         spec=other.spec.to_dict(),
         feature_maps=feature_maps(other),
         anchor_grids=anchor_grids(other),
-        name=name,
+        name=f"{name} at {width if height == width else f'{width}x{height}'}",
         metrics=[],
         score_threshold=None,
         class_thresholds=None,
-        precision="float16" if half else "float32",
+        **changes,
     )
-    save_checkpoint(path, other, card, half)
-    return name
 
 
-def _refuse_exported(weights: Weights) -> None:
+def refuse_exported(weights: Weights) -> None:
+    """MobileSSDError, one line, for a file whose input size is fixed."""
     if weights.exported:
         height, width = weights.card.input_size
         raise MobileSSDError(

@@ -17,6 +17,7 @@ from detection.boxes.class_names import ClassNames
 from detection.boxes.geometry import BoxCoder
 from detection.errors import MobileSSDError
 from detection.runtimes.open import choose, open_runtime
+from detection.runtimes.resize import at_size
 from detection.runtimes.torch import fuse
 from detection.ssd.network import SSD, Deployable, anchors_at, build
 from detection.train.config import DistillationConfig
@@ -28,7 +29,6 @@ from detection.train.speed import autocast, compile_network
 from detection.train.teachers.distillation_loss import confidence, distillation_loss
 from detection.weights.card import Card
 from detection.weights.checkpoint import load_checkpoint, load_into
-from detection.weights.resize import at_size
 from detection.weights.resolve import Weights, open_weights
 
 log = logging.getLogger("mobilessd.train")
