@@ -123,7 +123,7 @@ def test_a_source_that_grows_later_ends_there(monkeypatch):
             taken.append(sizes[len(taken)])
             return True, np.zeros((64, 64, 3), np.uint8)
 
-    monkeypatch.setattr(reader, "_open", lambda address, size: Growing())
+    monkeypatch.setattr(reader, "_open", lambda address, size, hardware: Growing())
     sent = []
     with pytest.raises(TooLarge, match="20000 x 20000"):
         reader._pump("rtsp://camera/live", None, lambda *message: sent.append(message[0]))

@@ -49,6 +49,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stats", action="store_true", help="p50 and p95 of capture, network, post-processing, total")
     parser.add_argument("--keep-trying", action="store_true", help="start even if no camera can be opened yet")
     parser.add_argument("--camera-size", type=size, metavar="WxH", help="ask webcams for this size")
+    motion = parser.add_argument_group("motion")
+    motion.add_argument("--motion", action="store_true", help="the network looks where something moves")
+    motion.add_argument(
+        "--motion-look", type=look, default=10.0, metavar="S", help="and after S seconds all the same (default: 10)"
+    )
+    motion.add_argument(
+        "--motion-mask",
+        dest="motion_masks",
+        action="append",
+        default=[],
+        metavar="[SOURCE/]X,Y,X,Y,...",
+        help="motion does not count here: two corners of a rectangle, or a polygon, as of --zone",
+    )
     watch = parser.add_argument_group("watching")
     watch.add_argument("--track", action="store_true", help="give objects numbers that stay with them")
     watch.add_argument(
@@ -203,6 +216,14 @@ def seconds(text: str) -> float:
         if 0 <= (value := float(text)) <= 60:
             return value
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 60")
+
+
+def look(text: str) -> float:
+    """argparse type: 0.1 to 3600."""
+    with contextlib.suppress(ValueError):
+        if 0.1 <= (value := float(text)) <= 3600:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
 
 
 def minutes(text: str) -> float:

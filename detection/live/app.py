@@ -19,12 +19,14 @@ from detection.errors import MobileSSDError
 from detection.live.capture import ENDED, FAILED, LOST, OPENING
 from detection.live.channels import Channel, Outlets, add_steps
 from detection.live.gate_book import Reread
+from detection.live.motion import masks_of
 from detection.live.options import LiveOptions
 from detection.live.overlay import stale_image
-from detection.live.pipeline import Detect, Engine, Station, timed
+from detection.live.pipeline import Detect, Engine, Station, timed, timed_together
 from detection.live.server import PageServer
 from detection.live.sinks import Say
 from detection.live.source_names import name_sources
+from detection.live.standing import Standing
 from detection.live.stop import Stop
 from detection.live.streams import WAIT_TOLD, open_capture, wait_for_sources
 from detection.live.view_time import AutoViews, InTurn, Room
@@ -43,8 +45,12 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
     """
     with ExitStack() as stack:
         captures = []
-        for name in name_sources(options.sources):
-            capture = open_capture(name, options.loop, options.camera_size, tell=say)
+        named = name_sources(options.sources)
+        masks = {name.name: masks_of(options.motion_masks, name.name, [one.name for one in named]) for name in named}
+        for name in named:
+            capture = open_capture(
+                name, options.loop, options.camera_size, tell=say, masks=masks[name.name], motion=options.motion
+            )
             captures.append(stack.enter_context(capture))
         detector = open_detector()
         say(str(detector))
@@ -54,7 +60,11 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
         names = [capture.name for capture in captures]
         outlets = Outlets(options, names, detector.class_names, say, stop.set, stack)
         detector, score, lowest = _with_lower_score(detector, options, outlets.tracks)
-        engine = Engine([channel.feed for channel in channels], _detect_of(detector, options, channels, say))
+        for channel in channels:
+            channel.feed.standing = Standing(options.motion_look, score)
+        plain = options.views is None and hasattr(detector, "see")
+        together = timed_together(detector) if plain else None
+        engine = Engine([channel.feed for channel in channels], _detect_of(detector, options, channels, say), together)
         stack.callback(engine.close)
         page = None
         if options.show == "page":
@@ -176,7 +186,8 @@ def _summary(channel: Channel) -> str:
     p50, p95 = stats.percentiles("total")
     words = f"{channel.name}: {stats.results} frames in {took:.1f} s ({stats.results / took:.1f} fps), "
     words += f"delay {p50 * 1000:.0f} ms, 95 of 100 below {p95 * 1000:.0f} ms"
-    return words + (f", {stats.dropped} dropped for newer ones" if stats.dropped else "")
+    words += f", {stats.dropped} dropped for newer ones" if stats.dropped else ""
+    return words + (f", nothing moved in {stats.still}" if stats.still else "")
 
 
 class Waiting:

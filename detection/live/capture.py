@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +17,15 @@ from detection.errors import BadImageError, shown
 from detection.images.decode import read_image
 from detection.images.sources import Source, find_sources
 from detection.images.video import Video
+from detection.live.gate_spec import Point
 from detection.live.mailbox import Mailbox
+from detection.live.motion import Motion, Region
 from detection.live.source_names import SourceName
 
 STALE_AFTER = 1.0  # seconds after which a live source's last frame is no longer what is there now
 IMAGES_PER_SECOND = 1.0  # of a folder
+
+Masks = Sequence[Sequence[Point]]  # see motion.Motion
 
 # The life of a source. OPENING -> LIVE <-> LOST (it is being tried again) -> ENDED (a file's end) or FAILED (for good).
 OPENING, LIVE, LOST, ENDED, FAILED = "opening", "live", "lost", "ended", "failed"
@@ -30,13 +34,15 @@ OPENING, LIVE, LOST, ENDED, FAILED = "opening", "live", "lost", "ended", "failed
 @dataclass(frozen=True)
 class Captured:
     """A frame. image: uint8 RGB [H, W, 3]; index: counts what the source delivered, so that gaps show dropped frames;
-    time: seconds since the source began; arrived: `time.monotonic()` when it came out of the source.
+    time: seconds since the source began; arrived: `time.monotonic()` when it came out of the source. moved: where
+    something moves, `xyxy` in pixels, where that is looked for; else None.
     """
 
     image: np.ndarray
     index: int
     time: float
     arrived: float
+    moved: tuple[Region, ...] | None = None
 
 
 class Capture:
@@ -45,11 +51,13 @@ class Capture:
     live: whether old frames are dropped for new ones. fps: what the source says, 25 if it does not. drawn_rate: gives the
     frames a second of an even recording in which every frame finds its place in time. state and message:
     how it is, for people. reconnects: how often a live source had to be opened again. arrived: `time.monotonic()` of
-    the newest frame, 0 before the first.
+    the newest frame, 0 before the first. masks: where motion does not count; motion: whether it is looked for, at any
+    time, from any thread.
     """
 
-    def __init__(self, source: SourceName, live: bool) -> None:
+    def __init__(self, source: SourceName, live: bool, masks: Masks = (), motion: bool = False) -> None:
         self.source, self.name, self.live = source, source.name, live
+        self.masks, self._motion = masks, motion
         self.fps = 25.0
         self.drawn_rate: Callable[[], float] = lambda: self.fps
         self.state, self.message = OPENING, ""
@@ -62,6 +70,14 @@ class Capture:
         self._settled = threading.Event()  # opened, or failed once
         self._thread = threading.Thread(target=self._run, name=f"capture {self.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def motion(self) -> bool:
+        return self._motion
+
+    @motion.setter
+    def motion(self, on: bool) -> None:
+        self._motion = on
 
     @property
     def stale(self) -> bool:
@@ -141,22 +157,29 @@ class FileCapture(Capture):
     """
 
     def __init__(
-        self, source: SourceName, loop: bool = False, tell: Callable[[str], object] = lambda line: None
+        self,
+        source: SourceName,
+        loop: bool = False,
+        tell: Callable[[str], object] = lambda line: None,
+        masks: Masks = (),
+        motion: bool = False,
     ) -> None:
         self._sources = find_sources([source.address])
         self._loop, self._tell = loop, tell
         self._problem = ""
-        super().__init__(source, live=False)
+        super().__init__(source, False, masks, motion)
 
     def _read(self) -> None:
         index, start = 0, 0.0
+        motion = Motion(self.masks)
         while True:
             before = index
             for one in self._sources:
                 first = index
                 for image, seconds, length, number in self._frames(one):
                     index = first + number
-                    frame = Captured(image, index, start + seconds, time.monotonic())
+                    moved = tuple(motion.compare(image, start + seconds)) if self.motion else None
+                    frame = Captured(image, index, start + seconds, time.monotonic(), moved)
                     if not self._deliver(frame, wait=True):
                         return
                     index += 1

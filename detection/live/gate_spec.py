@@ -16,6 +16,7 @@ from detection.errors import MobileSSDError, quoted
 Point = tuple[float, float]
 
 KINDS = ("line", "zone")
+MASK = "motion-mask"
 LONGEST_NAME = 40
 MOST_POINTS = 100  # of a zone
 MOST_GATES = 100  # of all sources together
@@ -35,9 +36,7 @@ class GateSpec:
 
     def pixels(self, size: tuple[int, int]) -> list[Point]:
         """The points in pixels of an image of `size` (height, width)."""
-        height, width = size
-        fractions = max(value for point in self.points for value in point) <= 1
-        return [(x * width, y * height) if fractions else (x, y) for x, y in self.points]
+        return points_in_pixels(self.points, size)
 
     def option(self) -> str:
         """`--line front/door=0.5,0,0.5,1`, quoted for a shell; `parse_gate` reads it back."""
@@ -51,8 +50,16 @@ class GateSpec:
         return f"{self.kind} {quoted(self.name)}"
 
 
+def points_in_pixels(points: Sequence[Point], size: tuple[int, int]) -> list[Point]:
+    """Points in pixels, or in fractions of the image if none is above 1, in pixels of an image of `size` (height, width)."""
+    height, width = size
+    fractions = max(value for point in points for value in point) <= 1
+    return [(x * width, y * height) if fractions else (x, y) for x, y in points]
+
+
 def parse_gate(kind: str, text: str, number: int, sources: Sequence[str]) -> GateSpec:
-    """`[SOURCE/][NAME=]x1,y1,x2,y2` for a line, three points or more for a zone. Raises MobileSSDError."""
+    """`[SOURCE/][NAME=]x1,y1,x2,y2` for a line, three points or more for a zone; for a mask, which becomes a zone, two opposite
+    corners as well. Raises MobileSSDError."""
     match = re.fullmatch(r"(?:(.+)/)?(?:([^=/]+)=)?([-+0-9., eE]+)", text.strip())
     said = f"--{kind} {quoted(text)}"
     try:
@@ -69,14 +76,22 @@ def parse_gate(kind: str, text: str, number: int, sources: Sequence[str]) -> Gat
     source = match[1] or ""
     if source and source not in sources:
         raise MobileSSDError(f"{said}: there is no source {source!r}, only {', '.join(sources)}")
-    spec = GateSpec(kind, match[2] or f"{kind} {number}", tuple(zip(values[::2], values[1::2])), source)
+    points = tuple(zip(values[::2], values[1::2]))
+    spec = GateSpec("zone" if kind == MASK else kind, match[2] or f"{kind} {number}", points, source)
+    if kind == MASK and len(points) == 2:
+        (x1, y1), (x2, y2) = points
+        spec = replace(spec, points=((x1, y1), (x2, y1), (x2, y2), (x1, y2)))
     try:
         return checked(spec)
     except MobileSSDError as error:
         raise MobileSSDError(f"{said}: {error}") from None
 
 
-_WANTED = {"line": ("two points", "0.5,0,0.5,1"), "zone": ("three points or more", "0,0,0.5,0,0.5,1,0,1")}
+_WANTED = {
+    "line": ("two points", "0.5,0,0.5,1"),
+    "zone": ("three points or more", "0,0,0.5,0,0.5,1,0,1"),
+    MASK: ("two corners or more", "0,0,0.5,0.5"),
+}
 
 
 def checked(spec: GateSpec) -> GateSpec:

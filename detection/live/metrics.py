@@ -36,6 +36,12 @@ def metrics_text(
             "Frames passed over for newer ones.",
             ((s, x.dropped) for s, x, _ in stats),
         ),
+        *_metric(
+            "still_frames_total",
+            "counter",
+            "Frames that the network did not look at, as nothing moved.",
+            ((s, x.still) for s, x, _ in stats),
+        ),
         *_metric("frames_per_second", "gauge", "Speed over the last frames.", ((s, x.fps) for s, x, _ in stats)),
         *_metric(
             "source_up",

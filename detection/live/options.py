@@ -31,6 +31,8 @@ class LiveOptions:
     zones are kept (see gate_file).  on: classes, lines and zones to act upon; run: the command for them; clips: the
     folder for clips of them, with so many seconds before and after.
     views: "auto", or "turn:" and a grid (see view_time); None: the detector's own.
+    motion: whether the network looks only where something moves, and after motion_look seconds all the same; motion_masks:
+    polygons where motion does not count.
     events, webhook, mqtt: where everything that happens is told; mqtt_password: where mqtt names a user alone.
     jsonl, csv: files for what is seen in each frame, "-" for standard output.
     """
@@ -60,5 +62,8 @@ class LiveOptions:
     mqtt: str | None = field(default=None, repr=False)
     mqtt_password: str | None = field(default=None, repr=False)
     views: str | None = None
+    motion: bool = False
+    motion_look: float = 10.0
+    motion_masks: list[str] = field(default_factory=list)
     jsonl: str | None = None
     csv: str | None = None

@@ -17,15 +17,20 @@ import numpy as np
 from detection.boxes.detections import Detections
 from detection.live.capture import Capture, Captured
 from detection.live.mailbox import Mailbox
+from detection.live.standing import Standing
+
+MOST_TOGETHER = 8  # frames that the network sees at once: more would make the first of them wait
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds. waited: from the camera until the network began; network: with its resizing; post: post-processing."""
+    """Seconds. waited: from the camera until the network began; network: with its resizing; post: post-processing.
+    looked: whether the network has looked at all, or boxes stay as nothing moves."""
 
     waited: float
     network: float
     post: float
+    looked: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class Result:
     timing: Timing
 
 
-Detect = Callable[[np.ndarray], tuple[Detections, float, float]]
+Timed = tuple[Detections, float, float]
+Detect = Callable[[np.ndarray], Timed]
+Together = Callable[[Sequence[np.ndarray]], list[Timed]]
 
 
 def timed(detector: Any) -> Detect:
@@ -61,12 +68,26 @@ def timed(detector: Any) -> Detect:
     return stepwise
 
 
+def timed_together(detector: Any) -> Together:
+    """As `timed`, for images of several sources at once. The seconds of each are those of all: so long it has taken."""
+
+    def batch(images: Sequence[np.ndarray]) -> list[Timed]:
+        begin = time.perf_counter()
+        raw = detector.compute([detector.see(image) for image in images])
+        middle = time.perf_counter()
+        found = [detector.conclude(one, image.shape[:2]) for one, image in zip(raw, images)]
+        end = time.perf_counter()
+        return [(detections, middle - begin, end - middle) for detections in found]
+
+    return batch
+
+
 class Feed:
     """A source on its way through the network: frames come out of `capture.box`, results go into `results`. detect: what
-    sees its frames; None: what sees those of all."""
+    sees its frames; None: what sees those of all. standing: what of its frames is looked at, where motion is looked for."""
 
-    def __init__(self, capture: Capture, detect: Detect | None = None) -> None:
-        self.capture, self.detect = capture, detect
+    def __init__(self, capture: Capture, detect: Detect | None = None, standing: Standing | None = None) -> None:
+        self.capture, self.detect, self.standing = capture, detect, standing
         self.results: Mailbox[Result] = Mailbox()
 
     @property
@@ -75,9 +96,12 @@ class Feed:
 
 
 class Engine:
-    """The thread with the network. An exception while detecting in a frame ends that source, not the others."""
+    """The thread with the network. An exception while detecting in a frame ends that source, not the others.
 
-    def __init__(self, feeds: Sequence[Feed], detect: Detect) -> None:
+    together: sees frames of several sources that wait at the same time; without it each goes by itself."""
+
+    def __init__(self, feeds: Sequence[Feed], detect: Detect, together: Together | None = None) -> None:
+        self._together = together
         self.feeds = list(feeds)
         self._beat = time.monotonic()
         self._detect = detect
@@ -115,26 +139,57 @@ class Engine:
                 open_feeds.remove(feed)
             # The one whose turn is longest ago comes first, so that a fast source cannot starve a slow one.
             order = [open_feeds[(turn + k) % len(open_feeds)] for k in range(len(open_feeds))]
-            ready = next((feed for feed in order if feed.ready), None)
-            if ready is None:
+            ready = [feed for feed in order if feed.ready][: MOST_TOGETHER if self._together else 1]
+            if not ready:
                 self._wake.wait(0.5)
                 continue
-            turn = open_feeds.index(ready) + 1
-            self._serve(ready)
+            turn = open_feeds.index(ready[-1]) + 1
+            waiting = [(feed, frame) for feed in ready if (frame := self._taken(feed)) is not None]
+            if len(waiting) > 1:
+                self._serve_together(waiting)
+            for feed, frame in waiting if len(waiting) == 1 else ():
+                self._serve(feed, frame)
 
-    def _serve(self, feed: Feed) -> None:
+    def _taken(self, feed: Feed) -> Captured | None:
+        """The next frame that the network is to look at; one in which nothing moves is a result already."""
         frame = feed.capture.box.take(0)
         if frame is None:
-            return
+            return None
         now = time.monotonic()
         if not feed.capture.live:
             frame = replace(frame, arrived=now)  # what waited for us in a file has not grown old
+        if frame.moved is None or feed.standing is None:
+            return frame
+        if feed.standing.wants(frame.moved, frame.image.shape, frame.time):
+            return frame
+        feed.results.put(Result(frame, feed.standing.still(), Timing(now - frame.arrived, 0.0, 0.0, looked=False)))
+        return None
+
+    def _serve(self, feed: Feed, frame: Captured) -> None:
+        now = time.monotonic()
         try:
-            detections, network, post = (feed.detect or self._detect)(frame.image)
+            found = (feed.detect or self._detect)(frame.image)
+            self._give(feed, frame, found, now)
         except Exception as error:
             feed.capture.fail(error)
             feed.results.close()
+
+    def _serve_together(self, waiting: Sequence[tuple[Feed, Captured]]) -> None:
+        assert self._together is not None
+        now = time.monotonic()
+        try:
+            found = self._together([frame.image for _, frame in waiting])
+        except Exception:  # of one of them, by itself it shows of which
+            for feed, frame in waiting:
+                self._serve(feed, frame)
             return
+        for (feed, frame), one in zip(waiting, found):
+            self._give(feed, frame, one, now)
+
+    def _give(self, feed: Feed, frame: Captured, found: Timed, now: float) -> None:
+        detections, network, post = found
+        if frame.moved is not None and feed.standing is not None:
+            detections = feed.standing.looked(detections, frame.time)
         feed.results.put(Result(frame, detections, Timing(now - frame.arrived, network, post)))
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
@@ -26,22 +26,28 @@ from detection.errors import MobileSSDError
 from detection.images.addresses import HTTP
 from detection.images.cameras import camera_of, open_camera
 from detection.live.frame_limit import check_frame, limit_memory
+from detection.live.gate_spec import Point
 from detection.live.mailbox import Mailbox
+from detection.live.motion import Region, Sieve, reduced
 from detection.live.motion_jpeg import frames, open_motion_jpeg
 from detection.live.source_names import is_pipeline
 
-HELLO, FRAME, ERROR, END = b"H", b"F", b"E", b"Z"
+HELLO, MOVED, FRAME, ERROR, END = b"H", b"M", b"F", b"E", b"Z"
 _HEAD = struct.Struct("<cIIQddQ")  # kind, height, width, index, arrived, seconds, length of what follows
 _LARGEST = 1 << 30
 MOTION_JPEG_RATE = 25.0  # frames a second; nothing says how many it has, and FFmpeg takes it for so many
 SNAPSHOT_PAUSE = 0.2  # seconds at least between two requests for a still image
 SNAPSHOT_TRIES = 3  # in a row that may fail
 SNAPSHOT_LARGEST = 64 << 20
+DECODERS = (
+    ("/dev/dri", "/dev/nvidia0") if sys.platform.startswith("linux") else (os.sep,)
+)  # what may decode by hardware
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 class Message(NamedTuple):
-    """kind: HELLO (payload: JSON {fps, count}), FRAME (payload: RGB pixels), ERROR (payload: one line), END (payload: what is
+    """kind: HELLO (payload: JSON {fps, count}), MOVED (payload: JSON, where something moves in the next frame, where that
+    is looked for), FRAME (payload: RGB pixels), ERROR (payload: one line), END (payload: what is
     missing of a file far away, or nothing). arrived: `time.monotonic()`, which all processes of a machine share. seconds:
     of a frame of a file, since its beginning; else nan."""
 
@@ -54,8 +60,16 @@ class Message(NamedTuple):
     payload: bytearray
 
 
-def start_reader(address: str, size: tuple[int, int] | None = None) -> subprocess.Popen[bytes]:
-    """Starts the process for a camera, a URL or a pipeline. size: (width, height) to ask a camera for."""
+def start_reader(
+    address: str,
+    size: tuple[int, int] | None = None,
+    hardware: bool = True,
+    motion: bool = False,
+    masks: Sequence[Sequence[Point]] = (),
+) -> subprocess.Popen[bytes]:
+    """Starts the process for a camera, a URL or a pipeline. size: (width, height) to ask a camera for. hardware: whether a
+    video may be decoded by it. motion: whether frames in which nothing moves are kept back, but for a few; `ask` changes
+    that. masks: where motion does not count."""
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -71,10 +85,15 @@ def start_reader(address: str, size: tuple[int, int] | None = None) -> subproces
         env=environment,
         start_new_session=True,  # Ctrl-C is for the parent, which then ends its readers
     )
-    assert process.stdin
-    with contextlib.suppress(OSError):  # it died at once; whoever reads its output will see
-        process.stdin.write(json.dumps({"address": address, "size": size}).encode() + b"\n")
+    ask(process, address=address, size=size, hardware=hardware, motion=motion, masks=masks)
     return process
+
+
+def ask(process: subprocess.Popen[bytes], **wish: Any) -> None:
+    """A wish to a reader: a line of JSON."""
+    assert process.stdin
+    with contextlib.suppress(OSError, ValueError):  # it died; whoever reads its output will see
+        process.stdin.write(json.dumps(wish).encode() + b"\n")
 
 
 def read_message(stream: IO[bytes]) -> Message | None:
@@ -106,7 +125,8 @@ def main() -> None:
     wish = json.loads(sys.stdin.buffer.readline() or b"{}")
     if not wish:
         return
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    sieve = Sieve(wish["masks"], wish["motion"])
+    threading.Thread(target=_obey, args=(sieve,), daemon=True).start()
     limit_memory()
     lock = threading.Lock()
 
@@ -114,11 +134,15 @@ def main() -> None:
         height, width = frame.image.shape[:2] if frame else (0, 0)
         numbers = (frame.number, frame.arrived, frame.seconds) if frame else (0, 0.0, math.nan)
         with lock:
+            if frame and frame.moved is not None:
+                where = json.dumps(frame.moved).encode()
+                _write(out, _HEAD.pack(MOVED, 0, 0, 0, 0.0, math.nan, len(where)))
+                _write(out, where)
             _write(out, _HEAD.pack(kind, height, width, *numbers, len(payload)))
             _write(out, payload)
 
     try:
-        _pump(wish["address"], wish["size"], send)
+        _pump(wish["address"], wish["size"], send, wish["hardware"], sieve)
     except OSError:  # the parent has gone
         pass
     except Exception as error:
@@ -127,23 +151,30 @@ def main() -> None:
 
 
 class _Frame(NamedTuple):
-    """image: uint8 RGB [H, W, 3]; the others: see `Message`."""
+    """image: uint8 RGB [H, W, 3]; moved: as of `Captured`; the others: see `Message`."""
 
     image: Any
     number: int
     arrived: float
     seconds: float = math.nan
+    moved: list[Region] | None = None
 
 
-def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> None:
+def _pump(
+    address: str,
+    size: list[int] | None,
+    send: Callable[..., None],
+    hardware: bool = True,
+    sieve: Sieve | None = None,
+) -> None:
     from detection.images.frame_times import FrameTimes
     from detection.images.video import frame_size, rate_and_count
 
-    web = address.startswith(HTTP)
-    if web and (answer := open_motion_jpeg(address)) is not None and _play(answer, send):
+    web, sieve = address.startswith(HTTP), sieve or Sieve([], False)
+    if web and (answer := open_motion_jpeg(address)) is not None and _play(answer, sieve, send):
         return
     try:
-        capture = _open(address, size)
+        capture = _open(address, size, hardware)
     except CannotOpen as error:
         if not web:
             raise
@@ -160,7 +191,7 @@ def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> No
     sender = threading.Thread(target=_forward, args=(box, send), daemon=True)
     sender.start()
     try:
-        for frame in _frames(capture, times):
+        for frame in _frames(capture, times, sieve):
             # A stream with an end is a file far away: no frame of it is dropped.
             if not box.put(frame, wait=bool(count)):
                 break
@@ -175,18 +206,18 @@ def _pump(address: str, size: list[int] | None, send: Callable[..., None]) -> No
         send(ERROR, b"the stream ended" if times.frames else b"it opens, but no frame can be read")
 
 
-def _play(answer: Any, send: Callable[..., None]) -> bool:
+def _play(answer: Any, sieve: Sieve, send: Callable[..., None]) -> bool:
     """Motion JPEG until it ends; False where it is for FFmpeg, as its frames are none that OpenCV decodes."""
     box: Mailbox[_Frame] = Mailbox()
     sender = threading.Thread(target=_forward, args=(box, send), daemon=True)
     number = 0
     try:
         with answer:
-            for image, arrived in frames(answer):
+            for image, arrived, moved in frames(answer, sieve):
                 if not number:
                     send(HELLO, json.dumps({"fps": MOTION_JPEG_RATE, "count": 0}).encode())
                     sender.start()
-                box.put(_Frame(image, number, arrived))
+                box.put(_Frame(image, number, arrived, moved=moved))
                 number += 1
     except (OSError, ValueError, HTTPException):
         pass
@@ -199,7 +230,7 @@ def _play(answer: Any, send: Callable[..., None]) -> bool:
     return number > 0
 
 
-def _frames(capture: Any, times: Any) -> Iterator[_Frame]:
+def _frames(capture: Any, times: Any, sieve: Sieve) -> Iterator[_Frame]:
     import cv2
 
     from detection.images.video import frame_size
@@ -212,13 +243,20 @@ def _frames(capture: Any, times: Any) -> Iterator[_Frame]:
                 return
             continue
         check_frame(*frame_size(capture))
+        if not times.count and not sieve.wants(arrived):
+            continue
         ok, bgr = capture.retrieve()
         if not ok:
             continue
+        moved = None
+        if not times.count and sieve.on:
+            keep, moved = sieve.keeps(reduced(bgr), bgr.shape, arrived)
+            if not keep:
+                continue
         image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         if not times.count:  # a stream has no numbers: whatever comes is the newest
             times.frames += 1
-            yield _Frame(image, times.frames - 1, arrived)
+            yield _Frame(image, times.frames - 1, arrived, moved=moved)
         elif (place := times.next(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)) is not None:
             yield _Frame(image, place[0], arrived, place[1])
 
@@ -273,7 +311,7 @@ def _forward(box: Mailbox[_Frame], send: Callable[..., None]) -> None:
         os._exit(0)
 
 
-def _open(address: str, size: list[int] | None) -> Any:
+def _open(address: str, size: list[int] | None, hardware: bool = True) -> Any:
     import cv2
 
     camera = camera_of(address)
@@ -291,7 +329,14 @@ def _open(address: str, size: list[int] | None) -> Any:
     options = "rtsp_transport;tcp" + ("" if address.startswith("http") else "|fflags;nobuffer")
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
-    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*limits, cv2.CAP_PROP_N_THREADS, 1])
+    software = [*limits, cv2.CAP_PROP_N_THREADS, 1]
+    if hardware and any(map(os.path.exists, DECODERS)):
+        # FFmpeg falls back by itself where no device decodes this codec; a driver that refuses more than that does not.
+        faster = [*software, cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_ANY]
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, faster)
+        if capture.isOpened():
+            return capture
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, software)
     if not capture.isOpened():
         raise CannotOpen("cannot be opened as a stream: check the address, and that it plays there")
     return capture
@@ -301,9 +346,10 @@ class CannotOpen(Exception):
     """Why a source cannot be opened, without its name, which the parent puts before it."""
 
 
-def _leave_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
+def _obey(sieve: Sieve) -> None:
+    """Does what the parent says, and leaves with it."""
+    for line in sys.stdin.buffer:
+        sieve.on = json.loads(line)["motion"]
     os._exit(0)
 
 

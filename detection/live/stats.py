@@ -25,12 +25,14 @@ class Stats:
     """Speed and delays of one source over its last results. Written by one thread, read by any.
 
     results: how many were given out. dropped: frames of a live source passed over because a newer one had come.
+    still: results that the network has not looked at, as nothing moved.
     seen: how many boxes of each class there were, in all frames together.
     """
 
     def __init__(self, window: int = WINDOW) -> None:
         self.results = 0
         self.dropped = 0
+        self.still = 0
         self.seen: Counter[str] = Counter()
         self.started = time.monotonic()
         self._lock = threading.Lock()
@@ -50,6 +52,9 @@ class Stats:
                 self.dropped += max(frame.index - self._index - 1, 0)
             self._index = frame.index
             self._ends.append(now)
+            if not timing.looked:
+                self.still += 1
+                return
             for stage, seconds in zip(STAGES, (timing.waited, timing.network, timing.post, now - frame.arrived)):
                 self._seconds[stage].append(seconds)
 
@@ -77,7 +82,8 @@ class Stats:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, times in milliseconds: {fps, results, dropped, capture: [p50, p95], network: ..., ...}."""
         stages = {stage: [round(1000 * value, 1) for value in values] for stage, values in self.stages()}
-        return {"fps": round(self.fps, 1), "results": self.results, "dropped": self.dropped, **stages}
+        counts = {"results": self.results, "dropped": self.dropped, "still": self.still}
+        return {"fps": round(self.fps, 1), **counts, **stages}
 
     def line(self) -> str:
         """`24.0 fps, delay 31 ms (p95 44)`, and the frames passed over, if there are any."""

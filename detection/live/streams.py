@@ -12,6 +12,7 @@ import os
 import random
 import re
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +24,9 @@ import numpy as np
 
 from detection.errors import BadImageError, MobileSSDError
 from detection.images.cameras import camera_of, is_present
-from detection.live.capture import FAILED, LIVE, LOST, Capture, Captured, FileCapture
-from detection.live.reader import ERROR, FRAME, HELLO, read_message, start_reader
+from detection.live.capture import FAILED, LIVE, LOST, Capture, Captured, FileCapture, Masks
+from detection.live.motion import Region
+from detection.live.reader import ERROR, FRAME, HELLO, MOVED, ask, read_message, start_reader
 from detection.live.source_names import SourceName, is_pipeline
 
 OPEN_TIMEOUT = 20.0  # seconds until the first frame of a stream that has never been open
@@ -48,13 +50,27 @@ class StreamCapture(Capture):
         deadline: float = FRAME_TIMEOUT,
         size: tuple[int, int] | None = None,
         tell: Callable[[str], object] = lambda line: None,
+        masks: Masks = (),
+        motion: bool = False,
     ) -> None:
         self.deadline, self._size, self._tell = deadline, size, tell
+        self._hardware = True
+        self._process: subprocess.Popen[bytes] | None = None
         self._first: float | None = None
         self._index = -1
         self._opening: float | None = None  # seconds that it took to open
         self._missing = ""  # of a file far away that came to its end
-        super().__init__(source, live=True)
+        super().__init__(source, True, masks, motion)
+
+    @property
+    def motion(self) -> bool:
+        return self._motion
+
+    @motion.setter
+    def motion(self, on: bool) -> None:
+        self._motion = on
+        if self._process is not None:
+            ask(self._process, motion=on)
 
     def _read(self) -> None:
         pause = 0.0
@@ -84,7 +100,8 @@ class StreamCapture(Capture):
         """Runs one reader until it ends or is overdue. What went wrong; None at the end of what has an end."""
         began = time.monotonic()
         self._due = began + (OPEN_TIMEOUT if self._opening is None else max(REOPEN_TIMEOUT, 2 * self._opening))
-        process = start_reader(self.source.address, self._size)
+        process = start_reader(self.source.address, self._size, self._hardware, self._motion, self.masks)
+        self._process, frames_before = process, self._index
         outcome: list[str | None] = ["the reader stopped (a crash of the decoder?)"]
         assert process.stdout
         arguments = process.stdout, outcome, began
@@ -99,6 +116,9 @@ class StreamCapture(Capture):
                     return f"no frame for {self.deadline:g} s" if self.state == LIVE else "does not answer"
                 pump.join(0.1)
         finally:
+            self._process = None
+            if self._index == frames_before:
+                self._hardware = False  # a driver that hangs or crashes gives no frame: its work is done without it
             process.kill()
             process.wait()
             pump.join()
@@ -109,11 +129,14 @@ class StreamCapture(Capture):
 
     def _pump(self, stream: IO[bytes], outcome: list[str | None], began: float) -> None:
         base, back = self._index + 1, self.state == LOST
+        moved: tuple[Region, ...] | None = None
         while (message := read_message(stream)) is not None:
             if message.kind == HELLO:
                 said = json.loads(message.payload)
                 self.fps = said["fps"] or self.fps
                 self.live = not said["count"]
+            elif message.kind == MOVED:
+                moved = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in json.loads(message.payload))
             elif message.kind == FRAME:
                 image = np.frombuffer(message.payload, np.uint8).reshape(message.height, message.width, 3)
                 self._first = message.arrived if self._first is None else self._first
@@ -124,7 +147,9 @@ class StreamCapture(Capture):
                 if back:
                     self._tell(f"{self.name}: is back")
                     back = False
-                if not self._deliver(Captured(image, self._index, since, message.arrived), wait=not self.live):
+                frame = Captured(image, self._index, since, message.arrived, moved if self._motion else None)
+                moved = None
+                if not self._deliver(frame, wait=not self.live):
                     return
                 self._due = time.monotonic() + self.deadline
             elif message.kind == ERROR:
@@ -140,6 +165,8 @@ def open_capture(
     size: tuple[int, int] | None = None,
     deadline: float = FRAME_TIMEOUT,
     tell: Callable[[str], object] = lambda line: None,
+    masks: Masks = (),
+    motion: bool = False,
 ) -> Capture:
     """Begins to read what a person named. Files that are not there raise MobileSSDError at once; cameras and streams
     say so in `state` and `message`, and are tried again."""
@@ -148,8 +175,8 @@ def open_capture(
             f"{source.name}: this OpenCV is built without GStreamer, as that of pip is: give the camera's address (rtsp://...)"
         )
     if source.live:
-        return StreamCapture(source, deadline, size, tell)
-    return FileCapture(source, loop, tell)
+        return StreamCapture(source, deadline, size, tell, masks, motion)
+    return FileCapture(source, loop, tell, masks, motion)
 
 
 def wait_for_sources(
