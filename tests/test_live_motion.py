@@ -220,6 +220,7 @@ class TestDecoding:
                 return not asked[-1]
 
         monkeypatch.setattr(cv2, "VideoCapture", Capture)
+        monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "")  # which is for that process alone
         monkeypatch.setattr(reader, "DECODERS", ("/",))
         assert reader._open("rtsp://10.0.0.7/main", None).isOpened() and asked == [True, False]
         reader._open("rtsp://10.0.0.7/main", None, hardware=False)
