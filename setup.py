@@ -143,7 +143,14 @@ setup(
     py_modules=["mobilessd"],
     packages=find_packages(include=["backbones", "backbones.*", "detection", "detection.*"]),
     package_data={
-        "detection": ["weights/*.safetensors", "weights/*.onnx", "live/page/*", "evaluate/report/templates/*"],
+        "detection": [
+            "weights/*.safetensors",
+            "weights/*.onnx",
+            "weights/*.xml",
+            "weights/*.bin",
+            "live/page/*",
+            "evaluate/report/templates/*",
+        ],
     },
     cmdclass={"build_py": BuildWithRecipes},
     python_requires=">=3.10",

@@ -51,7 +51,8 @@ class Detector:
 
     weights: a zoo name, or a file of any kind known (.safetensors, .tflite, TF.js model.json or its folder, .xml,
     .onnx); None for the bundled weights. device: auto, cpu, cuda, mps. runtime: auto, torch, openvino, onnxruntime,
-    litert. precision: auto, float32, bfloat16, float16, int8. threads: None for as many as there are cores.
+    litert. precision: auto (what the file holds), float32, bfloat16, float16, int8 (an
+    int8 file, or the bundled weights, which have such a form). threads: None for as many as there are cores.
     score, iou, max_detections, classes (names, or their places in `class_names`): the rules of post-processing; score
     None: the threshold of best F1 that stands in the weights' card, else 0.3; "auto": that of each class where it stands
     there, else as None. merge: what overlapping boxes of one class become: "nms", "vote" or "soft"

@@ -21,6 +21,7 @@ TELLING = (
     "bf16",
 )
 BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+INT8 = {"avx_vnni", "avx512_vnni", "amx_int8"}  # of x86: on Arm OpenVINO has no int8 kernels of its own
 
 
 @functools.cache
@@ -38,3 +39,8 @@ def processor() -> tuple[str, tuple[str, ...]]:
 def multiplies_bfloat16() -> bool:
     """Whether bfloat16 numbers are multiplied by instructions of their own, not as float32 with conversions."""
     return not BFLOAT16.isdisjoint(processor()[1])
+
+
+def multiplies_int8() -> bool:
+    """Whether bytes are multiplied and summed by one instruction (VNNI, AMX) that OpenVINO uses."""
+    return not INT8.isdisjoint(processor()[1])

@@ -198,7 +198,7 @@ def test_numbers_leave_out_images_too_small_for_them(size):
 @pytest.fixture
 def live(monkeypatch, capsys, tmp_path):
     """Runs `mobilessd live ARGS` with the fake detector and without a display; gives (exit code, stdout, stderr)."""
-    monkeypatch.setattr("detection.cli.live.open_detector", lambda args: FakeDetector())
+    monkeypatch.setattr("detection.cli.live.open_detector", lambda args, **_: FakeDetector())
     monkeypatch.setattr("detection.live.window.window_problem", lambda: "there is no display")
     monkeypatch.chdir(tmp_path)
 

@@ -290,7 +290,7 @@ def test_clips_stay_small_in_memory_and_do_not_grow_without_end(tmp_path, monkey
 
 @pytest.fixture
 def live(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("detection.cli.live.open_detector", lambda args: Reds())
+    monkeypatch.setattr("detection.cli.live.open_detector", lambda args, **_: Reds())
     monkeypatch.chdir(tmp_path)
 
     def run(*args):

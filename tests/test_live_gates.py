@@ -356,7 +356,7 @@ def test_without_a_tracker_it_is_said_how_to_get_one(page, monkeypatch):
 
 @pytest.fixture
 def live(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("detection.cli.live.open_detector", lambda args: Reds())
+    monkeypatch.setattr("detection.cli.live.open_detector", lambda args, **_: Reds())
     monkeypatch.chdir(tmp_path)
     save_video(tmp_path / "film.avi")
 

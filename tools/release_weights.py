@@ -9,6 +9,12 @@ The mean of the weights of runs that began alike is often better than each of th
 card and the classes, of which the others need to have more or the same. What it scores is taken from
 detection/weights/records.py.
 
+The int8 form of what ships is made by
+
+    python tools/release_weights.py NAME --name NAME --int8 DIR
+
+calibrated on the images of DIR, which should be of those that were trained on.
+
 The result lies in detection/weights/. Beside it lies the network's graph as .onnx without a number of its own: it takes
 them out of the .safetensors, so that OpenVINO and onnxruntime run the one file without torch.
 """
@@ -19,16 +25,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from detection.errors import BadWeightsError, MobileSSDError
+from detection.export.calibration import PLANS, Int8Plan, calibration_images
+from detection.export.staging import size_of
 from detection.files import sha256_of
 from detection.weights.card import Card
 from detection.weights.records import find_record
+from detection.weights.resolve import Weights
 
 ROOT = Path(__file__).resolve().parents[1]
+INT8_PLAN = PLANS[3]  # box heads and first layer in float32
 
 
 def main() -> int:
@@ -40,9 +51,15 @@ def main() -> int:
     parser.add_argument("--input-size", type=int, metavar="S", help="of the result (default: the first file's)")
     parser.add_argument("--data", default="", metavar="TEXT", help="what was trained on, in words")
     parser.add_argument("--output", type=Path, help="default: detection/weights/NAME.safetensors")
+    text = "write no weights, but the int8 form of the ones that ship as --name, calibrated on the images of a folder"
+    parser.add_argument("--int8", type=Path, metavar="DIR", help=text)
     args = parser.parse_args()
     output = args.output or ROOT / "detection" / "weights" / f"{args.name}.safetensors"
     try:
+        if args.int8:
+            file = release_int8(args.weights[0], args.int8, output.with_suffix(".int8.xml"))
+            print(f"{file}: {size_of(file) / 1e6:.2f} MB")
+            return 0
         shares = [float(part) for part in args.shares.split(",")] if args.shares else [1.0] * len(args.weights)
         if len(shares) != len(args.weights) or min(shares) < 0 or not sum(shares):
             raise MobileSSDError(f"--shares {args.shares}: {len(args.weights)} numbers, one for each file")
@@ -97,6 +114,30 @@ def release(
     onnx_graph.point_into(graph, output)
     onnx_graph.save(graph, output.with_suffix(".onnx"), replace(card, training_images=()))
     return output.stat().st_size
+
+
+def release_int8(name: str, calibration: Path, output: Path, plan: Int8Plan = INT8_PLAN) -> Path:
+    """Writes the int8 form of weights, as OpenVINO reads it, calibrated on the images of a folder; returns its path."""
+    from detection.export.int8 import quantize_openvino
+    from detection.export.quantize import float_file
+    from detection.weights.resolve import open_weights
+
+    source = open_weights(name)
+    images = calibration_images(calibration, source.card.input_size)
+    quantize_openvino(float_file(source, "openvino"), output, int8_card(source, name, plan, len(images)), images, plan)
+    return output
+
+
+def int8_card(source: Weights, name: str, plan: Int8Plan, images: int) -> Card:
+    """The card of the int8 form: of which file it is the form, and what it scores by its record."""
+    record = find_record(name)
+    recipe = {"tool": f"nncf {metadata.version('nncf')}", "images": images, "float32": plan.name, "of": source.sha256}
+    return replace(
+        source.card,
+        precision="int8",
+        metrics=[dict(metric) for metric in record.int8_metrics] if record else [],
+        recipe=source.card.recipe | {"quantization": recipe},
+    )
 
 
 def described(card: Card, name: str, parent: str | None, names: list[str], data: str) -> Card:

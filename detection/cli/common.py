@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from detection.errors import quoted
@@ -69,19 +70,30 @@ def add_detector_arguments(
     result.add_argument("--tiles", metavar="T", help="short for --views 1+T, as in 2x2: the whole image and its tiles")
 
 
-def open_detector(args: argparse.Namespace, score: float | None = None, at_once: bool = False) -> Detector:
+def open_detector(
+    args: argparse.Namespace,
+    score: float | None = None,
+    at_once: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Detector:
     """The detector that `args` (of `add_detector_arguments`) asks for.
 
     `score` is the threshold when --score was not given (evaluation wants 0.01). None means for display: the threshold that
     stands in the card of the weights, else 0.3 (`Detector` decides). at_once: one image comes soon, so the runtime gets
-    ready for it while the rest is imported, which is a quarter of such a start.
+    ready for it while the rest is imported, which is a quarter of such a start. tell: where given, --precision auto takes
+    the int8 form of the weights, if one ships and this machine is faster with it, and `tell` gets a line that says so.
     """
-    from detection.runtimes.open import open_runtime
+    from detection.runtimes.open import open_runtime, suits_int8
     from detection.runtimes.reopened import Opening
 
     with waiting("getting the network ready"):
-        weights = weights_of(args)
-        runtime = open_runtime(weights, args.runtime, args.device, args.precision, args.threads)
+        weights, precision, views = weights_of(args), args.precision, views_of(args)
+        may = tell is not None and precision == "auto" and at_own_size(weights, views, args.tiles)
+        if may and suits_int8(weights, args.runtime, args.device):
+            precision = "int8"
+        runtime = open_runtime(weights, args.runtime, args.device, precision, args.threads)
+    if tell is not None and precision != args.precision:
+        tell(f"{weights.source}: int8, as this processor is fast at it; --precision float32 for the unrounded weights")
     if at_once:
         runtime.start()
     from detection.detector import Detector
@@ -94,10 +106,19 @@ def open_detector(args: argparse.Namespace, score: float | None = None, at_once:
         "merge": args.merge,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    opening = Opening(weights, args.runtime, args.device, args.precision, args.threads)
+    opening = Opening(weights, args.runtime, args.device, precision, args.threads)
     detector = Detector.of(weights.card, runtime, weights.source, opening, **given)
-    views = views_of(args)
     return detector if views is None and args.tiles is None else detector.with_views(views, args.tiles)
+
+
+def at_own_size(weights: Weights, views: str | None, tiles: str | None) -> bool:
+    """Whether these views need the network at no other input size than its own: an int8 file has one."""
+    if views is None and tiles is None:
+        return True
+    from detection.views import joined, parse
+
+    own = weights.card.input_size
+    return parse(joined(views, tiles) or "").sizes(own) == [own]
 
 
 def views_of(args: argparse.Namespace) -> str | None:

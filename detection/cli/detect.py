@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     one = not any(
         map(os.path.isdir, args.sources)
     )  # images of a folder go through a network of their own, several at a time
-    detector = open_detector(args, at_once=one) if quick else None
+    notes: list[str] = []
+    detector = open_detector(args, at_once=one, tell=notes.append) if quick else None
     from detection.cli.detect_job import detect_in_sources  # OpenCV is imported while the network compiles
 
-    return detect_in_sources(args, detector)
+    return detect_in_sources(args, detector, notes)

@@ -43,9 +43,9 @@ DRAWING = 2  # threads that draw and save
 Outcome = tuple[Source, "str | BadImageError"]  # what was found in it in words, or why it cannot be read
 
 
-def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> int:
+def detect_in_sources(args: argparse.Namespace, detector: Detector | None, notes: Sequence[str] = ()) -> int:
     """The command, with a detector that is getting ready; None: it is opened when the sources are found, as its weights
-    may have to be fetched. Returns the exit code."""
+    may have to be fetched. notes: what there is to say of how it was opened. Returns the exit code."""
     sources = find_sources(args.sources, args.recursive, cameras=True)
     for path in filter(None, (args.json, args.csv)):
         if os.path.isdir(path):
@@ -56,8 +56,9 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None) -> in
     outputs += [CsvTable(args.csv)] if args.csv else []
     labels = LabelFiles(args.labels[0], args.labels[1], sources) if args.labels else None
     outputs += [labels] if labels else []
-    detector = detector or open_detector(args, at_once=True)
-    print(detector, file=words, flush=True)
+    said = [*notes]
+    detector = detector or open_detector(args, at_once=True, tell=said.append)
+    print(detector, *said, sep="\n", file=words, flush=True)
     job = Job(detector, names, outputs, sources, words)
     if not job.few:
         detector.streams()  # compiled and tried here, not while images are waiting

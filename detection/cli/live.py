@@ -105,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs until the sources end, or somebody ends it; see the parser for `args`."""
     from detection.live import app
+    from detection.views import AUTO
 
     args.page = PageOptions(args.host, args.port, args.token or os.environ.get("MOBILESSD_TOKEN"), args.cert, args.key)
     args.mqtt_password = os.environ.get("MOBILESSD_MQTT_PASSWORD")
@@ -113,8 +114,14 @@ def run(args: argparse.Namespace) -> int:
     args.show = _where(args)
     options = LiveOptions(**{field.name: getattr(args, field.name) for field in fields(LiveOptions)})
     options = replace(options, views=_moving_views(args))
+
+    def tell(line: str) -> None:
+        _tell(args, line)
+
+    # --views auto takes several input sizes, of which an int8 file has one
+    int8 = tell if options.views != AUTO else None
     with _until_signal() as stop:
-        return app.run(options, lambda: open_detector(args), stop, lambda line: _tell(args, line))
+        return app.run(options, lambda: open_detector(args, tell=int8), stop, tell)
 
 
 def _moving_views(args: argparse.Namespace) -> str | None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from detection.errors import MissingPackageError, MobileSSDError, install_line, installed, quoted
 from detection.limits import MOST_THREADS
+from detection.processor import multiplies_int8
 from detection.runtimes.base import Runtime
 from detection.runtimes.interfaces import SystemFile, interface_of
 from detection.runtimes.table import DEVICES, FASTEST, RUNTIMES, RuntimeInfo, info_of, readers
 from detection.weights.formats import ONNX
 from detection.weights.onnx_check import check_onnx
+from detection.weights.records import find_record
 from detection.weights.resolve import Weights
 
 
@@ -20,9 +22,11 @@ def open_runtime(
 ) -> Runtime:
     """The runtime asked for. auto: torch on a GPU; on a CPU the fastest that is installed for this processor and file.
 
-    precision: auto (what the file holds: float32, or int8), float32, bfloat16, float16 or int8. threads: None for as
+    precision: auto (what the file holds: float32, or int8), float32, bfloat16, float16 or int8 (of an int8 file, or of
+    weights beside which their int8 form ships, `Weights.int8`). threads: None for as
     many as there are cores. Raises MobileSSDError, one line, for what is not installed or does not go together.
     """
+    weights = weights.in_precision(precision)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise MobileSSDError(f"threads: {quoted(threads)} is not from 1 to {MOST_THREADS}")
     kind = device.partition(":")[0]
@@ -67,6 +71,20 @@ def choose(weights: Weights, device: str = "auto") -> str:
         if RUNTIMES[name].installed and _can_open(weights, RUNTIMES[name]):
             return name
     return order[0] if weights.exported else "torch"
+
+
+def suits_int8(weights: Weights, runtime: str = "auto", device: str = "auto") -> bool:
+    """Whether these weights are computed faster in int8: they ship in that form, the runtime would be OpenVINO on the CPU,
+    and the processor multiplies bytes by instructions of its own. Not a file that was named by its path: that one is meant."""
+    if (
+        weights.int8 is None
+        or find_record(weights.source) is None
+        or device not in ("auto", "cpu")
+        or not multiplies_int8()
+    ):
+        return False
+    name = choose(weights, device) if runtime == "auto" else runtime
+    return name == "openvino" and RUNTIMES[name].installed
 
 
 def _can_open(weights: Weights, row: RuntimeInfo) -> bool:

@@ -12,7 +12,7 @@ from detection.errors import BadWeightsError, nearest, warn
 from detection.files import drop_damaged, expanded, home, sha256_of
 from detection.weights.card import Card
 from detection.weights.checkpoint import read_card, save_checkpoint
-from detection.weights.formats import Format, card_of, recognise
+from detection.weights.formats import OPENVINO, Format, card_of, recognise
 from detection.weights.importers.table import READABLE, import_detector, importer_of, need_torch
 from detection.weights.records import DEFAULT, Record, find_record, list_weights
 
@@ -52,6 +52,18 @@ class Weights:
         those of the checkpoint, in which it looks them up."""
         graph = self.path.with_suffix(".onnx")
         return graph if self.path.parent == Path(__file__).parent and graph.exists() else None
+
+    @property
+    def int8(self) -> Path | None:
+        """The int8 form, an OpenVINO file, beside a checkpoint that ships with mobilessd; None where there is none."""
+        form = self.path.with_suffix(f".int8{OPENVINO.ending}")
+        return form if not self.exported and self.path.parent == Path(__file__).parent and form.exists() else None
+
+    def in_precision(self, precision: str) -> Weights:
+        """For "int8" the weights of the file `int8`, where there is one; else these. Its card is this one, which is at hand,
+        but for the precision: to read another would cost every start some milliseconds."""
+        form = self.int8 if precision == "int8" else None
+        return self if form is None else Weights(form, replace(self.card, precision="int8"), self.source)
 
     @property
     def ready(self) -> Path | None:
