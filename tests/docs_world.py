@@ -63,6 +63,13 @@ SUBSTITUTES: list[tuple[str, str, str]] = [
     (r"--samples \d+", "", "see below: a few steps"),
     (r"--compile yes", "", "takes a minute"),
     (r"--score 0\.4 --labels", "--score 0.001 --labels", "a network of two steps is sure of nothing"),
+    (
+        r"(?<=tools/release_weights\.py )\S+ (.*--int8 \S+)",
+        r"small.safetensors \1 --output released.safetensors",
+        "the same",
+    ),
+    (r"(?<=mobilessd quantize )\S+_scales\.mobilessd", "small.safetensors", "takes a minute"),
+    (r"\btrained-on/", "animals/", "any images"),
     (r"(tools/release_weights\.py .*--parent \S+)", r"\1 --output released.safetensors", "would replace what ships"),
 ]
 if find_spec("paho") is None:
