@@ -93,7 +93,7 @@ class Detector:
                 raise MobileSSDError(_no_option(name))
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise MobileSSDError(f"threads is a whole number from 1, not {threads!r}")
-        opened = open_weights(weights)
+        opened = open_weights(weights).in_precision(precision)
         if input_size is not None:
             from detection.runtimes.resize import at_size  # only where somebody asks for another size
 

@@ -14,6 +14,7 @@ from detection.export.compare import match
 from detection.export.staging import size_of
 from detection.files import sha256_of
 from detection.runtimes import open as opening
+from detection.runtimes import resize
 from detection.weights.formats import card_of
 from detection.weights.records import DEFAULT, find_record
 from detection.weights.resolve import open_weights
@@ -98,6 +99,17 @@ def test_it_is_not_taken_in_silence_or_in_the_place_of_something_else(fast, opti
 )
 def test_views_at_another_input_size_keep_float32_for_all(views, tiles, alone):
     assert at_own_size(open_weights(DEFAULT), views, tiles) is alone
+
+
+def test_asked_for_it_is_what_becomes_another_size(monkeypatch):
+    """`tests/test_resize.py` sees what an int8 file is at another size."""
+    asked = []
+    monkeypatch.setattr(
+        resize, "at_size", lambda weights, size: asked.append((weights.card.precision, size)) or weights
+    )
+    Detector(threads=1, precision="int8", input_size=172)
+    Detector(threads=1, input_size=172)
+    assert asked == [("int8", 172), ("float16", 172)]
 
 
 def test_tiles_are_looked_at_in_int8(fast):

@@ -90,7 +90,7 @@ def open_detector(
         weights, precision, views = weights_of(args), args.precision, views_of(args)
         may = tell is not None and precision == "auto" and at_own_size(weights, views, args.tiles)
         if may and suits_int8(weights, args.runtime, args.device):
-            precision = "int8"
+            precision, weights = "int8", weights.in_precision("int8")
         runtime = open_runtime(weights, args.runtime, args.device, precision, args.threads)
     if tell is not None and precision != args.precision:
         tell(f"{weights.source}: int8, as this processor is fast at it; --precision float32 for the unrounded weights")
@@ -112,7 +112,7 @@ def open_detector(
 
 
 def at_own_size(weights: Weights, views: str | None, tiles: str | None) -> bool:
-    """Whether these views need the network at no other input size than its own: an int8 file has one."""
+    """Whether these views need the network at no other input size than its own, at which its int8 form was measured."""
     if views is None and tiles is None:
         return True
     from detection.views import joined, parse
@@ -127,10 +127,10 @@ def views_of(args: argparse.Namespace) -> str | None:
 
 
 def weights_of(args: argparse.Namespace) -> Weights:
-    """The weights that `args` (of `add_detector_arguments`) names, at the input size that it asks for."""
+    """The weights that `args` (of `add_detector_arguments`) names, at the input size and in the form that it asks for."""
     from detection.weights.resolve import open_weights
 
-    weights = open_weights(args.weights)
+    weights = open_weights(args.weights).in_precision(args.precision)
     if args.input_size is None:
         return weights
     from detection.runtimes.resize import at_size

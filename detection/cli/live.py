@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     def tell(line: str) -> None:
         _tell(args, line)
 
-    # --views auto takes several input sizes, of which an int8 file has one
+    # --views auto takes several input sizes; what int8 loses is known at one
     int8 = tell if options.views != AUTO else None
     with _until_signal() as stop:
         return app.run(options, lambda: open_detector(args, tell=int8), stop, tell)

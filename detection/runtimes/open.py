@@ -22,11 +22,9 @@ def open_runtime(
 ) -> Runtime:
     """The runtime asked for. auto: torch on a GPU; on a CPU the fastest that is installed for this processor and file.
 
-    precision: auto (what the file holds: float32, or int8), float32, bfloat16, float16 or int8 (of an int8 file, or of
-    weights beside which their int8 form ships, `Weights.int8`). threads: None for as
+    precision: auto (what the file holds: float32, or int8), float32, bfloat16, float16 or int8. threads: None for as
     many as there are cores. Raises MobileSSDError, one line, for what is not installed or does not go together.
     """
-    weights = weights.in_precision(precision)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise MobileSSDError(f"threads: {quoted(threads)} is not from 1 to {MOST_THREADS}")
     kind = device.partition(":")[0]

@@ -41,8 +41,7 @@ class Opening:
         return open_runtime(self.weights, self.runtime, self.device, self.precision, self.threads)
 
     def _in_forked(self) -> Runtime:
-        weights = self.weights.in_precision(self.precision)
-        name = choose(weights, self.device) if self.runtime == "auto" else self.runtime
+        name = choose(self.weights, self.device) if self.runtime == "auto" else self.runtime
         threads = self.threads
         if torch := sys.modules.get("torch"):
             if torch.cuda.is_initialized():
@@ -50,7 +49,7 @@ class Opening:
             # GNU's OpenMP, which torch computes with, cannot start threads in the child of a process that had some.
             torch.set_num_threads(1)
             threads = 1 if name.startswith("torch") else threads
-        runtime = open_runtime(weights, name, self.device, self.precision, threads)
+        runtime = open_runtime(self.weights, name, self.device, self.precision, threads)
         if not _computes(runtime, self.weights.card.input_size):
             raise MobileSSDError(
                 f"{name} does not start in a process forked from one that had used it: start the process with the method "
