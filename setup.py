@@ -101,6 +101,9 @@ EXTRAS = {
         "playwright>=1.45",
         # Its wheel carries public-domain photographs: a cat and an astronaut.
         "scikit-image>=0.22",
+        # Run docs/own_detector.ipynb.
+        "nbclient>=0.10",
+        "ipykernel>=6",
         "build>=1.2",
         "twine>=5",
         # An S3 store on loopback; its extra [server] would bring thirty packages more.

@@ -94,6 +94,7 @@ ADDED: list[tuple[str, str]] = [
 STAND_INS = {
     "scp": 'mkdir -p "${!#%:}" && cp -r "${@:2:$#-2}" "${!#%:}"',
     "notify-send": "true",
+    "docker": "true",  # test_docker.py reads what it would build
 }
 
 
