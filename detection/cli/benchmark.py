@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from detection.benchmark import summary
+from detection.benchmark import history, summary
 from detection.benchmark.candidates import Candidate, candidates_of, peers_of, random_weights, variant
 from detection.benchmark.machine import describe, machine
 from detection.benchmark.timing import Timing, drawn_image, time_detectors
@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(how, "AP beside the times")
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT", help="write everything as JSON (- for stdout)")
+    output.add_argument(
+        "--history", metavar="FILE", help="add the figures to FILE; say what got slower by more than 5 %%"
+    )
     output.add_argument("--plot", metavar="OUT", help="draw latency against AP (.png, .svg, .pdf)")
 
 
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         raise MobileSSDError("--plot draws latency against AP: give --data, too")
     if args.image and not Path(args.image).is_file():
         raise MobileSSDError(f"{args.image}: no such file")
+    before = history.read_history(Path(args.history)) if args.history else []
     words = words_beside(json=args.json)
     said = machine()
     print("\n".join(describe(said)), file=words, flush=True)
@@ -96,6 +100,10 @@ def run(args: argparse.Namespace) -> int:
             "results": [timing.to_dict() for timing in timings],
         }
         write_output(args.json, json.dumps(data, indent=1) + "\n")
+    if args.history:
+        now = history.entries(said, shown, args.score, [timing.to_dict() for timing in timings])
+        print(*history.slower(before, now), sep="\n", file=words)
+        history.append(Path(args.history), now)
     if args.plot:
         summary.plot(timings, Path(args.plot))
     return 2 if all(timing.error for timing in timings) else 0

@@ -109,6 +109,7 @@ OPTIONS = {
     "--force": "write in spite of that",
     "--no-timing": "measure no times",
     "--peers": "time other programs too",
+    "--history": "file of this machine's figures over time",
     "--rounds": "repetitions of a measurement",
     "--seconds": "length of a measurement",
     "--list": "all names",
