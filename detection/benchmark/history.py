@@ -1,8 +1,8 @@
 """`mobilessd benchmark --history FILE`: this machine's figures over time, and what has become slower. Standard library only.
 
 A line of JSON a candidate and run. A run is compared with the last one of the same machine, settings and candidate: slower is
-what takes 5 % longer in the median of its interleaved rounds, where not one round of now is as fast as the slowest of then. So a spread
-that covers the difference gives no alarm, and a single round never does.
+what takes 5 % longer in the median of its interleaved rounds, where not one round of now is as fast as the slowest of then. So a
+spread that covers the difference gives no alarm, and a single round never does.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """The lines of a file, the oldest first; none where there is no file. MobileSSDError names a line that is none."""
     if not path.exists():
         return []
-    found = []
     try:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            entry = json.loads(line)
-            if not isinstance(entry, dict) or not all(isinstance(value, float) for value in entry["rounds_ms"]):
-                raise ValueError
-            found.append(entry)
+        lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise MobileSSDError(f"{shown(path)}: cannot be read: {error}") from None
-    except (ValueError, KeyError, TypeError):
-        raise MobileSSDError(f"{shown(path)}:{number}: is no line of --history: repair or remove it") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            if not all(isinstance(value, float) for value in entry["rounds_ms"]):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise MobileSSDError(f"{shown(path)}:{number}: is no line of --history: repair or remove it") from None
+        found.append(entry)
     return found
 
 
