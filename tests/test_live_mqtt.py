@@ -348,7 +348,7 @@ def test_mqtts_checks_the_certificate(paho, certificate, tmp_path_factory, monke
 @needs_broker
 @needs_tracking
 def test_the_command_tells_the_broker_and_nobody_the_password(broker, looker, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("detection.cli.live.open_detector", lambda args: Reds())
+    monkeypatch.setattr("detection.cli.live.open_detector", lambda args, **more: Reds())
     film = str(tmp_path / "film.avi")
     writer = cv2.VideoWriter(film, cv2.VideoWriter_fourcc(*"MJPG"), 20, (320, 240))
     for k in range(60):
