@@ -152,8 +152,8 @@ class TestBadRecipe:
         assert "there are finetune" in refused("--data", data, "--config", "fine_tune").replace("\n", "")
 
     def test_weights_of_an_unknown_kind(self, refused, data, tmp_path):
-        weights = tmp_path / "network.h5"
-        weights.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+        weights = tmp_path / "network.mat"
+        weights.write_bytes(b"MATLAB 5.0 MAT-file" + bytes(100))
         said = refused("--data", data, "--weights", weights, "--output", tmp_path / "out")
         assert str(weights) in said and "not weights of a known kind" in said
 
