@@ -15,7 +15,7 @@ from detection.errors import MobileSSDError
 from detection.evaluate.truth import GroundTruth
 from detection.export.calibration import PLANS, Int8Plan, calibration_images
 from detection.export.compare import average_precision, match
-from detection.export.file_formats import FILE_FORMATS, check_ending
+from detection.export.file_formats import FILE_FORMATS, FileFormat, check_ending
 from detection.export.staging import files_of, size_of, staged
 from detection.export.write import detector_of
 from detection.runtimes.open import open_runtime
@@ -65,6 +65,7 @@ def quantize(source: Weights, order: QuantizeOrder, tell: Callable[[str], None] 
     Raises MobileSSDError, one line, and leaves no file, where every plan loses more AP than allowed (unless forced).
     """
     target = FILE_FORMATS[order.format]
+    _refuse_weights(source, target)
     target.check_installed("quantising", target.int8_needs)
     if source.card.precision == "int8":
         raise MobileSSDError(f"{source.source}: an int8 file already; name the float weights it was made of")
@@ -102,16 +103,18 @@ def float_file(source: Weights, format: str) -> Path:
     """The float graph that is quantised: an exported file as it is, else the runtime's own conversion."""
     target = FILE_FORMATS[format]
     if not source.exported:
-        if not target.float_form:
-            first = f"mobilessd export {source.source} --output FILE{target.format.ending}"
-            raise MobileSSDError(
-                f"{source.source}: int8 {target.name} is made of the float file: {first}, then name that"
-            )
         return target.load(target.float_form, "detection.runtimes")(source)
     if source.format not in ((ONNX, target.format) if target.float_form else (target.format,)):
         ending = target.format.ending
         raise MobileSSDError(f"{source.path}: does not become {ending} any more; name the weights it was made of")
     return source.path
+
+
+def _refuse_weights(source: Weights, target: FileFormat) -> None:
+    """Weights, where no runtime of ours makes the float graph of this format of them."""
+    if not source.exported and not target.float_form:
+        first = f"mobilessd export {source.source} --output FILE{target.format.ending}"
+        raise MobileSSDError(f"{source.source}: int8 {target.name} is made of the float file: {first}, then name that")
 
 
 def _attempt(
