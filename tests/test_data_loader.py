@@ -4,6 +4,8 @@ import itertools
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -318,7 +320,7 @@ def test_a_worker_starts_where_opencvs_threads_had_work_in_the_main_process_befo
     time.sleep(0.5)  # until the pool's threads sleep
     child = os.fork()
     if child == 0:
-        loader_module.start_worker(0)
+        loader_module.quiet_worker(0)
         os._exit(0)
     until = time.monotonic() + 5
     while not (ended := os.waitpid(child, os.WNOHANG)[0]) and time.monotonic() < until:
@@ -327,3 +329,16 @@ def test_a_worker_starts_where_opencvs_threads_had_work_in_the_main_process_befo
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert ended, "the worker hangs"
+
+
+def test_a_program_that_ends_while_something_holds_the_batches_ends(tmp_path):
+    """Workers ignore SIGTERM, which multiprocessing sends before it waits for them."""
+    script = """
+import torch
+from detection.train.input import loader
+rows = torch.utils.data.DataLoader(range(100), num_workers=1, worker_init_fn=loader._start_worker)
+held = loader._started(rows)
+next(held)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

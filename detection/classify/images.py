@@ -25,7 +25,7 @@ from detection.images.decode import read_image
 from detection.images.header import read_header
 from detection.images.preprocess import stretch
 from detection.images.sources import IMAGES
-from detection.train.input.loader import start_worker
+from detection.train.input.loader import quiet_worker
 
 TRAIN, VAL = ("train", "training"), ("val", "valid", "validation", "test")
 HEADER = 1 << 16  # bytes of a file in which its header is looked for
@@ -206,7 +206,7 @@ def training_batches(
         batch_sampler=order,
         num_workers=config.workers,
         generator=torch.Generator().manual_seed(config.seed),
-        worker_init_fn=start_worker,
+        worker_init_fn=quiet_worker,
         prefetch_factor=4 if config.workers else None,
     )
 
@@ -219,5 +219,5 @@ def evaluation_batches(images: ImageSet, size: int, crop: float, indices: Sequen
         batch_sampler=batches,
         num_workers=workers,
         generator=torch.Generator(),
-        worker_init_fn=start_worker,
+        worker_init_fn=quiet_worker,
     )

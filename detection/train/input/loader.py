@@ -7,6 +7,7 @@ next, so a run resumes in mid-epoch to the bit.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import itertools
 import logging
@@ -158,7 +159,7 @@ class TrainLoader:
                 sampler=self._steps,
                 num_workers=self.workers,
                 collate_fn=_identity,
-                worker_init_fn=start_worker,
+                worker_init_fn=_start_worker,
                 prefetch_factor=self.prefetch,
                 generator=torch.Generator(),  # else it draws from torch's own numbers, and a run depends on workers
                 persistent_workers=True,
@@ -291,23 +292,37 @@ def _with_policy(data: DetectionData, **policies: str) -> DetectionData:
     return replace(data, flags=flags).keep_boxes(kept)
 
 
-def start_worker(_: int) -> None:
-    """What a loader's worker begins with. Zero, not one: OpenCV's one thread ends the pool that was inherited from the
-    main process, and waits for ever for threads that a fork leaves behind."""
-    cv2.setNumThreads(0)  # a pool of threads in each worker would fight over the cores
+def quiet_worker(_: int) -> None:
+    """What a loader's worker begins with: a pool of threads in each would fight over the cores. Zero, not one: OpenCV's one
+    thread ends the pool that was inherited from the main process, and waits for ever for threads that a fork leaves behind."""
+    cv2.setNumThreads(0)
+
+
+def _start_worker(number_of_worker: int) -> None:
+    quiet_worker(number_of_worker)
     for number in (signal.SIGINT, signal.SIGTERM):  # which may go to the whole group: the main process answers them
         signal.signal(number, signal.SIG_IGN)
 
 
 def _started(loader: Any) -> Iterator[Any]:
     """iter(loader), without torch's handler of SIGCHLD: that raises an error about a dead worker wherever the program is,
-    so in no place where it could be caught."""
+    so in no place where it could be caught. Workers that are left when the program ends, as something still holds the
+    iterator (a traceback), are ended: multiprocessing would wait for them for ever, as they ignore its SIGTERM."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        return iter(loader)
-    before = signal.getsignal(signal.SIGCHLD)
-    stream = iter(loader)
-    signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+        stream = iter(loader)
+    else:
+        before = signal.getsignal(signal.SIGCHLD)
+        stream = iter(loader)
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    atexit.register(_end, os.getpid(), getattr(stream, "_workers", ()))
     return stream
+
+
+def _end(owner: int, workers: Sequence[Any]) -> None:
+    if os.getpid() == owner:  # not in a child that was forked meanwhile
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
 
 
 @contextmanager
