@@ -96,6 +96,8 @@ def draw(rows: list[dict[str, Any]], figure: Any) -> None:
         for madds, top1, size in mine:
             axes.annotate(str(size), (madds, top1), (4, -8), textcoords="offset points", fontsize=7)
     axes.set_xscale("log")
+    axes.set_xticks([10, 20, 50, 100, 200, 500], labels=["10", "20", "50", "100", "200", "500"])
+    axes.minorticks_off()
     axes.set_xlabel("million multiply-adds")
     axes.set_ylabel("top-1")
     axes.legend(loc="lower right")
