@@ -109,6 +109,7 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
         axes.annotate(row["views"], (row["ms"], row["AP"]), xytext=(5, 4), textcoords="offset points")
     axes.set_xlabel("milliseconds an image")
     axes.set_ylabel("AP")
+    axes.margins(x=0.25, y=0.1)  # for the words beside the last point
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
