@@ -1,7 +1,7 @@
 # make install   an environment in .venv with everything, or PYTHON=... to install into another
 # make demo      detects with the weights that ship in photographs and in a clip, without a network; installs the little
 #                that it needs (0.5 GB) if need be; IMAGES="your.jpg own.jpg" WEIGHTS=file-or-name take the place of its own
-# make test      the tests; installs if need be
+# make test      the tests, two files at a time (JOBS=1, JOBS=8 ...); installs if need be
 # make fuzz      FILES=20000 (SEED=1) mutated files against everything that reads files of others; SEED=2 and so on
 #                go on from there; for the time see docs/security.md
 # make lint      style, formatting, types, layers of imports; installs if need be
@@ -47,12 +47,14 @@ demo:
 
 # An environment that has everything is used as it is; else one is made.
 CHOSEN = $(if $(shell $(READY) && echo yes),$(PYTHON),$(TARGET))
-NEEDED := albumentations cv2 flask hypothesis importlinter msgspec mypy onnx openvino pyarrow pytest scipy starlette torch
+NEEDED := albumentations cv2 flask hypothesis importlinter msgspec mypy onnx openvino pyarrow pytest scipy starlette torch xdist
 READY = "$(PYTHON)" -c "import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, '$(NEEDED)'.split())))"
+
+JOBS ?= 2
 
 test:
 	@$(READY) || $(MAKE) install
-	"$(CHOSEN)" -m pytest
+	"$(CHOSEN)" -m pytest -n $(JOBS) --dist loadfile
 
 FILES ?= 20000
 SEED ?= 1

@@ -85,6 +85,8 @@ EXTRAS = {
     "tflite-int8": [*LITERT, "ai-edge-quantizer>=0.5"],
     "dev": [
         "pytest>=8",
+        # Two processes run the test files side by side: most tests use one thread, and many wait.
+        "pytest-xdist>=3.5",
         # Reads the requirements of requirements, for tools/licences.py.
         "packaging>=23",
         # Holds answers of the page's server to /openapi.json.

@@ -267,8 +267,7 @@ def test_a_refused_connection_is_tried_again(camera, watched):
 def test_a_reader_that_is_killed_is_replaced(watched, camera):
     capture, taken = watched
     before = camera.connections
-    pid = int(subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()[-1])
-    os.kill(pid, signal.SIGSTOP)  # as if it hung within a driver, where nothing else ends it
+    os.kill(capture._process.pid, signal.SIGSTOP)  # as if it hung within a driver, where nothing else ends it
     count = len(taken)
     wait_until(lambda: camera.connections > before and len(taken) > count + 20, 15, "another reader")
 
