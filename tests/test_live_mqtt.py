@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from live_help import Reds, needs_tracking, wait_until
+from live_help import Reds, needs_tracking, save_video, wait_until
 
 from detection.cli.main import main
 from detection.errors import MobileSSDError
@@ -282,6 +282,39 @@ def test_a_broker_that_never_comes_holds_up_nobody_and_is_said_once(paho):
     mqtt.close()
     assert time.monotonic() - begin < 3 and mqtt.lost == 1300
     assert said[-1] == "mqtt: 1300 events could not be delivered and are lost" and len(said) == 3
+
+
+def test_what_is_lost_is_counted_in_metrics_while_it_happens(paho, monkeypatch, tmp_path):
+    from test_live_page import Page
+
+    made = []
+
+    class Noted(MqttEvents):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr("detection.live.channels.MqttEvents", Noted)
+    monkeypatch.setattr("detection.live.mqtt.WAITING", 100)
+    film = save_video(tmp_path / "film.avi")
+    options = {"mqtt": "mqtt://127.0.0.1:9", "events": str(tmp_path / "events.jsonl")}
+    page = Page([f"door={film}"], loop=True, **options)
+    try:
+        counts = [_lost(page)]
+        for n in range(130):
+            made[0](event(n))
+        counts.append(_lost(page))
+    finally:
+        page.close()
+    assert counts == [{"events": 0, "mqtt": 0}, {"events": 0, "mqtt": 30}]
+
+
+def _lost(page):
+    """Lost events by where they were to go, as /metrics counts them."""
+    lines = page.ask("/metrics")[2].decode().splitlines()
+    assert "# TYPE mobilessd_lost_events_total counter" in lines
+    pairs = [line.split() for line in lines if line.startswith("mobilessd_lost_events_total{")]
+    return {name.split('"')[1]: int(count) for name, count in pairs}
 
 
 @needs_broker

@@ -68,7 +68,7 @@ def run(options: LiveOptions, open_detector: Callable[[], Any], stop: Stop, say:
         stack.callback(engine.close)
         page = None
         if options.show == "page":
-            page = PageServer(options.page, channels, detector, score, lowest, engine, outlets.book, say)
+            page = PageServer(options.page, channels, detector, score, lowest, engine, outlets.book, say, outlets.lost)
             stack.callback(page.close)
 
         def gates_changed() -> None:

@@ -109,6 +109,11 @@ class Outlets:
         if self.options.show == "none" and "-" not in (self.options.events, self.options.jsonl, self.options.csv):
             self._say(f"{event['at'][11:19]}  {event['source']}  {event['text']}")
 
+    def lost(self) -> dict[str, int]:
+        """How many events did not arrive, by where they were to go, for /metrics."""
+        places = {"events": self.events, "webhook": self.webhook, "mqtt": self.mqtt}
+        return {name: place.lost for name, place in places.items() if place}
+
     @property
     def watches(self) -> bool:
         """Also where nothing is watched for yet: lines and zones can be drawn, or written into the file, at any time."""

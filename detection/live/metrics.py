@@ -23,9 +23,10 @@ def metrics_text(
     viewers: Mapping[str, int],
     started: float,
     counts: Mapping[str, float],
+    lost: Mapping[str, int],
 ) -> str:
     """channels: those of `app`. answers: number of answers of `POST /detect` and its like by HTTP status. viewers: by source key.
-    counts: of the server itself, by the names of OF_THE_SERVER."""
+    counts: of the server itself, by the names of OF_THE_SERVER. lost: events that did not arrive, by where they were to go."""
     source = {channel.name: {"source": channel.name} for channel in channels}
     stats = [(source[channel.name], channel.stats, channel.capture) for channel in channels]
     lines = [
@@ -69,6 +70,12 @@ def metrics_text(
             "gauge",
             "Browsers that watch.",
             ((source[c.name], viewers.get(c.capture.source.key, 0)) for c in channels),
+        ),
+        *_metric(
+            "lost_events_total",
+            "counter",
+            "Events that did not arrive where they were to go.",
+            (({"to": name}, count) for name, count in sorted(lost.items())),
         ),
         *_metric(
             "detect_requests_total",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,8 @@ class PageState:
     """channels: the sources. detector: for visitors' images. score: where the page's slider stands at first; the boxes
     that it gets reach down to `lowest`. engine: whose life /healthz looks at. uploads: images and frames that visitors
     send. book: lines and zones. views: by the key of the source. connections, faults,
-    wrong_tokens: what /metrics counts. closing: true once the server is to end."""
+    wrong_tokens, lost: what /metrics counts; lost: events that did not arrive, by where they were to go. closing: true
+    once the server is to end."""
 
     channels: Sequence[Channel]
     detector: Any
@@ -34,6 +35,7 @@ class PageState:
     connections: Connections
     faults: Faults
     wrong_tokens: Callable[[], int] = lambda: 0
+    lost: Callable[[], Mapping[str, int]] = dict
     started: float = field(default_factory=time.monotonic)
     closing: bool = False
 

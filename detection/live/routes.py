@@ -146,7 +146,8 @@ class Routes:
     async def metrics(self, _: Request) -> Response:
         state = self.state
         viewers = {key: view.viewers for key, view in state.views.items()}
-        text = metrics_text(state.channels, state.uploads.answers, viewers, state.started, state.counts())
+        counts, lost = state.counts(), state.lost()
+        text = metrics_text(state.channels, state.uploads.answers, viewers, state.started, counts, lost)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     # ------------------------------------------------------------ images

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from detection.errors import MobileSSDError, need
@@ -41,7 +41,8 @@ class PageServer:
 
     channels: the sources. detector: for visitors' images. score: where the page's slider stands at first; the boxes
     that it gets reach down to `lowest`. engine: whose life /healthz looks at. book: lines and zones, which the page may
-    change. say: gets lines for people. Raises MobileSSDError where it cannot listen.
+    change. say: gets lines for people. lost: events that did not arrive, by where they were to go. Raises MobileSSDError
+    where it cannot listen.
     url: what to open; with the token in it, where there is one.
     """
 
@@ -55,6 +56,7 @@ class PageServer:
         engine: Engine | None,
         book: GateBook,
         say: Say,
+        lost: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         need_packages()
         import uvicorn
@@ -80,6 +82,7 @@ class PageServer:
         views = {key: View(key, self._loop) for key in keys}
         uploads = UploadApi(detector)
         self._state = PageState(channels, detector, score, lowest, engine, uploads, book, views, connections, faults)
+        self._state.lost = lost
         app, login = build(self._state)
         hosts = {"localhost", "127.0.0.1", "::1", options.host.lower()} if self._token is None else None
         guard = Guard(app, self._token, hosts, self.port, login)
