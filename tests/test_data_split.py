@@ -89,3 +89,69 @@ def test_an_image_that_comes_into_two_splits_is_said(tmp_path, capsys):
     assert main(["data", "merge", *map(str, sets), "--to", "yolo", "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "1 images are copies of others" in said and "1 images are in several splits" in said
+
+
+@pytest.fixture
+def three_splits(tmp_path):
+    """A COCO folder of train, val and test, an image and a box each."""
+    folder = tmp_path / "three"
+    (folder / "annotations").mkdir(parents=True)
+    for number, name in enumerate(("train", "val", "test")):
+        file = coco(folder / name, [(1, 1, BOX)], number=1)
+        make_image(folder / name / "images/1.png", seed=50 + number)
+        content = json.loads(file.read_text())
+        content["images"][0]["file_name"] = str(folder / name / "images/1.png")
+        (folder / f"annotations/instances_{name}.json").write_text(json.dumps(content))
+        file.unlink()
+    return folder
+
+
+def test_splits_in_files_of_their_own_are_divided_together(three_splits, tmp_path):
+    assert main(["data", "split", str(three_splits), "--to", "coco", "--output", str(tmp_path / "out")]) == 0
+    assert sum(len(part) for part in open_parts(tmp_path / "out").values()) == 3
+
+
+def test_a_broken_split_is_not_left_out_of_a_division_in_silence(three_splits, tmp_path, capsys):
+    (three_splits / "annotations/instances_val.json").write_text('{"images": [')
+    command = ["data", "split", str(three_splits), "--to", "coco", "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert "the split val cannot be read: mend it, or take --split test or --split train alone (" in said
+    assert "instances_val.json" in said
+    assert main(["data", "split", str(three_splits), "--split", "val", *command[3:]]) == 2
+    assert "instances_val.json" in capsys.readouterr().err
+
+
+def test_a_broken_split_is_named_and_the_others_are_merged(three_splits, cats_and_dogs, tmp_path, capsys):
+    (three_splits / "annotations/instances_val.json").write_text('{"images": [')
+    (three_splits / "test/images/1.png").unlink()
+    output = tmp_path / "out"
+    arguments = ["data", "merge", str(cats_and_dogs), str(three_splits), "--to", "yolo", "--output", str(output)]
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    (error,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert (
+        f"{output}: without 2 of 4 splits, which could not be used: {three_splits} val, {three_splits} test (" in error
+    )
+    assert f"{output} (train): 25 images" in said.out and {n: len(p) for n, p in open_parts(output).items()} == {
+        "train": 25
+    }
+
+
+def test_a_data_set_of_which_nothing_can_be_read_is_not_merged(three_splits, cats_and_dogs, tmp_path, capsys):
+    for file in (three_splits / "annotations").iterdir():
+        file.write_text("[")
+    arguments = [
+        "data",
+        "merge",
+        str(cats_and_dogs),
+        str(three_splits),
+        "--to",
+        "yolo",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "three" in said and not (tmp_path / "out").exists()

@@ -15,8 +15,9 @@ import numpy as np
 from detection.boxes.anchors import anchors_for
 from detection.cli.common import name_list, positive_int
 from detection.data import gallery, readers, writers
+from detection.data.build import concatenate
 from detection.data.check import check
-from detection.data.convert import convert, is_file, write
+from detection.data.convert import convert, is_file, repaired, write
 from detection.data.dataset import DetectionData
 from detection.data.faults import Faults
 from detection.data.merging import merge
@@ -167,17 +168,38 @@ def _convert(args: argparse.Namespace) -> int:
         parts = open_parts(args.path, args.split, args.format, args.images, failed)
     done = convert(parts, args.to, args.output, failed)
     _say(args.output, done.parts, [*done.notes, *done.faults.lines()])
-    if failed:
-        reasons = "; ".join(f"{name} ({why})" for name, why in failed.items())
-        every = len(failed) + len(done.parts)
-        raise BadDataError(
-            f"{args.output}: without {len(failed)} of {every} splits, which could not be used: {reasons}"
-        )
+    _check_whole(args.output, failed, len(done.parts))
     return 0
 
 
+def _check_whole(output: str, failed: Mapping[str, str], written: int) -> None:
+    """Raises BadDataError where splits could not be used: what was written is right, and less than was asked for."""
+    if failed:
+        every = len(failed) + written
+        lost = f"{', '.join(failed)} ({'; '.join(failed.values())})"  # names first: a long message is cut short
+        raise BadDataError(f"{output}: without {len(failed)} of {every} splits, which could not be used: {lost}")
+
+
+def _everything(args: argparse.Namespace) -> DetectionData:
+    """All images of a data set, or those of --split. Raises BadDataError, for one of several splits that cannot be read with
+    the way to go on without it."""
+    try:
+        return open_data(args.path, args.split or "all", args.format, images=args.images)
+    except BadDataError:
+        if args.split:
+            raise
+    failed = dict[str, str]()
+    parts = open_parts(args.path, None, args.format, args.images, failed)
+    for name, why in failed.items():
+        others = " or ".join(f"--split {other}" for other in parts)
+        raise BadDataError(f"{args.path}: the split {name} cannot be read: mend it, or take {others} alone ({why})")
+    return concatenate(*parts.values())
+
+
 def _show(args: argparse.Namespace) -> int:
-    data, faults = open_data(args.path, args.split or "all", args.format, args.classes, args.images), Faults()
+    data, faults = _everything(args), Faults()
+    if args.classes:
+        data = data.with_classes(args.classes)
     if args.order != "worst":  # which shows what is wrong, before it is put right
         data, faults = repair(data)
     if args.classes:
@@ -194,7 +216,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _split(args: argparse.Namespace) -> int:
-    data, faults = repair(open_data(args.path, args.split or "all", args.format, images=args.images))
+    data, faults = repair(_everything(args))
     parts = split(data, args.shares, groups_of(data, args.group), args.seed)
     notes = write(parts, args.to, _folder(args))
     few = [
@@ -206,14 +228,18 @@ def _split(args: argparse.Namespace) -> int:
 
 
 def _merge(args: argparse.Namespace) -> int:
-    sets, faults = [], Faults()
+    folder, sets, faults, failed = _folder(args), [], Faults(), dict[str, str]()
     for path in args.paths:
-        repaired = {name: repair(data) for name, data in open_parts(path).items()}
-        faults = faults.merged(*(found for _, found in repaired.values()))
-        sets.append({name: data for name, (data, _) in repaired.items()})
+        lost = dict[str, str]()
+        fixed, found = repaired(open_parts(path, failed=lost), lost)
+        faults = faults.merged(found)
+        sets.append(fixed)
+        failed |= {f"{path} {name}": why for name, why in lost.items()}
     parts, notes = merge(sets)
-    notes += write(parts, args.to, _folder(args))
-    return _say(args.output, parts, [*notes, *faults.lines()])
+    notes += write(parts, args.to, folder)
+    _say(args.output, parts, [*notes, *faults.lines()])
+    _check_whole(args.output, failed, sum(map(len, sets)))
+    return 0
 
 
 def _folder(args: argparse.Namespace) -> str:

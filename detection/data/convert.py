@@ -33,6 +33,14 @@ def convert(
     folder with their images; COCO also as one file, where `output` ends in .json. Images and boxes that training would not
     use are not written. failed: gets what is wrong with a split of which nothing is left, as long as there is another. Raises
     BadDataError where nothing is left, MobileSSDError where the folder holds something."""
+    fixed, faults = repaired(parts, failed)
+    return Converted(fixed, faults, write(fixed, to, output))
+
+
+def repaired(
+    parts: Mapping[str, DetectionData], failed: dict[str, str] | None = None
+) -> tuple[dict[str, DetectionData], Faults]:
+    """Each split repaired, and the faults of all of them. failed: as in `convert`. Raises BadDataError where nothing is left."""
     fixed, faults = dict[str, DetectionData](), Faults()
     for split, data in parts.items():
         try:
@@ -43,7 +51,7 @@ def convert(
             failed[split] = str(error)
             continue
         faults = faults.merged(found)
-    return Converted(fixed, faults, write(fixed, to, output))
+    return fixed, faults
 
 
 def is_file(to: str, output: str | os.PathLike) -> bool:
