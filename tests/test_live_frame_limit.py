@@ -17,7 +17,7 @@ from live_help import CameraServer, save_video
 
 from detection.errors import BadImageError
 from detection.images import cameras, decode
-from detection.live import reader
+from detection.live import reader, reader_messages
 from detection.live.frame_limit import TooLarge, check_frame
 
 REFUSED = r"^its frames have 64 x 48 pixels, more than 0.001 megapixels: ask it for smaller ones$"
@@ -101,11 +101,11 @@ def test_frames_beyond_the_limit_are_refused_before_one_is_passed_on(source, tmp
 @pytest.mark.parametrize("source", [hls, stream])
 def test_frames_within_the_limit_are_passed_on(source, tmp_path):
     with source(tmp_path) as address:
-        process = reader.start_reader(address)
-        kinds = [reader.read_message(process.stdout).kind for _ in range(3)]
+        process = reader_messages.start_reader(address)
+        kinds = [reader_messages.read_message(process.stdout).kind for _ in range(3)]
         process.kill()
         process.communicate()
-    assert kinds == [reader.HELLO, reader.FRAME, reader.FRAME]
+    assert kinds == [reader_messages.HELLO, reader_messages.FRAME, reader_messages.FRAME]
 
 
 def test_a_source_that_grows_later_ends_there(monkeypatch):
@@ -127,7 +127,7 @@ def test_a_source_that_grows_later_ends_there(monkeypatch):
     sent = []
     with pytest.raises(TooLarge, match="20000 x 20000"):
         reader._pump("rtsp://camera/live", None, lambda *message: sent.append(message[0]))
-    assert taken == [64, 64] and sent[0] == reader.HELLO
+    assert taken == [64, 64] and sent[0] == reader_messages.HELLO
 
 
 def test_a_camera_of_which_one_image_is_taken_has_the_same_limit(monkeypatch, small_limit):
@@ -152,7 +152,7 @@ def test_an_ordinary_frame_is_none_too_many():
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux")
 def test_the_process_that_reads_a_stream_may_not_take_all_memory():
     with socket.create_server(("127.0.0.1", 0)) as listener:  # which answers nothing, so that the process waits
-        process = reader.start_reader(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        process = reader_messages.start_reader(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
         listener.settimeout(20)
         connection, _ = listener.accept()
         limits = Path(f"/proc/{process.pid}/limits").read_text()

@@ -26,7 +26,7 @@ from detection.errors import BadImageError, MobileSSDError
 from detection.images.cameras import camera_of, is_present
 from detection.live.capture import FAILED, LIVE, LOST, Capture, Captured, FileCapture, Masks
 from detection.live.motion import Region
-from detection.live.reader import ERROR, FRAME, HELLO, MOVED, ask, read_message, start_reader
+from detection.live.reader_messages import ERROR, FRAME, HELLO, MOVED, ask, read_message, start_reader
 from detection.live.source_names import SourceName, is_pipeline
 
 OPEN_TIMEOUT = 20.0  # seconds until the first frame of a stream that has never been open
