@@ -145,6 +145,16 @@ def test_a_snapshot_is_the_image_and_its_boxes_as_coco(tab, tmp_path):
     assert data["categories"] == [{"id": 18, "name": "dog"}, {"id": 17, "name": "cat"}]
 
 
+def test_the_network_looks_where_something_moves_at_a_click(tab, server):
+    pressed = "document.querySelector('[data-do=motion]').getAttribute('aria-pressed')"
+    tab.until("mobilessd.tiles[0].status.motion === false")
+    assert tab.js(f"document.querySelector('[data-do=motion]').hidden || {pressed}") == "false"
+    for on in (True, False):
+        tab.js("document.querySelector('[data-do=motion]').click()")
+        tab.until(f"mobilessd.tiles[0].status.motion === {json.dumps(on)} && {pressed} === '{json.dumps(on)}'")
+        assert server.json("/api/status")[1]["front"]["motion"] is on
+
+
 def test_the_visitors_own_camera(tab):
     tab.js("document.getElementById('camera').click()")
     tab.until(

@@ -64,12 +64,12 @@ def gate_routes(book: GateBook, bodies: Bodies) -> list[Route]:
         )
 
     async def add(request: Request) -> Response:
-        wish = await _read(request, bodies, NewGate)
+        wish = await read_json(request, bodies, NewGate)
         spec = GateSpec(wish.kind, wish.name, _fractions(wish.points), wish.source)
         return await _done(lambda: book.add(spec), 201)
 
     async def change(request: Request) -> Response:
-        wish = await _read(request, bodies, ChangedGate)
+        wish = await read_json(request, bodies, ChangedGate)
         points = None if wish.points is None else _fractions(wish.points)
         number = request.path_params["number"]
         return await _done(lambda: book.change(number, wish.version, wish.name, points))
@@ -84,15 +84,15 @@ def gate_routes(book: GateBook, bodies: Bodies) -> list[Route]:
         return await _done(lambda: book.restore(request.path_params["number"]))
 
     return [
-        Route("/api/watch", _guarded(listed), methods=["GET"]),
-        Route("/api/watch", _guarded(add), methods=["POST"]),
-        Route("/api/watch/{number:int}", _guarded(change), methods=["PUT"]),
-        Route("/api/watch/{number:int}", _guarded(remove), methods=["DELETE"]),
-        Route("/api/watch/{number:int}/restore", _guarded(restore), methods=["POST"]),
+        Route("/api/watch", guarded(listed), methods=["GET"]),
+        Route("/api/watch", guarded(add), methods=["POST"]),
+        Route("/api/watch/{number:int}", guarded(change), methods=["PUT"]),
+        Route("/api/watch/{number:int}", guarded(remove), methods=["DELETE"]),
+        Route("/api/watch/{number:int}/restore", guarded(restore), methods=["POST"]),
     ]
 
 
-def _guarded(route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+def guarded(route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     """What the book or a request's reader refuses, as one line with its status."""
 
     async def answer(request: Request) -> Response:
@@ -110,7 +110,8 @@ async def _done(change: Callable[[], Numbered], status: int = 200) -> Response:
     return JSONResponse(_plain(await asyncio.to_thread(change)), status)  # it writes a file, and may import a tracker
 
 
-async def _read(request: Request, bodies: Bodies, kind: type[T]) -> T:
+async def read_json(request: Request, bodies: Bodies, kind: type[T]) -> T:
+    """What a request asks for, checked. Raises Refused or MobileSSDError, one line."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refused(415, "send JSON, with Content-Type: application/json")
     async with bodies.read(request, LARGEST, TOO_LARGE) as data:

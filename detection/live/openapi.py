@@ -8,6 +8,7 @@ import msgspec
 
 from detection.live.gate_api import ChangedGate, NewGate
 from detection.live.gate_spec import KINDS, LONGEST_NAME, MOST_POINTS
+from detection.live.motion_api import MotionSwitch
 
 Schema = dict[str, Any]
 DEEPSTACK = "/v1/vision/detection"
@@ -72,6 +73,15 @@ def schema(version: str) -> Schema:
         "/api/watch/{number}/restore": {
             "post": _operation("Brings one back.", _json("Gate"), [number], more=_WRITES),
         },
+        "/api/motion/{key}": {
+            "put": _operation(
+                "Whether the network looks only where something moves.",
+                _json("Motion"),
+                [key],
+                _body("MotionSwitch"),
+                {code: words for code, words in _WRITES.items() if code in (408, 413, 415, 499)},
+            )
+        },
         "/healthz": {"get": _operation("Whether sources and network live.", _of("text/plain"))},
         "/metrics": {"get": _operation("Numbers for Prometheus.", _of("text/plain"))},
         "/openapi.json": {"get": _operation("This description.", {"application/json": {"schema": {"type": "object"}}})},
@@ -108,7 +118,9 @@ _WRITES = {
 
 
 def _schemas() -> dict[str, Schema]:
-    _, wishes = msgspec.json.schema_components([NewGate, ChangedGate], ref_template="#/components/schemas/{name}")
+    _, wishes = msgspec.json.schema_components(
+        [NewGate, ChangedGate, MotionSwitch], ref_template="#/components/schemas/{name}"
+    )
     point = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
     box = {"type": "array", "items": NUMBER, "minItems": 4, "maxItems": 4}
     detection = _object({"name": TEXT, "class_id": INTEGER, "score": NUMBER, "box": box}, ["category_id", "track_id"])
@@ -132,6 +144,7 @@ def _schemas() -> dict[str, Schema]:
         "state": TEXT,
         "message": TEXT,
         "stale": {"type": "boolean"},
+        "motion": {"type": "boolean"},
         "fps": NUMBER,
         "results": INTEGER,
     }
@@ -157,6 +170,7 @@ def _schemas() -> dict[str, Schema]:
             },
             loose=True,
         ),
+        "Motion": _object({"motion": {"type": "boolean"}}),
         "Gate": _object(gate),
         "Watch": _object(
             {

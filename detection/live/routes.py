@@ -21,6 +21,7 @@ from detection.live.detect_api import detect_routes, refused
 from detection.live.faults import UNFORESEEN
 from detection.live.gate_api import gate_routes
 from detection.live.metrics import metrics_text
+from detection.live.motion_api import motion_routes
 from detection.live.openapi import schema
 from detection.live.overlay import draw_tracked
 from detection.live.page_state import PageState
@@ -64,6 +65,7 @@ def build(state: PageState) -> tuple[Starlette, bytes]:
             Route("/stream/{key}.mjpg", routes.stream),
             *detect_routes(state),
             *gate_routes(state.book, state.uploads.bodies),
+            *motion_routes(routes.by_key, state.uploads.bodies),
             Route("/healthz", routes.health),
             Route("/openapi.json", described),
             Route("/metrics", routes.metrics),
@@ -72,6 +74,7 @@ def build(state: PageState) -> tuple[Starlette, bytes]:
         ],
         exception_handlers={HTTPException: _problem, Refused: _refused, Exception: _unforeseen},
     )
+    app.router.redirect_slashes = False  # a slash too much is another address, and 404 is what is promised for that
     return app, files["login.html"]
 
 
@@ -115,6 +118,7 @@ class Routes:
             "stale": capture.stale,
             "age": None if capture.age is None else round(capture.age, 2),
             "live": capture.live,
+            "motion": capture.motion,
             "reconnects": capture.reconnects,
             "viewers": self.state.views[key].viewers,
             "events": list(channel.watch.recent) if channel.watch else [],

@@ -1,5 +1,8 @@
 // A camera of the server, over a WebSocket: packets of frame and boxes, and twice a second how the source is.
 
+import { ask } from "./ask.js";
+import { notice } from "./state.js";
+
 const SILENT = 4000; // milliseconds without a word after which the server counts as gone
 const HIDDEN_PAUSE = 1000; // a page that nobody looks at takes a frame a second
 
@@ -7,6 +10,7 @@ export class Remote {
   constructor(tile) {
     this.tile = tile;
     this.pause = 500;
+    tile.onmotion = () => this.motion(!tile.status.motion);
     this.connect();
     setInterval(() => this.look(), 1000);
   }
@@ -31,6 +35,16 @@ export class Remote {
       setTimeout(() => this.connect(), this.pause);
       this.pause = Math.min(this.pause * 1.7, 5000);
     };
+  }
+
+  /** Whether the network looks only where something moves. */
+  async motion(on) {
+    try {
+      const path = `/api/motion/${encodeURIComponent(this.tile.key)}`;
+      this.tile.setStatus({ ...this.tile.status, ...(await ask("PUT", path, { on })) });
+    } catch (error) {
+      notice(error.message);
+    }
   }
 
   look() {

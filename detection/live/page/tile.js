@@ -29,7 +29,7 @@ export class Tile {
       button.addEventListener("click", (event) => (event.stopPropagation(), this.act(button.dataset.do)));
     }
     this.element.addEventListener("keydown", (event) => {
-      const what = { " ": "pause", s: "snapshot", f: "full" }[event.key];
+      const what = { " ": "pause", s: "snapshot", f: "full", m: "motion" }[event.key];
       if (what && event.target === this.element) (event.preventDefault(), this.act(what));
     });
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
@@ -39,6 +39,7 @@ export class Tile {
     if (what === "pause") this.hold(!this.paused);
     if (what === "snapshot") saveSnapshot(this);
     if (what === "full") document.fullscreenElement ? document.exitFullscreen() : this.element.requestFullscreen?.();
+    if (what === "motion") this.onmotion?.();
     if (what === "close") this.onclose?.();
   }
 
@@ -98,14 +99,18 @@ export class Tile {
     while (this.samples.length && now - this.samples[0][0] > KEEP) this.samples.shift();
   }
 
-  /** Shows how the source is: {state, message, stale, age, fps, total}. */
+  /** Shows how the source is: {state, message, stale, age, fps, total, motion}. */
   setStatus(status) {
     this.status = status;
     this.refresh();
   }
 
   refresh() {
-    const { state: how = "opening", message = "", stale, age, fps = 0, total, words: told = "" } = this.status;
+    const { state: how = "opening", message = "", stale, age, fps = 0, total, motion, words: told = "" } = this.status;
+    const still = this.element.querySelector("[data-do=motion]");
+    still.hidden = motion === undefined; // of the server's sources alone
+    still.setAttribute("aria-pressed", Boolean(motion));
+    still.classList.toggle("on", Boolean(motion));
     this.element.querySelector(".dot").className = `dot ${how}`;
     const delay = total ? ` · ${Math.round(total[0])} ms` : "";
     this.element.querySelector(".speed").textContent = fps ? `${fps.toFixed(0)} fps${delay}` : told;

@@ -1,5 +1,7 @@
 // The server's lines and zones: asked for changes one after the other, so that none overtakes another.
 
+import { ask } from "./ask.js";
+
 let queue = Promise.resolve();
 
 /** Makes a change when those before it are done; gives the server's answer. Throws an Error with its line for the person. */
@@ -14,24 +16,6 @@ export const change = (id, version, wish) => ask("PUT", `/api/watch/${id}`, { ve
 export const remove = (id, version) => ask("DELETE", `/api/watch/${id}?version=${version}`);
 export const restore = (id) => ask("POST", `/api/watch/${id}/restore`);
 export const listed = () => ask("GET", "/api/watch");
-
-async function ask(method, path, body) {
-  const options = { method };
-  if (body) {
-    options.headers = { "Content-Type": "application/json" };
-    options.body = JSON.stringify(body);
-  }
-  let answer;
-  try {
-    answer = await fetch(path, options);
-  } catch {
-    throw new Error("The server does not answer: nothing was changed");
-  }
-  const words = await answer.json().catch(() => ({}));
-  if (answer.ok) return words;
-  const error = words.error || `The server answers ${answer.status}`;
-  throw new Error(error.charAt(0).toUpperCase() + error.slice(1));
-}
 
 /** Puts text into the clipboard, also on pages that are not served by https. */
 export async function copy(text) {
