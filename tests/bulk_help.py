@@ -30,7 +30,7 @@ def tiny_weights(folder: Path) -> Path:
     pytest.importorskip("openvino", reason="needs openvino")
     import torch
 
-    from detection.runtimes.openvino import converted
+    from detection.runtimes.openvino_model import converted
     from detection.ssd.network import build, feature_maps
     from detection.weights.card import Card
     from detection.weights.checkpoint import save_checkpoint

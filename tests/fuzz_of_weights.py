@@ -21,7 +21,8 @@ from fuzz import Target
 from fuzz_mutators import NUMBERS, mutated, mutated_tree
 
 from backbones import build_classifier
-from detection.runtimes import onnx_graph, openvino
+from detection.runtimes import onnx_graph
+from detection.runtimes import openvino_model as openvino
 from detection.runtimes.open import open_runtime
 from detection.ssd.network import build, feature_maps
 from detection.weights.card import Card

@@ -133,12 +133,14 @@ def test_frigate_s_onnx_detector_finds_it(tmp_path, truth):
 
 def test_exported_files_become_frigate_s_too(small, tmp_path):
     """So int8 ones do: what is in front of the raw outputs is left as it is, and so is what the card says of it."""
-    from detection.runtimes import onnxruntime, openvino
+    from detection.runtimes import onnxruntime
+    from detection.runtimes import openvino_model as openvino
+    from detection.runtimes.openvino_library import core
 
     weights = open_weights(small)
     card = dataclasses.replace(weights.card, precision="int8")
     source = tmp_path / "small.xml"
-    openvino.save(openvino.read_model(openvino.core(), openvino.converted(weights)), source, card.to_json())
+    openvino.save(openvino.read_model(core(), openvino.converted(weights)), source, card.to_json())
     folder = export(source, tmp_path / "frigate", "--target", "frigate")
     assert open_weights(folder / "model.xml").card.precision == "int8"
     export(onnxruntime.converted(weights), folder, "--target", "frigate", "--gpu")

@@ -152,7 +152,7 @@ def test_the_interpreter_is_opened_behind_the_check(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     pytest.importorskip("openvino", reason="needs openvino")
-    from detection.runtimes import openvino
+    from detection.runtimes import openvino_model as openvino
 
     network = random_network("ssdlite_mobilenet_v2", alpha=0.25, input_size=96)
     path = tmp_path_factory.mktemp("openvino") / "model.xml"
@@ -208,7 +208,7 @@ BOMB = "<!DOCTYPE net [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>"
     ],
 )
 def test_a_description_that_is_not_as_we_export_is_not_given_to_openvino(copy, monkeypatch, old, new, words):
-    from detection.runtimes import openvino
+    from detection.runtimes import openvino_model as openvino
 
     text = copy.read_text()
     assert old in text
@@ -242,9 +242,10 @@ def test_what_a_file_says_of_its_sizes_is_not_believed(copy, capsys):
 
 
 def test_more_work_than_detectors_do_is_told(exported, monkeypatch):
-    from detection.runtimes import openvino
+    from detection.runtimes import openvino_library
+    from detection.runtimes import openvino_model as openvino
 
-    model = openvino.read_model(openvino.core(), exported)
+    model = openvino.read_model(openvino_library.core(), exported)
     model.reshape([1, 96, 96, 3])
     openvino.check_model(model, exported)
     monkeypatch.setattr(openvino, "MOST_WORK", 1_000_000)

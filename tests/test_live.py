@@ -345,7 +345,7 @@ def test_a_signal_at_any_moment_of_the_waiting_ends_it():
 
 
 def test_live_with_an_exported_file_needs_no_torch(tmp_path):
-    from detection.runtimes.openvino import converted
+    from detection.runtimes.openvino_model import converted
     from detection.weights.resolve import open_weights
 
     weights = converted(open_weights(find_record(DEFAULT).shipped))

@@ -224,7 +224,7 @@ def test_one_in_a_stream_is_what_it_is_among_several_and_calls_begun_together_ke
 )
 def test_streams_are_as_many_as_pay(small, monkeypatch, rates, wanted):
     pytest.importorskip("openvino", reason="needs openvino")
-    monkeypatch.setattr("detection.runtimes.openvino._rate", lambda idle, image, count: rates[count])
+    monkeypatch.setattr("detection.runtimes.openvino_streams.rate_of", lambda idle, image, count: rates[count])
     assert open_runtime(open_weights(small), "openvino", threads=8).streams() == wanted
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.errors import MobileSSDError
-from detection.runtimes.openvino import core
+from detection.runtimes.openvino_library import core
 from detection.runtimes.table import RUNTIMES, RuntimeInfo, info_of
 from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint

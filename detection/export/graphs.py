@@ -7,7 +7,9 @@ from typing import Any
 
 from detection.boxes.postprocess import PostSettings
 from detection.export.onnx_nms import add_nms
-from detection.runtimes import onnx_graph, openvino
+from detection.runtimes import onnx_graph
+from detection.runtimes.openvino_library import library
+from detection.runtimes.openvino_model import convert, save
 from detection.ssd.network import SSD, anchors_of
 from detection.weights.card import Card
 from detection.weights.formats import ONNX
@@ -21,12 +23,12 @@ def write_onnx(ssd: SSD, path: Path, card: Card, half: bool = False, nms: PostSe
 def write_openvino(ssd: SSD, path: Path, card: Card, half: bool = False, nms: PostSettings | None = None) -> None:
     """As `write_onnx`; NMS comes by way of ONNX, and needs the onnx package."""
     if nms is None:
-        model = openvino.convert(ssd)
+        model = convert(ssd)
     else:
         temporary = path.with_suffix(ONNX.ending)
         onnx_graph.save(_graph(ssd, half, nms), temporary, card)
-        model = openvino.library().convert_model(temporary)
-    openvino.save(model, path, card.to_json(), half)
+        model = library().convert_model(temporary)
+    save(model, path, card.to_json(), half)
 
 
 def _graph(ssd: SSD, half: bool, nms: PostSettings | None) -> Any:

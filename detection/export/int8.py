@@ -21,9 +21,10 @@ import numpy as np
 
 from detection.export.calibration import Int8Plan, kept_float
 from detection.export.tflite_graph import Graph
-from detection.runtimes import onnx_graph, openvino
+from detection.runtimes import onnx_graph
 from detection.runtimes.interfaces import fed_as_floats
-from detection.runtimes.openvino import core, only_raw_outputs, read_model, without
+from detection.runtimes.openvino_library import core, without
+from detection.runtimes.openvino_model import only_raw_outputs, read_model, save
 from detection.weights.card import Card
 from detection.weights.card_files import add_tflite_card
 
@@ -49,7 +50,7 @@ def quantize_openvino(source: Path, target: Path, card: Card, images: np.ndarray
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
         )
     quantised.reshape([-1, *images.shape[1:]])
-    openvino.save(quantised, target, card.to_json())
+    save(quantised, target, card.to_json())
     return kept
 
 

@@ -22,7 +22,7 @@ from detection.export.staging import staged
 from detection.postprocessor import PostProcessor
 from detection.runtimes.onnxruntime import open_session
 from detection.runtimes.open import open_runtime
-from detection.runtimes.openvino import core
+from detection.runtimes.openvino_library import core
 from detection.weights.checkpoint import load_checkpoint
 from detection.weights.resolve import Weights, open_weights
 

@@ -153,7 +153,8 @@ def _onnxruntime(path: Path, size: tuple[int, int], threads: int) -> Call:
 
 
 def _openvino(path: Path, size: tuple[int, int], threads: int) -> Call:
-    from detection.runtimes.openvino import core, read_model
+    from detection.runtimes.openvino_library import core
+    from detection.runtimes.openvino_model import read_model
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads), "NUM_STREAMS": "1"}
     request = core().compile_model(read_model(core(), path), "CPU", settings).create_infer_request()

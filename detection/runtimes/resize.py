@@ -9,7 +9,8 @@ from typing import Any
 from detection.boxes.anchors import Size
 from detection.errors import BadWeightsError
 from detection.files import drop_damaged, home
-from detection.runtimes import openvino
+from detection.runtimes.openvino_library import core, library
+from detection.runtimes.openvino_model import convert, explained, only_raw_outputs, read_model, save
 from detection.weights.card import Card
 from detection.weights.card_check import spec_of
 from detection.weights.formats import OPENVINO, SAFETENSORS, card_of
@@ -65,15 +66,15 @@ def write_resized(source: Path, other: Any, card: Card, target: Path) -> None:
     its name in `other`. What int8 has measured, the ranges of activations, holds for every size. BadWeightsError, one
     line, where the graphs are not those of one network (boxes chosen inside the graph, another program's file).
     """
-    model = openvino.only_raw_outputs(openvino.read_model(openvino.core(), source), source)
-    pads = {node.get_friendly_name(): _pads(node) for node in _convolutions(openvino.convert(other))}
+    model = only_raw_outputs(read_model(core(), source), source)
+    pads = {node.get_friendly_name(): _pads(node) for node in _convolutions(convert(other))}
     nodes = _convolutions(model)
     if {node.get_friendly_name() for node in nodes} != set(pads):
         raise BadWeightsError(
             f"{source}: has convolutions other than this network when mobilessd exports it; it keeps its one input size"
         )
     height, width = card.input_size
-    with openvino.explained(source):
+    with explained(source):
         for node in nodes:  # first as much padding as either size needs, with which no map is too small for its kernel
             own, wanted = _pads(node), pads[node.get_friendly_name()]
             if own != wanted:
@@ -83,7 +84,7 @@ def write_resized(source: Path, other: Any, card: Card, target: Path) -> None:
             if _pads(node) != pads[node.get_friendly_name()]:
                 _replace(node, *pads[node.get_friendly_name()])
         model.validate_nodes_and_infer_types()
-    openvino.save(model, target, card.to_json())
+    save(model, target, card.to_json())
 
 
 def _convolutions(model: Any) -> list[Any]:
@@ -97,7 +98,7 @@ def _pads(node: Any) -> tuple[list[int], list[int]]:
 
 def _replace(node: Any, before: list[int], after: list[int]) -> None:
     """The same convolution with other padding in the place of `node`."""
-    operations = openvino.library().opset13
+    operations = library().opset13
     kind = operations.convolution if node.get_type_name() == "Convolution" else operations.group_convolution
     attributes = node.get_attributes()
     made = kind(

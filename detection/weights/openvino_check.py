@@ -3,7 +3,7 @@ circle, and all numbers within the .bin beside it.
 
 OpenVINO works out every shape once while it reads, one operator after the other. Without loops, with few operators, and with no
 operator that makes as much as a number says, that comes to an end; what the shapes then ask for is looked at before anything is
-compiled (`runtimes.openvino.check_model`).
+compiled (`runtimes.openvino_model.check_model`).
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from detection.boxes.postprocess import PostSettings
 from detection.errors import MobileSSDError
 from detection.export.onnx_nms import GraphBuilder, add_nms
 from detection.export.targets.base import IOU, Job, Written
-from detection.runtimes import onnx_graph, openvino
-from detection.runtimes.openvino import core, only_raw_outputs, read_model
+from detection.runtimes import onnx_graph
+from detection.runtimes.openvino_library import core, library
+from detection.runtimes.openvino_model import OUTPUTS, convert, only_raw_outputs, read_model, save
 from detection.weights.formats import ONNX, OPENVINO
 
 SCORE = 0.01
@@ -74,16 +75,16 @@ def _write_onnx(job: Job) -> str:
 
 def _write_openvino(job: Job) -> str:
     path = job.source.path
-    body = openvino.convert(job.ssd) if job.ssd is not None else only_raw_outputs(read_model(core(), path), path)
+    body = convert(job.ssd) if job.ssd is not None else only_raw_outputs(read_model(core(), path), path)
     body.reshape([1, *job.spec.input.size, 3])
     tail = _tail(job, body)
     for parameter, output in zip(tail.get_parameters(), body.outputs, strict=True):
         source = output.get_node().input_value(0)
         for taker in parameter.output(0).get_target_inputs():
             taker.replace_source_output(source)
-    model = openvino.library().Model(tail.get_results(), body.get_parameters(), "mobilessd")
+    model = library().Model(tail.get_results(), body.get_parameters(), "mobilessd")
     model.validate_nodes_and_infer_types()
-    openvino.save(model, job.folder / f"model{OPENVINO.ending}", job.card("openvino-ssd").to_json())
+    save(model, job.folder / f"model{OPENVINO.ending}", job.card("openvino-ssd").to_json())
     return f"model{OPENVINO.ending}"
 
 
@@ -92,7 +93,7 @@ def _tail(job: Job, body: Any) -> Any:
     from onnx import TensorProto, helper
 
     shapes = [list(output.shape) for output in body.outputs]
-    names = openvino.OUTPUTS
+    names = OUTPUTS
     given = [helper.make_tensor_value_info(f"raw_{n}", TensorProto.FLOAT, s) for n, s in zip(names, shapes)]
     raw = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, shapes)]
     nodes = [helper.make_node("Identity", [f"raw_{n}"], [n]) for n in names]
@@ -102,7 +103,7 @@ def _tail(job: Job, body: Any) -> Any:
     temporary = job.folder / f"tail{ONNX.ending}"
     onnx_graph.save(model, temporary, job.source.card)
     try:
-        return openvino.library().convert_model(temporary)
+        return library().convert_model(temporary)
     finally:
         temporary.unlink()
 

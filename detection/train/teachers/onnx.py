@@ -15,7 +15,8 @@ import numpy as np
 from detection.boxes.suppression import suppress
 from detection.errors import BadWeightsError, need
 from detection.images.preprocess import stretch
-from detection.runtimes.openvino import check_model, core, explained, read_model
+from detection.runtimes.openvino_library import core
+from detection.runtimes.openvino_model import check_model, explained, read_model
 from detection.train.teachers.labeling import SCORE_THRESHOLD, Labeler
 from detection.weights.onnx_check import check_onnx
 
