@@ -5,7 +5,8 @@
 # make fuzz      FILES=20000 (SEED=1) mutated files against everything that reads files of others; SEED=2 and so on
 #                go on from there; for the time see docs/security.md
 # make lint      style, formatting, types, layers of imports; installs if need be
-# make audit     known weaknesses (asks PyPI) and licences of all that is installed; installs if need be
+# make audit     known weaknesses (asks PyPI) and licences of all that is installed; installs if need be; fails, too, where
+#                either could not be found out
 #
 # The Python used: PYTHON=..., else an activated environment, else .venv, else (not for install) python3.
 
@@ -74,9 +75,11 @@ lint:
 # pip-audit and what it needs live in an environment of their own: they are not part of what is looked at.
 audit:
 	@$(READY) || $(MAKE) install
-	"$(CHOSEN)" tools/licences.py all
 	@[ -x .venv-audit/bin/pip-audit ] || { "$(BASE_PYTHON)" -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
-	.venv-audit/bin/pip-audit --skip-editable --path "$$("$(CHOSEN)" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	@failed=0; "$(CHOSEN)" tools/licences.py all || failed=$$?; \
+		"$(CHOSEN)" tools/audit.py .venv-audit/bin/pip-audit \
+			"$$("$(CHOSEN)" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || failed=$$?; \
+		exit $$failed
 
 format:
 	"$(PYTHON)" -m ruff check --fix .

@@ -46,9 +46,22 @@ def test_no_extra_asks_for_what_brings_gpl_codecs():
         (package("docutils", ["docutils/rst.el"], License="GPL"), "GPL"),
         (package("docutils", License="BSD, GPL"), None),
         (package(License_Expression="LGPL-2.1"), None),
+        (package(License="EPL-2.0 OR BSD-3-Clause"), None),
+        (package(License_Expression="MPL-1.1 OR GPL-2.0-or-later"), None),
+        (package(License_Expression="GPL-2.0-only OR AGPL-3.0-only"), "GPL-2.0"),
+        (package(License_Expression="GPL-2.0-only AND (MIT OR BSD-2-Clause)"), "GPL-2.0"),
         (package(License="Apache-2.0", files=["nvidia/libcufftw.so.12"]), None),
     ],
 )
 def test_a_licence_is_seen_in_the_metadata_and_in_what_the_wheel_holds(found, words):
     why = licences.trouble_with(found)
     assert why is None if words is None else words in why
+
+
+def test_what_is_not_installed_was_not_looked_at(monkeypatch, capsys):
+    for absent, code in (([], 0), (["paho-mqtt"], 2)):
+        monkeypatch.setattr(licences, "closure", lambda wanted, absent=absent: ([package(License="MIT")], absent))
+        assert licences.main(["all"]) == code
+        assert ("not looked at, as they are not installed: paho-mqtt" in capsys.readouterr().err) == bool(absent)
+    monkeypatch.setattr(licences, "closure", lambda wanted: ([package(License="GPL")], ["paho-mqtt"]))
+    assert licences.main(["all"]) == 1

@@ -1,4 +1,5 @@
-"""Whether anything that `pip install "mobilessd[all]"` brings is under the GPL or AGPL. Exit code 1 where something is.
+"""Whether anything that `pip install "mobilessd[all]"` brings is under the GPL or AGPL. Exit code 1 where something is, 2 where
+not all of it is installed and so was not looked at.
 
     python tools/licences.py [EXTRA ...]
 
@@ -76,8 +77,10 @@ def trouble_with(package: Distribution) -> str | None:
 
 def _licences(package: Distribution) -> Iterator[str]:
     metadata = package.metadata
-    yield metadata.get("License-Expression") or ""
-    yield (metadata.get("License") or "").partition("\n")[0]
+    for text in (metadata.get("License-Expression") or "", (metadata.get("License") or "").partition("\n")[0]):
+        # Who is offered several may take one of them: MPL-1.1 OR GPL-2.0. With an AND inside, all of it counts.
+        choices = re.split(r"\s+OR\s+", text) if " AND " not in text else [text]
+        yield next((choice for choice in choices if not _COPYLEFT.search(choice)), text)
     yield from (line for line in metadata.get_all("Classifier") or () if line.startswith("License ::"))
     for file in package.files or ():  # some say it nowhere else; what follows a title may speak of other licences
         if re.search(r"dist-info/(licenses/)?(LICEN[CS]E|COPYING)[^/]*$", str(file), re.IGNORECASE):
@@ -93,9 +96,10 @@ def main(extras: list[str]) -> int:
     wrong = [(package.metadata["Name"], why) for package in packages if (why := trouble_with(package))]
     for name, why in wrong:
         print(f"{name} {why}: keep it out of setup.py", file=sys.stderr)
-    missing = f"; not installed, so not looked at: {', '.join(absent)}" if absent else ""
-    print(f"{len(packages)} packages of [{','.join(extras)}], {len(wrong)} under the GPL or AGPL{missing}")
-    return bool(wrong)
+    print(f"{len(packages)} packages of [{','.join(extras)}], {len(wrong)} under the GPL or AGPL")
+    if absent:
+        print(f"not looked at, as they are not installed: {', '.join(absent)}; make install", file=sys.stderr)
+    return 1 if wrong else 2 if absent else 0
 
 
 if __name__ == "__main__":
