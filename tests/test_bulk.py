@@ -96,10 +96,15 @@ def test_a_manifest_says_what_the_shards_were_made_with(detect):
 
 def test_broken_images_stand_in_the_shard_and_the_run_goes_on(detect):
     Path("in/0001.jpg").write_text("no image")
+    Path("in/0000.tif").write_bytes(b"II+\0\x08\0\0\0" + b"\xff" * 8)  # a BigTIFF whose directory lies nowhere
     Path("list.txt").write_text("in\nnothere.jpg\n")
     code, out, err = detect("list.txt")
-    assert code == 0 and "12 images" in out and "2 that could not be read (see the column error)" in out
-    lines = ["in/0001.jpg: is no image but a text file", "nothere.jpg: no such file: check the path"]
+    assert code == 0 and "13 images" in out and "3 that could not be read (see the column error)" in out
+    lines = [
+        "in/0000.tif: is cut short or broken (its header is broken): fetch it again",
+        "in/0001.jpg: is no image but a text file",
+        "nothere.jpg: no such file: check the path",
+    ]
     assert sorted(err.splitlines()) == [f"warning: {line}" for line in lines]
     bad = [row for row in bulk.rows_of(Path("out")) if row["error"]]
     assert [f"{row['file']}: {row['error']}" for row in bad] == lines

@@ -209,11 +209,14 @@ def test_the_order_is_a_function_of_seed_and_position_alone(number, position, se
 
 # --- bad images
 
+BIG_TIFF = b"II+\0\x08\0\0\0" + b"\xff" * 8
 
+
+@pytest.mark.parametrize("content", [b"broken", BIG_TIFF], ids=["no image", "a directory that lies nowhere"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_image_is_named_once_and_replaced_the_same_way_every_time(tmp_path, caplog, workers):
+def test_an_unreadable_image_is_named_once_and_replaced_the_same_way_every_time(tmp_path, caplog, workers, content):
     paths = [make_image(tmp_path / f"{i}.png", seed=i) for i in range(4)]
-    paths[2].write_bytes(b"broken")
+    paths[2].write_bytes(content)
     odd = build(["a"], paths, [0, 1, 2, 3], [[0, 0, 40, 40]] * 4, [0] * 4, sizes=[SIZE] * 4)
     with caplog.at_level(logging.WARNING, "mobilessd.data"):
         found = batches(odd, 0, 8, workers=workers)

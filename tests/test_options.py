@@ -96,6 +96,21 @@ class TestUnknownOptions:
         assert named - {"--labels"} <= set(OPTIONS)
         assert not set(ELSEWHERE) & (set(OPTIONS) - {"--model", "--gpu"}), "an option of ours needs no translation"
 
+    @pytest.mark.parametrize(
+        ("line", "most"),
+        [
+            ("detect a.jpg --threads 100000", 1024),
+            ("detect a.jpg --shards out --batch 1000000000", 65536),
+            ("live 0 --threads 99999999999999999999", 1024),
+            ("train --data a.json --batch 1000000000", 65536),
+            (f"detect a.jpg --max-detections {'9' * 400}", 2**31 - 1),
+        ],
+    )
+    def test_what_takes_memory_by_its_number_has_a_limit(self, line, most, capsys):
+        assert main(line.split()) == 2
+        said = capsys.readouterr().err
+        assert f"is not at most {most}" in said and said.count("\n") == 1 and len(said) < 500
+
     def test_names_are_not_shortened(self, capsys):
         assert main(["train", "--conf", "finetune"]) == 2 and main(["detect", "a.jpg", "--rec"]) == 2
         assert capsys.readouterr().err.count("unknown option") == 2

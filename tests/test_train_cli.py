@@ -141,6 +141,8 @@ class TestBadRecipe:
             ("optimizer.rate=0.1", "unknown key 'optimizer.rate'"),
             ("optimizer.lr=fast", "optimizer.lr: expected a number, found 'fast'"),
             ("batch=0", "batch: 0 is not from 1 to 65536"),
+            ("batch=1000000000", "batch: 1e+09 is not from 1 to 65536"),
+            ("workers=100000", "workers: 100000 is not from 0 to 256"),
             ("loss=[", "is no value that YAML can read"),
             ("optimizer.kind=adamW", "did you mean 'adamw'?"),
         ],
