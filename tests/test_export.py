@@ -20,13 +20,16 @@ from detection.boxes.postprocess import PostSettings, in_pixels, select
 from detection.cli.main import main
 from detection.errors import MobileSSDError
 from detection.export import compare as comparing
+from detection.export.graphs import write_onnx, write_openvino
 from detection.export.single_file import inlined
 from detection.export.write import Wish, export
 from detection.runtimes.open import open_runtime
+from detection.runtimes.openvino import check_model, core, read_model
 from detection.ssd.families import list_architectures
 from detection.ssd.network import feature_maps
 from detection.weights.card import Card
 from detection.weights.checkpoint import save_checkpoint
+from detection.weights.onnx_check import check_onnx
 from detection.weights.resolve import open_weights
 
 pytest.importorskip("onnx", reason="needs onnx")
@@ -83,6 +86,19 @@ def test_every_architecture_says_the_same_in_every_form(tmp_path, name):
         for batch, outputs in zip(batches, wanted):
             for a, b in zip(ours(batch), outputs):
                 assert comparing.difference(a, b) <= 1e-4
+
+
+OTHERS = [("ssd_mobilenet_v1", "caffe"), ("ssdlite_mobilenet_v2", "torchvision")]  # BGR; softmax
+
+
+@pytest.mark.parametrize(("name", "layout"), [*((name, None) for name in list_architectures()), *OTHERS])
+def test_no_export_of_ours_is_refused_by_what_looks_at_files_of_strangers(tmp_path, name, layout):
+    ssd = random_network(name, **SMALL.get(name, USUAL) | {"alpha": 0.25} | ({"layout": layout} if layout else {}))
+    card = Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name=name)
+    write_onnx(ssd, tmp_path / "a.onnx", card, half=True, nms=PostSettings(0.4))
+    check_onnx(tmp_path / "a.onnx", card.input_size)
+    write_openvino(ssd, tmp_path / "a.xml", card)
+    check_model(read_model(core(), tmp_path / "a.xml"), tmp_path / "a.xml")
 
 
 @pytest.mark.parametrize("name", ["ssdlite_mobilenet_v1", "ssdlite_mobilenet_v3_large"])

@@ -124,6 +124,14 @@ def test_a_tflite_file_that_asks_for_what_no_detector_does_is_not_given_to_liter
     refused(lambda: check_tflite(tmp_path / "a.tflite", (8, 8)), "a.tflite: was not opened:", words)
 
 
+def test_a_network_that_sees_bgr_is_let_through(tmp_path, writer):
+    """REVERSE_V2, as litert-torch writes it for Caffe's layout."""
+    image, turned = writer.tensor("image", (1, 8, 8, 3)), writer.tensor("turned", (1, 8, 8, 3))
+    writer.operator("REVERSE_V2", [image, numbers(writer, "axis", [3])], [turned])
+    writer.write(tmp_path / "a.tflite", [image], [turned])
+    check_tflite(tmp_path / "a.tflite", (8, 8))
+
+
 def test_an_input_of_another_size_and_a_file_cut_short_are_one_line(tmp_path):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert, which has the schema")
     network = ssdlite_v2()

@@ -236,6 +236,7 @@ _ALIKE = (
         "RELU6",
         "RELU_0_TO_1",
         "RELU_N1_TO_1",
+        "REVERSE_V2",
         "ROUND",
         "RSQRT",
         "SOFTMAX",
