@@ -7,7 +7,8 @@ they were closed, and 100 uploads with the token: half of them send a byte a sec
     python benchmarks/server_attack.py --images photos/ --seconds 120 --requests 5000
 
 Prints JSON, and exits with 1 if a bar was missed: no request lost, the camera at 90 % of its rate or more, less than 400 MB, each
-answer within a second, less than 100 kB printed.
+answer within a second, less than 100 kB printed. Beside it what the program used of the processor, and how long it waited for
+one (Linux): on a machine that others use as well, answers wait as it does.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.live_soak import camera, memory
+from benchmarks.live_soak import camera, family, memory, processor_seconds
 from detection.benchmark.harness import ROOT
 from detection.benchmark.machine import machine
 
@@ -218,6 +219,7 @@ def main() -> int:
 def _scene(pid: int, port: int, args: Any, image: bytes, seconds: float, requests: int, results: Any) -> dict[str, Any]:
     """The clients at work for so long: how the camera, the memory and they fare."""
     first, began, most = frames(port), time.monotonic(), 0.0
+    used, waits_before = processor_seconds(pid), waiting(pid)
     process = multiprocessing.Process(
         target=clients, args=(port, image, args.clients, requests, seconds, results), daemon=True
     )
@@ -227,6 +229,8 @@ def _scene(pid: int, port: int, args: Any, image: bytes, seconds: float, request
         most = max(most, memory(pid)[0])
     told = results.get(timeout=seconds + 120)
     rate = (frames(port) - first) / (time.monotonic() - began)
+    used, waits_after = processor_seconds(pid) - used, waiting(pid)
+    waited = sum(after - waits_before.get(thread, 0) for thread, after in waits_after.items()) / 1e9
     process.join()
     waits = sorted(wait for _, wait, _ in told)
     light = sorted(wait for network, wait, _ in told if not network)  # the others wait for their turn at the network
@@ -241,8 +245,22 @@ def _scene(pid: int, port: int, args: Any, image: bytes, seconds: float, request
         "p99_s": round(waits[int(0.99 * len(waits))], 3),
         "slowest_s": round(waits[-1], 3),
         "slowest_without_network_s": round(light[-1], 3),
+        "seconds": round(time.monotonic() - began, 1),
+        "processor_s": round(used, 1),
+        "waited_for_processor_s": round(waited, 1),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def waiting(pid: int) -> dict[str, int]:
+    """Nanoseconds that each thread of a process and all below it was ready to run and had to wait, as the kernel counts
+    them; nothing where it does not."""
+    found = {}
+    for one in family(pid):
+        for file in Path(f"/proc/{one}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                found[str(file)] = int(file.read_text().split()[1])
+    return found
 
 
 def _address(log: Any, program: subprocess.Popen) -> int:
