@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +83,36 @@ def test_eight_threads_at_once_get_what_one_gets(made_v1, runtime):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert all(np.allclose(a, b, atol=1e-5) for one, other in zip(alone, found) for a, b in zip(one, other))
+
+
+FIRST_ARRAYS = """
+import os, sys, threading
+import numpy as np
+from detection.runtimes.openvino_library import core, library
+library()
+given = library().op.Parameter(library().Type.f32, library().Shape([1, 3]))
+model = library().Model([library().opset13.relu(given)], [given], "model")
+threads, start = [], threading.Barrier(8)
+def run():
+    compiled = core().compile_model(model, "CPU")
+    start.wait()
+    compiled.create_infer_request().infer([np.ones((1, 3), np.float32)])
+sys.setswitchinterval(1e-6)
+for _ in range(8):
+    threads.append(threading.Thread(target=run))
+    threads[-1].start()
+for thread in threads:
+    thread.join()
+os._exit(0)
+"""
+
+
+def test_the_first_arrays_of_a_process_may_come_from_several_threads():
+    """It hung in two of five runs while OpenVINO's first look at numpy was left to the threads."""
+    pytest.importorskip("openvino", reason="needs openvino")
+    root = Path(__file__).resolve().parents[1]
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", FIRST_ARRAYS], cwd=root, check=True, timeout=60)
 
 
 def test_litert_runs_the_original_file_with_its_own_anchors(shared, tflite):
