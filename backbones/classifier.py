@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import ConvNormAct, Norm, make_divisible, spatial_size
+from .blocks import ConvNormAct, Norm, make_divisible
 from .build import build_backbone
+from .convolutions import spatial_size
 from .initialise import initialise
 from .taps import Backbone
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .blocks import spatial_size
+from .convolutions import spatial_size
 
 
 @dataclass(frozen=True)

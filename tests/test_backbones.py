@@ -14,7 +14,8 @@ from backbones import (
     list_backbones,
     make_divisible,
 )
-from backbones.blocks import SameConv2d, activation_layer
+from backbones.blocks import activation_layer
+from backbones.convolutions import SameConv2d
 
 MOBILENETS = [name for name in list_backbones() if name != "vgg16"]
 

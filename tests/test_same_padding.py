@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from backbones import ConvNormAct, Norm, build_backbone
-from backbones.blocks import SameConv2d, conv2d, same_padding
+from backbones.convolutions import SameConv2d, conv2d, same_padding
 
 
 def test_paddings_of_tensorflow_at_stride_two():

@@ -6,7 +6,7 @@ import pytest
 import torch
 import train_runs as runs
 
-from backbones.blocks import conv2d
+from backbones.convolutions import conv2d
 from detection.errors import MobileSSDError
 from detection.train import speed
 from detection.train.run import train
