@@ -8,7 +8,7 @@ State dict: `stem`, `blocks.{0, 1, ...}.{start,expand,depthwise,gate,project}`, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -109,38 +109,24 @@ class InvertedBackbone(Backbone):
 
 def _layer(block: Block, channels: int, padding: str, norm: Norm, expand_only: bool) -> nn.Module:
     """The module of a block that is given so many channels."""
+    given: dict[str, Any] = {
+        "kernel_size": block.kernel,
+        "stride": block.stride,
+        "padding": padding,
+        "activation": block.activation,
+        "norm": norm,
+    }
     if block.plain == "conv":
-        return ConvNormAct(
-            channels,
-            block.channels,
-            block.kernel,
-            block.stride,
-            padding=padding,
-            activation=block.activation,
-            norm=norm,
-        )
+        return ConvNormAct(channels, block.channels, **given)
     if block.plain == "fused":
-        return FusedInverted(
-            channels,
-            block.channels,
-            expanded=block.expanded,
-            kernel_size=block.kernel,
-            stride=block.stride,
-            padding=padding,
-            activation=block.activation,
-            norm=norm,
-        )
+        return FusedInverted(channels, block.channels, expanded=block.expanded, **given)
     return InvertedResidual(
         channels,
         block.channels,
         expanded=block.expanded,
         start_kernel=block.start,
-        kernel_size=block.kernel,
-        stride=block.stride,
         squeeze=block.squeeze,
-        padding=padding,
-        activation=block.activation,
-        norm=norm,
         expand_only=expand_only,
         residual=block.residual,
+        **given,
     )
