@@ -2,27 +2,39 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
 
+from .inverted import Plan
 from .mobilenet_v1 import MobileNetV1, taps_of_mobilenet_v1
-from .mobilenet_v2 import MobileNetV2, taps_of_mobilenet_v2
-from .mobilenet_v3 import MobileNetV3, taps_of_mobilenet_v3
-from .mobilenet_v4 import MobileNetV4, taps_of_mobilenet_v4
+from .mobilenet_v2 import MobileNetV2, plan_of_mobilenet_v2
+from .mobilenet_v3 import MobileNetV3, plan_of_mobilenet_v3
+from .mobilenet_v4 import MobileNetV4, plan_of_mobilenet_v4
 from .taps import Backbone, Tap, unknown
 from .vgg import VGG16, taps_of_vgg16
+
+
+def _taps_of(plan_of: Callable[..., Plan], *size: str) -> Callable[..., tuple[Tap, ...]]:
+    """What lists the taps of a plan, first to last, with the options of the plan."""
+
+    @wraps(plan_of)
+    def list_taps(**options: Any) -> tuple[Tap, ...]:
+        return plan_of(*size, **options).taps()
+
+    return list_taps
+
 
 # name -> (what builds the backbone, what lists its taps)
 _BACKBONES: dict[str, tuple[Callable[..., Backbone], Callable[..., tuple[Tap, ...]]]] = {
     "mobilenet_v1": (MobileNetV1, taps_of_mobilenet_v1),
     "mobilenet_v1_fullconv": (partial(MobileNetV1, full_conv=True), taps_of_mobilenet_v1),
-    "mobilenet_v2": (MobileNetV2, taps_of_mobilenet_v2),
-    "mobilenet_v3_large": (partial(MobileNetV3, "large"), partial(taps_of_mobilenet_v3, "large")),
-    "mobilenet_v3_small": (partial(MobileNetV3, "small"), partial(taps_of_mobilenet_v3, "small")),
-    "mobilenet_v4_conv_small": (partial(MobileNetV4, "small"), partial(taps_of_mobilenet_v4, "small")),
-    "mobilenet_v4_conv_medium": (partial(MobileNetV4, "medium"), partial(taps_of_mobilenet_v4, "medium")),
+    "mobilenet_v2": (MobileNetV2, _taps_of(plan_of_mobilenet_v2)),
+    "mobilenet_v3_large": (partial(MobileNetV3, "large"), _taps_of(plan_of_mobilenet_v3, "large")),
+    "mobilenet_v3_small": (partial(MobileNetV3, "small"), _taps_of(plan_of_mobilenet_v3, "small")),
+    "mobilenet_v4_conv_small": (partial(MobileNetV4, "small"), _taps_of(plan_of_mobilenet_v4, "small")),
+    "mobilenet_v4_conv_medium": (partial(MobileNetV4, "medium"), _taps_of(plan_of_mobilenet_v4, "medium")),
     "vgg16": (VGG16, taps_of_vgg16),
 }
 

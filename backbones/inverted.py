@@ -1,4 +1,5 @@
-"""What MobileNet V2, V3 and V4 share: a stem, inverted residual blocks, a 1x1 top. Each of them only writes down a plan.
+"""What MobileNet V2, V3 and V4 share: a stem, inverted residual blocks, a 1x1 top. Each of them only writes down a plan,
+from which its class builds the layers, and `build.available_taps` lists the taps.
 
 Taps, first to last: "stem"; "expandN" the activated expansion inside block N, at the block's input stride, where the
 block has one; "blockN" the output of block N; "top". Blocks carry the numbers of their network's own literature.
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from .blocks import ConvNormAct, FusedInverted, InvertedResidual, Norm
+from .initialise import initialise
 from .taps import Backbone, Tap, choose_taps
 
 
@@ -37,13 +39,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole backbone in numbers; `activation` is that of the stem and the top."""
+    """A whole backbone in numbers; `activation` is that of the stem and the top, `usual` the taps of a detector."""
 
     name: str
     stem: int
     blocks: tuple[Block, ...]
     top: int
     activation: str = "relu6"
+    usual: tuple[str, str] = ("expand13", "top")
 
     def taps(self) -> tuple[Tap, ...]:
         """All taps, first to last."""
@@ -58,11 +61,13 @@ class Plan:
 
 
 class InvertedBackbone(Backbone):
-    """The backbone of a plan. `padding` "same" or "symmetric"."""
+    """The backbone of a plan, with fresh weights. `taps` None: the plan's usual ones; `padding` "same" or "symmetric"."""
 
-    def __init__(self, plan: Plan, taps: Sequence[str], *, padding: str, norm: Norm) -> None:
-        available = plan.taps()
-        super().__init__(plan.name, choose_taps(plan.name, available, taps))
+    def __init__(
+        self, plan: Plan, taps: Sequence[str] | None, *, padding: str, norm_eps: float, norm_momentum: float
+    ) -> None:
+        available, norm = plan.taps(), Norm(norm_eps, norm_momentum)
+        super().__init__(plan.name, choose_taps(plan.name, available, plan.usual if taps is None else taps))
         wanted = {tap.name for tap in self.taps}
         end = max(available.index(tap) for tap in self.taps)
         built = {tap.name for tap in available[: end + 1]}
@@ -78,6 +83,7 @@ class InvertedBackbone(Backbone):
             self.blocks.append(_layer(block, channels, padding, norm, f"block{block.number}" not in built))
             channels = block.channels
         self.top = ConvNormAct(channels, plan.top, activation=plan.activation, norm=norm) if "top" in wanted else None
+        initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W], normalised -> one [N, tap.channels, ceil(H / tap.stride), ceil(W / tap.stride)] a tap."""

@@ -7,10 +7,9 @@ channels), and TF-OD's layer_4, layer_7, layer_14, layer_19 are "block2", "block
 
 from collections.abc import Sequence
 
-from .blocks import Norm, make_divisible
-from .initialise import initialise
+from .blocks import make_divisible
 from .inverted import Block, InvertedBackbone, Plan
-from .taps import Tap, check_alpha
+from .taps import check_alpha
 
 # (expansion factor t, channels c, repeats n, stride s) of the paper's Table 2.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -46,18 +45,6 @@ def plan_of_mobilenet_v2(
     return Plan("mobilenet_v2", stem, tuple(blocks), top, activation)
 
 
-def taps_of_mobilenet_v2(
-    *,
-    alpha: float = 1.0,
-    min_depth: int = 8,
-    round_to: int = 8,
-    scale_top: bool = False,
-    keras_residuals: bool = False,  # adds no layer
-) -> tuple[Tap, ...]:
-    """All taps, first to last."""
-    return plan_of_mobilenet_v2(alpha=alpha, min_depth=min_depth, round_to=round_to, scale_top=scale_top).taps()
-
-
 class MobileNetV2(InvertedBackbone):
     """MobileNet V2. Options: `alpha` the width; `min_depth` the least channels of a layer, expansions excepted (8 in
     the classifiers, 16 in TF-OD's detectors); `round_to` what channels are rounded to (1: cut to whole numbers, as
@@ -89,6 +76,4 @@ class MobileNetV2(InvertedBackbone):
             keras_residuals=keras_residuals,
             activation=activation,
         )
-        wanted = ("expand13", "top") if taps is None else taps
-        super().__init__(plan, wanted, padding=padding, norm=Norm(norm_eps, norm_momentum))
-        initialise(self)
+        super().__init__(plan, taps, padding=padding, norm_eps=norm_eps, norm_momentum=norm_momentum)

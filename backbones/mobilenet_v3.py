@@ -7,10 +7,9 @@ At stride 8 lie "expand7" (240) and "block6" (40) of large, "expand4" (96) and "
 
 from collections.abc import Sequence
 
-from .blocks import Norm, make_divisible
-from .initialise import initialise
+from .blocks import make_divisible
 from .inverted import Block, InvertedBackbone, Plan
-from .taps import Tap, check_alpha
+from .taps import check_alpha
 
 # (kernel, expanded, channels, gate, h-swish, stride): the paper's Tables 1 and 2.
 _LARGE = (
@@ -68,16 +67,8 @@ def plan_of_mobilenet_v3(
         activation = "hswish" if hswish else "relu"
         blocks.append(Block(number, inside, before_scaled, stride, kernel, gate, activation))
     top = 6 * blocks[-1].channels
-    return Plan(f"mobilenet_v3_{size}", width(16), tuple(blocks), top, "hswish")
-
-
-def taps_of_mobilenet_v3(
-    size: str, *, alpha: float = 1.0, min_depth: int = 8, reduced_tail: bool = False, expand_by_ratio: bool = False
-) -> tuple[Tap, ...]:
-    """All taps, first to last."""
-    return plan_of_mobilenet_v3(
-        size, alpha=alpha, min_depth=min_depth, reduced_tail=reduced_tail, expand_by_ratio=expand_by_ratio
-    ).taps()
+    usual = ("expand13" if size == "large" else "expand9", "top")
+    return Plan(f"mobilenet_v3_{size}", width(16), tuple(blocks), top, "hswish", usual)
 
 
 class MobileNetV3(InvertedBackbone):
@@ -106,7 +97,4 @@ class MobileNetV3(InvertedBackbone):
         plan = plan_of_mobilenet_v3(
             size, alpha=alpha, min_depth=min_depth, reduced_tail=reduced_tail, expand_by_ratio=expand_by_ratio
         )
-        usual = ("expand13" if size == "large" else "expand9", "top")
-        wanted = usual if taps is None else taps
-        super().__init__(plan, wanted, padding=padding, norm=Norm(norm_eps, norm_momentum))
-        initialise(self)
+        super().__init__(plan, taps, padding=padding, norm_eps=norm_eps, norm_momentum=norm_momentum)

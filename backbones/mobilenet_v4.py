@@ -8,10 +8,9 @@ convolutions of the first ones included; taps as in `inverted`. "expand10" of sm
 from collections.abc import Sequence
 from typing import Literal
 
-from .blocks import Norm, make_divisible
-from .initialise import initialise
+from .blocks import make_divisible
 from .inverted import Block, InvertedBackbone, Plan
-from .taps import Tap, check_alpha
+from .taps import check_alpha
 
 STEM, TOP = 32, 960
 # (channels, kernel, stride, expansion; None: a plain convolution), then (channels, start kernel, kernel, stride, expansion):
@@ -71,12 +70,8 @@ def plan_of_mobilenet_v4(size: str, *, alpha: float = 1.0, min_depth: int = 8) -
     for channels, start, kernel, stride, expansion in _UNIVERSAL[size]:
         inside, before = make_divisible(before * expansion), width(channels)
         blocks.append(Block(len(blocks), inside, before, stride, kernel, activation="relu", start=start))
-    return Plan(f"mobilenet_v4_conv_{size}", stem, tuple(blocks), width(TOP), "relu")
-
-
-def taps_of_mobilenet_v4(size: str, *, alpha: float = 1.0, min_depth: int = 8) -> tuple[Tap, ...]:
-    """All taps, first to last."""
-    return plan_of_mobilenet_v4(size, alpha=alpha, min_depth=min_depth).taps()
+    usual = ("expand10" if size == "small" else "expand11", "top")
+    return Plan(f"mobilenet_v4_conv_{size}", stem, tuple(blocks), width(TOP), "relu", usual)
 
 
 class MobileNetV4(InvertedBackbone):
@@ -99,6 +94,4 @@ class MobileNetV4(InvertedBackbone):
         norm_momentum: float = 0.03,
     ) -> None:
         plan = plan_of_mobilenet_v4(size, alpha=alpha, min_depth=min_depth)
-        usual = ("expand10" if size == "small" else "expand11", "top")
-        super().__init__(plan, usual if taps is None else taps, padding=padding, norm=Norm(norm_eps, norm_momentum))
-        initialise(self)
+        super().__init__(plan, taps, padding=padding, norm_eps=norm_eps, norm_momentum=norm_momentum)
