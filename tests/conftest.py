@@ -90,6 +90,23 @@ def world(tmp_path_factory, made_v1) -> Path:
     return folder
 
 
+@pytest.fixture
+def one_thread():
+    """On small images two threads that wait for each other are slower, by far where the machine is busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def own_home(tmp_path, monkeypatch):
+    """A cache of the test's own."""
+    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path / "home"))
+
+
 @pytest.fixture(scope="module", params=["made", "published"])
 def v1_file(request) -> Path:
     """An SSD MobileNet V1 of 90 classes in uint8: the made one, and where it is at hand TensorFlow's own."""

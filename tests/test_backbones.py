@@ -17,16 +17,8 @@ from backbones import (
 from backbones.blocks import activation_layer
 from backbones.convolutions import SameConv2d
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 MOBILENETS = [name for name in list_backbones() if name != "vgg16"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """On small images two threads that wait for each other are slower, by far where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def on_meta(name, taps=None, **options):

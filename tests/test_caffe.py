@@ -16,16 +16,8 @@ from detection.ssd.spec import SSDSpec
 from detection.weights.importers.table import import_detector
 from detection.weights.names import spec_for
 
+pytestmark = pytest.mark.usefixtures("own_home", "one_thread")
 pytest.importorskip("google.protobuf", reason="needs protobuf")
-
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path / "home"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on small images two that wait for each other are slower
-    yield
-    torch.set_num_threads(threads)
 
 
 def small(**options):

@@ -13,6 +13,7 @@ from detection.weights.backbone import load_backbone, read_backbone
 from detection.weights.importers.classifiers import import_tflite_classifier
 from detection.weights.names import spec_for
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FILES = (
     "mobilenet_v1_0.25_128_quant",
     "mobilenet_v1_0.5_160_quant",
@@ -20,15 +21,6 @@ FILES = (
     "mobilenet_v2_1.0_224_quant",
     "tf2_mobilenet_v2_1.0_224_ptq",
 )
-
-
-@pytest.fixture(autouse=True)
-def _on_one_thread():
-    """On small images two threads that wait for each other are slower, by far where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -31,13 +31,8 @@ def make_image(*size):
 
 
 @pytest.fixture(autouse=True)
-def _seeded_and_on_one_thread():
-    """One thread: on small images two that wait for each other are slower, by far where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded(one_thread):
     torch.manual_seed(3)
-    yield
-    torch.set_num_threads(threads)
 
 
 CASES = {

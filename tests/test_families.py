@@ -18,14 +18,7 @@ from detection.ssd.spec import SSDSpec
 from detection.weights.names import list_models, spec_for
 from detection.weights.records import list_weights
 
-
-@pytest.fixture(autouse=True)
-def _on_one_thread():
-    """On small images two threads that wait for each other are slower, by far where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def on_meta(name, **options):

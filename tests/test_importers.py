@@ -12,14 +12,7 @@ from detection.weights.importers.qfgaohao import import_qfgaohao_state, kind_of,
 from detection.weights.importers.state_dicts import read_state_dict
 from detection.weights.names import load
 
-
-@pytest.fixture(autouse=True)
-def _on_one_thread():
-    """On small images two threads that wait for each other are slower, by far where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def conv(state, name, out, into, kernel=1, bias=True):

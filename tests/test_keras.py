@@ -12,15 +12,8 @@ from detection.weights.backbone import load_backbone, read_backbone
 from detection.weights.names import spec_for
 
 h5py = pytest.importorskip("h5py", reason="needs h5py")
+pytestmark = pytest.mark.usefixtures("one_thread")
 OURS = {"MobileNet": "mobilenet_v1", "MobileNetV2": "mobilenet_v2"}
-
-
-@pytest.fixture(autouse=True)
-def _on_one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("form", FORMS)

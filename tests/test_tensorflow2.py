@@ -11,6 +11,7 @@ from detection.errors import BadWeightsError
 from detection.ssd.network import Deployable, anchors_of
 from detection.weights.importers.table import import_detector, importer_of
 
+pytestmark = pytest.mark.usefixtures("own_home", "one_thread")
 pytest.importorskip("google.protobuf", reason="needs protobuf")
 
 SSD_ANCHORS = (
@@ -18,15 +19,6 @@ SSD_ANCHORS = (
 )
 FPN_ANCHORS = "multiscale_anchor_generator { min_level: 3 max_level: 7 anchor_scale: 4.0 scales_per_octave: 2 }"
 V1 = "ssd_mobilenet_v1_keras"
-
-
-@pytest.fixture(autouse=True)
-def _on_one_thread(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path / "home"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on small images two that wait for each other are slower
-    yield
-    torch.set_num_threads(threads)
 
 
 def fpn_checkpoint(net, folder, **options):

@@ -12,15 +12,8 @@ from detection.weights.importers.schema import message
 from detection.weights.importers.table import import_detector, importer_of
 from detection.weights.importers.tensor_bundle import TensorBundle
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 pytest.importorskip("google.protobuf", reason="needs protobuf")
-
-
-@pytest.fixture(autouse=True)
-def _on_one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on small images two that wait for each other are slower
-    yield
-    torch.set_num_threads(threads)
 
 
 def assert_same(path, net):

@@ -14,6 +14,7 @@ from detection.ssd.network import build
 from detection.weights.backbone import load_backbone, read_backbone
 from detection.weights.names import spec_for
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 OURS = {
     "mobilenetv1_100": "mobilenet_v1",
     "mobilenetv2_100": "mobilenet_v2",
@@ -21,14 +22,6 @@ OURS = {
     "mobilenetv4_conv_small": "mobilenet_v4_conv_small",
     "mobilenetv4_conv_medium": "mobilenet_v4_conv_medium",
 }
-
-
-@pytest.fixture(autouse=True)
-def _on_one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def saved(folder, state, name="model.pth"):
