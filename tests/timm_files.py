@@ -112,31 +112,18 @@ class Writer:
         found = dict(re.fullmatch(r"([a-z]+)([\d.]*)", word).groups() for word in rest)
         size, out = int(found.get("k", 3)), int(found["c"])
         inside = rounded(before * float(found.get("e", 1)))
-        if kind == "ds":
-            self.conv(f"{name}.conv_dw", before, 1, size)
-            self.bn(f"{name}.bn1", before)
-            if "se" in found:
-                self.gate(name, before)
-            self.conv(f"{name}.conv_pw", out, before)
-            self.bn(f"{name}.bn2", out)
-        elif kind == "cn":
-            self.conv(f"{name}.conv", out, before, size)
-            self.bn(f"{name}.bn1", out)
-        elif kind == "er":
-            self.conv(f"{name}.conv_exp", inside, before, size)
-            self.bn(f"{name}.bn1", inside)
-            self.conv(f"{name}.conv_pwl", out, inside)
-            self.bn(f"{name}.bn2", out)
-        elif kind == "ir":
-            self.conv(f"{name}.conv_pw", inside, before)
-            self.bn(f"{name}.bn1", inside)
-            self.conv(f"{name}.conv_dw", inside, 1, size)
-            self.bn(f"{name}.bn2", inside)
-            if "se" in found:
-                self.gate(name, inside)
-            self.conv(f"{name}.conv_pwl", out, inside)
-            self.bn(f"{name}.bn3", out)
-        else:
+        layers = {  # what a block of each kind has: a convolution's name, its channels, what it is given, its kernel
+            "ds": (("conv_dw", before, 1, size), ("conv_pw", out, before, 1)),
+            "cn": (("conv", out, before, size),),
+            "er": (("conv_exp", inside, before, size), ("conv_pwl", out, inside, 1)),
+            "ir": (("conv_pw", inside, before, 1), ("conv_dw", inside, 1, size), ("conv_pwl", out, inside, 1)),
+        }
+        for number, (part, channels, into, kernel_size) in enumerate(layers.get(kind, ()), start=1):
+            self.conv(f"{name}.{part}", channels, into, kernel_size)
+            self.bn(f"{name}.bn{number}", channels)
+            if part == "conv_dw" and "se" in found:
+                self.gate(name, channels)
+        if kind not in layers:
             parts = [("dw_start", before, 1, int(found["a"])), ("pw_exp", inside, before, 1)]
             for part, channels, into, kernel_size in (
                 *parts,
