@@ -114,6 +114,13 @@ def name_of_label(label: object) -> str:
     return encodable(str(label)) if isinstance(label, str | int) else ""
 
 
+def count_no_box(faults: Faults, where: str, found: object, key: str) -> None:
+    """Counts what stands in a JSON file in the place of a box. where: which one it is, `file: shapes[3]`; key: what says its
+    kind, where it is an object at all."""
+    kind = found.get(key) if isinstance(found, dict) else found
+    faults.add("bad line", f"{where} is no box but {str(kind)[:40]!r}")
+
+
 def number_or_zero(value: object) -> int:
     """A side of an image as written; 0 where it is no such number."""
     try:

@@ -22,6 +22,7 @@ from detection.data.readers.columns import Object
 from detection.data.readers.entries import (
     LABEL_FOLDERS,
     Entry,
+    count_no_box,
     head_of,
     in_splits,
     layout_of,
@@ -84,8 +85,7 @@ def _objects(shapes: list[Any], file: Path, faults: Faults) -> tuple[list[Object
     for number, shape in enumerate(shapes):
         box = _box(shape)
         if box is None:
-            kind = shape.get("shape_type") if isinstance(shape, dict) else shape
-            faults.add("bad line", f"{file}: shapes[{number}] is no box but {str(kind)[:40]!r}")
+            count_no_box(faults, f"{file}: shapes[{number}]", shape, "shape_type")
             doubtful = True
             continue
         name = name_of_label(shape.get("label"))

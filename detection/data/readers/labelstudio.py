@@ -19,7 +19,15 @@ from detection.data.faults import Faults
 from detection.data.ids import encodable
 from detection.data.layout import Layout
 from detection.data.readers.columns import Object
-from detection.data.readers.entries import Entry, head_of, layout_of, name_of_label, number_or_zero, read_entries
+from detection.data.readers.entries import (
+    Entry,
+    count_no_box,
+    head_of,
+    layout_of,
+    name_of_label,
+    number_or_zero,
+    read_entries,
+)
 from detection.errors import BadDataError
 from detection.files import read_text
 
@@ -86,8 +94,7 @@ def _parse(file: Path, faults: Faults) -> Iterator[Entry]:
                 continue
             found = _object(one)
             if found is None:
-                kind = one.get("type") if isinstance(one, dict) else one
-                faults.add("bad line", f"{file}: a result of {name[:60]!r} is no box but {str(kind)[:40]!r}")
+                count_no_box(faults, f"{file}: a result of {name[:60]!r}", one, "type")
                 doubtful = True
                 continue
             if not found[0].name:
