@@ -14,7 +14,7 @@ from msgspec import Meta
 from detection.config import BatchSize, Count, NotNegative, Positive, Share, Workers, build, check, plain
 from detection.errors import MobileSSDError, nearest
 from detection.files import expanded
-from detection.train.config import EMAConfig, OptimizerConfig, ScheduleConfig
+from detection.train.config_parts import EMAConfig, OptimizerConfig, ScheduleConfig
 from detection.train.recipes import CONFIGS, put
 from detection.yaml_reader import read_yaml
 

@@ -15,7 +15,7 @@ from detection.ssd.family_anchors import with_aspect_ratios
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import SSD, anchor_grids, build, feature_maps
 from detection.ssd.spec import SSDSpec
-from detection.train.config import InitialConfig
+from detection.train.config_parts import InitialConfig
 from detection.train.weight_init import initialise_network
 from detection.weights.backbone import load_backbone
 from detection.weights.card import Card

@@ -6,7 +6,7 @@ from torch import nn
 
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import SSD
-from detection.train.config import InitialConfig
+from detection.train.config_parts import InitialConfig
 
 
 def initialise_network(ssd: SSD, config: InitialConfig) -> None:

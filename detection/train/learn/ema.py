@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from detection.train.config import EMAConfig
+from detection.train.config_parts import EMAConfig
 
 
 def decay_at(config: EMAConfig, step: int) -> float:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detection.errors import MobileSSDError
-from detection.train.config import RunConfig
+from detection.train.config_parts import RunConfig
 
 
 def stages(backbone: nn.Module) -> list[list[str]]:

@@ -16,7 +16,7 @@ from torchvision import ops
 
 from detection.boxes.class_names import ClassNames
 from detection.boxes.geometry import BoxCoder
-from detection.train.config import LossConfig
+from detection.train.config_parts import LossConfig
 from detection.train.distributed import global_positives
 from detection.train.learn.targets import Targets
 

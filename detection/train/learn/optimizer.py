@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detection.train.config import OptimizerConfig, RunConfig
+from detection.train.config_parts import OptimizerConfig, RunConfig
 from detection.train.learn.freeze import freeze
 
 

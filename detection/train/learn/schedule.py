@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from detection.train.config import RunConfig
+from detection.train.config_parts import RunConfig
 
 
 @dataclass(frozen=True)

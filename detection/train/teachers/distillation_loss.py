@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detection.train.config import DistillationConfig
+from detection.train.config_parts import DistillationConfig
 
 
 def confidence(logits: Tensor, scores: str) -> Tensor:

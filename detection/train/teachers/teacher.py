@@ -20,7 +20,7 @@ from detection.runtimes.open import choose, open_runtime
 from detection.runtimes.resize import at_size
 from detection.runtimes.torch import fuse
 from detection.ssd.network import SSD, Deployable, anchors_at, build
-from detection.train.config import DistillationConfig
+from detection.train.config_parts import DistillationConfig
 from detection.train.distributed import global_positives
 from detection.train.input.batch import Batch
 from detection.train.model import class_sources
