@@ -27,6 +27,7 @@ from detection.train.input.augment import PRESETS, Augmentation
 from detection.train.input.cache import ImageCache
 from detection.train.input.loader import TrainLoader
 from detection.train.input.sampling import drawn, image_shares
+from detection.train.input.workers import quiet_worker
 
 torch = pytest.importorskip("torch")
 FIELDS = ("images", "boxes", "labels", "scores", "ignore", "unknown", "image_ids", "indices")
@@ -129,7 +130,7 @@ def test_workers_live_on_when_a_loop_is_left_early(data):
 
 
 def test_batches_come_through_pipes_where_shared_memory_is_small(data, monkeypatch):
-    monkeypatch.setattr(loader_module, "_shared_memory_free", lambda: 0)
+    monkeypatch.setattr(loader_module, "shared_memory_free", lambda: 0)
     found = batches(data, 0, 4, workers=2)
     assert same(found, batches(data, 0, 4)) and not found[0].images.is_shared()
 
@@ -323,7 +324,7 @@ def test_a_worker_starts_where_opencvs_threads_had_work_in_the_main_process_befo
     time.sleep(0.5)  # until the pool's threads sleep
     child = os.fork()
     if child == 0:
-        loader_module.quiet_worker(0)
+        quiet_worker(0)
         os._exit(0)
     until = time.monotonic() + 5
     while not (ended := os.waitpid(child, os.WNOHANG)[0]) and time.monotonic() < until:
@@ -338,9 +339,9 @@ def test_a_program_that_ends_while_something_holds_the_batches_ends(tmp_path):
     """Workers ignore SIGTERM, which multiprocessing sends before it waits for them."""
     script = """
 import torch
-from detection.train.input import loader
-rows = torch.utils.data.DataLoader(range(100), num_workers=1, worker_init_fn=loader._start_worker)
-held = loader._started(rows)
+from detection.train.input import workers
+rows = torch.utils.data.DataLoader(range(100), num_workers=1, worker_init_fn=workers.start_worker)
+held = workers.started(rows)
 next(held)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)

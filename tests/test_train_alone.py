@@ -187,7 +187,7 @@ def test_a_worker_that_dies_with_half_a_batch_in_the_pipe_is_one_line_soon(tmp_p
         send(self, data)
 
     monkeypatch.setattr(connection.Connection, "_send_bytes", half)
-    monkeypatch.setattr("detection.train.input.loader._shared_memory_free", lambda: 0)
+    monkeypatch.setattr("detection.train.input.loader.shared_memory_free", lambda: 0)
     loader = TrainLoader(open_data(runs.shapes(tmp_path, 6), "train"), (96, 96), 4, workers=1)
     began = time.monotonic()
     with pytest.raises(MobileSSDError, match="a data worker was killed"):

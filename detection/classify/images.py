@@ -25,7 +25,7 @@ from detection.images.decode import read_image
 from detection.images.header import read_header
 from detection.images.preprocess import stretch
 from detection.images.sources import IMAGES
-from detection.train.input.loader import quiet_worker
+from detection.train.input.workers import quiet_worker
 
 TRAIN, VAL = ("train", "training"), ("val", "valid", "validation", "test")
 HEADER = 1 << 16  # bytes of a file in which its header is looked for

@@ -7,22 +7,14 @@ next, so a run resumes in mid-epoch to the bit.
 
 from __future__ import annotations
 
-import atexit
 import copy
 import itertools
 import logging
-import os
-import shutil
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing.connection import wait
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -36,9 +28,9 @@ from detection.train.input.batch import Batch, collate
 from detection.train.input.cache import ImageCache
 from detection.train.input.sample import Sample, make_sample
 from detection.train.input.sampling import drawn, image_shares
+from detection.train.input.workers import noticing_deaths, one_has_died, shared_memory_free, start_worker, started
 
 log = logging.getLogger("mobilessd.data")
-DYING = 2.0  # seconds in which a process whose pipes are broken is seen to be dead
 TRIES = 20  # unreadable images in a row before training gives up
 
 
@@ -129,16 +121,16 @@ class TrainLoader:
         return batch.pin_memory() if self.pin_memory and not batch.images.is_pinned() else batch
 
     def _from_workers(self) -> Iterator[Any]:
-        stream = _started(self._torch_loader())
+        stream = started(self._torch_loader())
         workers = stream._workers  # type: ignore[attr-defined]
         while True:
             try:
-                with _noticing_deaths(workers):
+                with noticing_deaths(workers):
                     batch = next(stream, None)
             except Exception as error:
                 # Where it died while a batch of its was being handed over, that may be any: EOFError, a file of shared
                 # memory that is not there, half of a pickle.
-                if "DataLoader worker" not in str(error) and not _one_has_died(workers):
+                if "DataLoader worker" not in str(error) and not one_has_died(workers):
                     raise
                 self._loader = None
                 raise MobileSSDError(
@@ -152,14 +144,14 @@ class TrainLoader:
         if self._loader is None:
             height, width = self.source.largest
             in_flight = (self.workers * self.prefetch + 2) * (self.batch_size // self.world) * height * width * 3
-            self.source.shared_memory = _shared_memory_free() > 2 * in_flight
+            self.source.shared_memory = shared_memory_free() > 2 * in_flight
             self._loader = DataLoader(
                 self.source,  # type: ignore[arg-type]
                 batch_size=None,
                 sampler=self._steps,
                 num_workers=self.workers,
                 collate_fn=_identity,
-                worker_init_fn=_start_worker,
+                worker_init_fn=start_worker,
                 prefetch_factor=self.prefetch,
                 generator=torch.Generator(),  # else it draws from torch's own numbers, and a run depends on workers
                 persistent_workers=True,
@@ -292,75 +284,5 @@ def _with_policy(data: DetectionData, **policies: str) -> DetectionData:
     return replace(data, flags=flags).keep_boxes(kept)
 
 
-def quiet_worker(_: int) -> None:
-    """What a loader's worker begins with: a pool of threads in each would fight over the cores. Zero, not one: OpenCV's one
-    thread ends the pool that was inherited from the main process, and waits for ever for threads that a fork leaves behind."""
-    cv2.setNumThreads(0)
-
-
-def _start_worker(number_of_worker: int) -> None:
-    quiet_worker(number_of_worker)
-    for number in (signal.SIGINT, signal.SIGTERM):  # which may go to the whole group: the main process answers them
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _started(loader: Any) -> Iterator[Any]:
-    """iter(loader), without torch's handler of SIGCHLD: that raises an error about a dead worker wherever the program is,
-    so in no place where it could be caught. Workers that are left when the program ends, as something still holds the
-    iterator (a traceback), are ended: multiprocessing would wait for them for ever, as they ignore its SIGTERM."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        stream = iter(loader)
-    else:
-        before = signal.getsignal(signal.SIGCHLD)
-        stream = iter(loader)
-        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
-    atexit.register(_end, os.getpid(), getattr(stream, "_workers", ()))
-    return stream
-
-
-def _end(owner: int, workers: Sequence[Any]) -> None:
-    if os.getpid() == owner:  # not in a child that was forked meanwhile
-        for worker in workers:
-            if worker.is_alive():
-                worker.kill()
-
-
-@contextmanager
-def _noticing_deaths(workers: Sequence[Any]) -> Iterator[None]:
-    """A block that ends with an error as soon as one of the workers is dead. Waiting for a batch of which a killed worker
-    has handed over a half would never end: others hold the pipe open."""
-
-    def look(*_: Any) -> None:
-        if not all(worker.is_alive() for worker in workers):
-            raise RuntimeError("DataLoader worker is dead")
-
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        yield
-        return
-    before = signal.signal(signal.SIGCHLD, look)
-    try:
-        look()
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
-
-
-def _one_has_died(workers: Sequence[Any]) -> bool:
-    """Whether one of them is dead within DYING seconds; torch, which hears of it by a signal, may say so in the middle."""
-    try:
-        return bool(wait([one.sentinel for one in workers], DYING))
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        return True
-
-
 def _identity(batch: Any) -> Any:
     return batch
-
-
-def _shared_memory_free() -> int:
-    """Free bytes of /dev/shm, through which torch passes tensors (64 MB in many containers; then pipes are used)."""
-    if sys.platform != "linux":
-        return 1 << 40
-    return shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
