@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detection.classify.config import ClassifierConfig, SoftTargets
+from detection.classify.config import ClassifierConfig
 from detection.classify.images import ImageSet, evaluation_batches, open_splits, training_batches
-from detection.classify.network import Beginning, Normalised, OpenedClassifier, begin, open_classifier
-from detection.classify.score import columns_of, score
+from detection.classify.learner import Learner, Progress, Teacher, check_unchanged, fingerprint, load, save
+from detection.classify.network import Beginning, Normalised, begin, open_classifier
+from detection.classify.score import score
 from detection.errors import BadDataError, MobileSSDError
 from detection.files import write_text
 from detection.runtimes.torch import choose_device
@@ -34,16 +34,8 @@ from detection.train.learn.optimizer import build_optimizer, set_learning_rate
 from detection.train.learn.schedule import learning_rate, resolve
 from detection.train.run_folder import run_folder
 from detection.train.speed import autocast, fastest_precision, nothing_learned, precisions, settled, trial_rounds
-from detection.train.state import (
-    RunState,
-    pack,
-    read_state,
-    restore_rng,
-    restore_threads,
-    unpack_optimizer,
-    write_state,
-)
-from detection.weights.classifier import ClassifierCard, save_classifier
+from detection.train.state import read_state, restore_threads
+from detection.weights.classifier import save_classifier
 
 log = logging.getLogger("mobilessd.train")
 SAVE_SECONDS = 60.0  # between two states
@@ -65,39 +57,6 @@ class Request:
     resume: bool = False
 
 
-@dataclass
-class Progress:
-    """What changes. best: the highest top-1 so far; loss, counted: the sum over the log interval under way."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best: float = -1.0
-    loss: float = 0.0
-    counted: int = 0
-
-
-@dataclass
-class Learner:
-    """Everything that decides what a step does."""
-
-    config: ClassifierConfig
-    images: ImageSet
-    val: ImageSet
-    begun: Beginning
-    here: World
-    device: str
-    precision: str
-    folder: Path
-    optimizer: torch.optim.Optimizer
-    ema: EMA
-    origin: dict[str, Any]
-    teacher: _Teacher | None = None
-
-    @property
-    def card(self) -> ClassifierCard:
-        return self.begun.card
-
-
 def train(request: Request) -> Path:
     """Trains, and returns the folder whose `best.safetensors` is the result. Raises MobileSSDError, one line."""
     device, config = choose_device(request.device), request.config
@@ -109,9 +68,9 @@ def train(request: Request) -> Path:
         if state is not None:
             if device == "cpu":
                 restore_threads(state, request.threads)
-            _unchanged(config, state, folder)
+            check_unchanged(config, state, folder)
         images, val = open_splits(Path(request.data), request.val, request.val_share, config.seed)
-        origin = {"data": _fingerprint(images, val), "config": config.to_dict()}
+        origin = {"data": fingerprint(images, val), "config": config.to_dict()}
         if state is not None and state.meta["origin"]["data"] != origin["data"]:
             raise BadDataError(f"{folder}: this run began with other images than {request.data} holds now")
         torch.manual_seed(config.seed)
@@ -123,7 +82,7 @@ def train(request: Request) -> Path:
             print(f"{len(images):,} images to train on, {len(val):,} choose the best", flush=True)
         progress = Progress()
         if state is not None:
-            progress = _load(learner, state)
+            progress = load(learner, state)
             log.info("resuming at step %d", progress.step)
         else:
             _rebuild_norms(learner)
@@ -146,9 +105,7 @@ def _learner(
     begun.network.to(device).to(memory_format=torch.channels_last)
     teacher = None
     if config.distillation.teacher is not None:
-        teacher = _Teacher(
-            open_classifier(config.distillation.teacher), images.class_names, config.distillation, device
-        )
+        teacher = Teacher(open_classifier(config.distillation.teacher), images.class_names, config.distillation, device)
     return Learner(
         config, images, val, begun, here, device, precisions(config.precision, device)[0], folder,
         build_optimizer(config, begun.network), EMA(begun.network, config.ema), origin, teacher,
@@ -190,7 +147,7 @@ def _fit(learner: Learner, progress: Progress, history: History) -> None:
                 train_mode(network, config)
             stop = any_of(stopped(), learner.device)
             if here.first and (stop or last or time.monotonic() - saved > SAVE_SECONDS):
-                _save(learner, progress)
+                save(learner, progress)
                 saved = time.monotonic()
             if stop:
                 if here.first:
@@ -236,25 +193,6 @@ def _step(learner: Learner, model: nn.Module, images: Tensor, labels: Tensor) ->
     return float(loss.detach())
 
 
-class _Teacher:
-    """Soft targets of a classifier that knows all our classes by name."""
-
-    def __init__(self, opened: OpenedClassifier, names: tuple[str, ...], config: SoftTargets, device: str) -> None:
-        self.columns, self.config = torch.tensor(columns_of(names, opened.card.class_names)), config
-        self.network, self.size = opened.network.to(device), opened.card.input_size
-
-    def blend(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
-        """(1 - share) * loss + share * T^2 * KL(teacher || student), both softened by T."""
-        heat = self.config.temperature
-        with torch.no_grad():
-            seen = images.float()
-            if seen.shape[-1] != self.size:
-                seen = F.interpolate(seen, (self.size, self.size), mode="bilinear", antialias=True)
-            wanted = (self.network(seen)[:, self.columns] / heat).softmax(1)
-        soft = F.kl_div((logits / heat).log_softmax(1), wanted, reduction="batchmean") * heat**2
-        return (1 - self.config.share) * loss + self.config.share * soft
-
-
 def _rebuild_norms(learner: Learner) -> None:
     """Of a backbone whose file had folded them, on images as evaluation sees them."""
     part = learner.begun.folded
@@ -298,37 +236,3 @@ def _log(learner: Learner, progress: Progress, history: History, steps: int, rat
         log.info("step %d of %d, loss %.4f, %.1f images/s, %.0f s to go", progress.step, steps, loss, speed, left)
         history.add(step=progress.step, loss=loss, lr=rate)
     progress.loss, progress.counted = 0.0, 0
-
-
-def _save(learner: Learner, progress: Progress) -> None:
-    meta = {"step": progress.step, "progress": asdict(progress), "origin": learner.origin}
-    meta["precision"] = learner.precision
-    network = learner.begun.network
-    write_state(learner.folder, pack(meta, learner.optimizer, model=network.state_dict(), ema=learner.ema.state_dict()))
-
-
-def _load(learner: Learner, state: RunState) -> Progress:
-    learner.begun.network.load_state_dict(state.part("model"))
-    learner.ema.load_state_dict(state.part("ema"))
-    unpack_optimizer(state, learner.optimizer)
-    restore_rng(state)
-    learner.precision = state.meta.get("precision", learner.precision)
-    return Progress(**state.meta["progress"])
-
-
-def _unchanged(config: ClassifierConfig, state: RunState, folder: Path) -> None:
-    """Raises MobileSSDError where a resumed run would not be the one that began."""
-    began, now = state.meta["origin"].get("config", {}), config.to_dict()
-    different = [key for key in now if now[key] != began.get(key)]
-    if now.get("precision") == state.meta.get("precision") and began.get("precision") == "auto":
-        different = [key for key in different if key != "precision"]  # config.yaml says what "auto" came to
-    if different:
-        raise MobileSSDError(f"{folder}: this run began with another {different[0]}; resume it with the options it had")
-
-
-def _fingerprint(images: ImageSet, val: ImageSet) -> str:
-    """Names, sizes and classes of all images, as one hash."""
-    digest = hashlib.sha256()
-    for path, label in (*images.samples, *val.samples):
-        digest.update(f"{Path(path).name} {os.path.getsize(path)} {label}\n".encode())
-    return digest.hexdigest()
