@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -230,9 +231,20 @@ def test_an_unreadable_image_is_named_once_and_replaced_the_same_way_every_time(
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_folder_that_vanished_is_one_clear_line(tmp_path, workers):
     gone = build(["a"], [tmp_path / f"{i}.png" for i in range(4)], [0], [[0, 0, 5, 5]], [0])
+    before = set(multiprocessing.active_children())
     with pytest.raises(BadDataError, match="20 images in a row cannot be read, the last of them: .*png") as caught:
         batches(gone, 0, 1, workers=workers)
     assert "\n" not in str(caught.value)
+    assert set(multiprocessing.active_children()) <= before, "the error holds the loader, and the loader its workers"
+
+
+def test_a_closed_loader_has_no_workers_whoever_holds_its_batches(data):
+    loader = TrainLoader(data, (64, 96), 4, EVERYTHING, seed=5, workers=2)
+    held = loader.batches()
+    next(held)
+    workers = list(loader._loader._iterator._workers)
+    loader.close()
+    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_impossible_requests_are_refused(data):

@@ -28,7 +28,7 @@ from detection.train.input.batch import Batch, collate
 from detection.train.input.cache import ImageCache
 from detection.train.input.sample import Sample, make_sample
 from detection.train.input.sampling import drawn, image_shares
-from detection.train.input.workers import noticing_deaths, one_has_died, shared_memory_free, start_worker, started
+from detection.train.input.workers import end, noticing_deaths, one_has_died, shared_memory_free, start_worker, started
 
 log = logging.getLogger("mobilessd.data")
 TRIES = 20  # unreadable images in a row before training gives up
@@ -91,8 +91,12 @@ class TrainLoader:
         else:
             self._steps.start, self._steps.stop = start_step, stop_step
             stream = self._from_workers()
-        for batch in stream:
-            yield self._checked(batch)
+        try:
+            for batch in stream:
+                yield self._checked(batch)
+        except MobileSSDError:  # whose traceback may hold the workers for long
+            self.close()
+            raise
 
     def augmented_by(self, augmentation: Augmentation) -> TrainLoader:
         """The same stream with another augmentation, all of `input_size`, loaded in this process; the two share their
@@ -107,7 +111,9 @@ class TrainLoader:
 
     def close(self) -> None:
         """Ends the workers."""
-        self._loader = None
+        loader, self._loader = self._loader, None
+        if loader is not None:
+            end(loader)
 
     def _checked(self, batch: Batch | str) -> Batch:
         if isinstance(batch, str):
@@ -132,7 +138,6 @@ class TrainLoader:
                 # memory that is not there, half of a pickle.
                 if "DataLoader worker" not in str(error) and not one_has_died(workers):
                     raise
-                self._loader = None
                 raise MobileSSDError(
                     "a data worker was killed (out of memory?): fewer workers or a smaller cache; then resume"
                 ) from None

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
@@ -16,6 +17,9 @@ from typing import Any
 import cv2
 
 DYING = 2.0  # seconds in which a process whose pipes are broken is seen to be dead
+_running: weakref.WeakKeyDictionary[Any, int] = (
+    weakref.WeakKeyDictionary()
+)  # streams, and the process that started each
 
 
 def quiet_worker(_: int) -> None:
@@ -32,21 +36,35 @@ def start_worker(number_of_worker: int) -> None:
 
 def started(loader: Any) -> Iterator[Any]:
     """iter(loader), without torch's handler of SIGCHLD: that raises an error about a dead worker wherever the program is,
-    so in no place where it could be caught. Workers that are left when the program ends, as something still holds the
-    iterator (a traceback), are ended: multiprocessing would wait for them for ever, as they ignore its SIGTERM."""
+    so in no place where it could be caught."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         stream = iter(loader)
     else:
         before = signal.getsignal(signal.SIGCHLD)
         stream = iter(loader)
         signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
-    atexit.register(_end, os.getpid(), getattr(stream, "_workers", ()))
+    _running[stream] = os.getpid()
     return stream
 
 
-def _end(owner: int, workers: Sequence[Any]) -> None:
-    if os.getpid() == owner:  # not in a child that was forked meanwhile
-        for worker in workers:
+def end(loader: Any) -> None:
+    """Ends the workers of a torch loader that keeps them, whoever holds its iterator still (a traceback, a generator)."""
+    stream = loader._iterator
+    if stream in _running:
+        stream._shutdown_workers()
+        _kill(stream)
+
+
+@atexit.register
+def _kill_all() -> None:
+    """multiprocessing would wait for those that are left when the program ends for ever, as they ignore its SIGTERM."""
+    for stream in list(_running):
+        _kill(stream)
+
+
+def _kill(stream: Any) -> None:
+    if _running.get(stream) == os.getpid():  # not in a child that was forked meanwhile
+        for worker in getattr(stream, "_workers", ()):
             if worker.is_alive():
                 worker.kill()
 
