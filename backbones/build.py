@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any
 
-import torch
-
 from .inverted import Plan
 from .mobilenet_v1 import MobileNetV1, taps_of_mobilenet_v1
 from .mobilenet_v2 import MobileNetV2, plan_of_mobilenet_v2
 from .mobilenet_v3 import MobileNetV3, plan_of_mobilenet_v3
 from .mobilenet_v4 import MobileNetV4, plan_of_mobilenet_v4
+from .shapes import shapes_only
 from .taps import Backbone, Tap, unknown
 from .vgg import VGG16, taps_of_vgg16
 
@@ -73,7 +72,7 @@ def build_backbone(name: str, taps: Sequence[str] | None = None, **options: Any)
 
 def usual_taps(name: str, **options: Any) -> tuple[str, ...]:
     """The taps that a backbone has where none are asked for: what a detector reads. Errors as `build_backbone`."""
-    with torch.device("meta"):
+    with shapes_only():
         return tuple(tap.name for tap in build_backbone(name, **options).taps)
 
 

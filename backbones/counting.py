@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .shapes import ShapesOnly
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -67,10 +69,14 @@ def _on_meta(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose tensors have shapes and no values: the caller's module is not touched."""
     memo: dict[int, object] = {}
     for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+        memo[id(parameter)] = nn.Parameter(_without_values(parameter), requires_grad=False)
     for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+        memo[id(buffer)] = _without_values(buffer)
     return copy.deepcopy(module, memo).eval()
+
+
+def _without_values(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 
 def count(
@@ -106,7 +112,7 @@ def count(
     with_params = {n: m for n, m in network.named_modules() if any(True for _ in m.parameters(recurse=False))}
     for name, layer in with_params.items():
         watch(name, layer)
-    with torch.no_grad():
+    with torch.no_grad(), ShapesOnly():
         network(torch.empty(1, num_channels, height, width, device="meta"))
     for name, layer in with_params.items():
         if name not in called:

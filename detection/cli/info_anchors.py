@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
+from backbones.shapes import shapes_only
 from detection.cli.info_model import Subject
 from detection.data.check import clean
 from detection.data.coverage import Coverage, coverage
@@ -106,5 +106,5 @@ def _with_stride_8(subject: Subject) -> SSDSpec | None:
 
 def _anchors(spec: SSDSpec) -> np.ndarray:
     """float32 [A, 4] of a network that is never filled with weights."""
-    with torch.device("meta"):
+    with shapes_only():
         return anchors_of(build(spec))

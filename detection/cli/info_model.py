@@ -176,9 +176,8 @@ def _architecture(name: str, args: argparse.Namespace, **options: Any) -> SSDSpe
 
 def _classifier(args: argparse.Namespace, name: str, **options: Any) -> Subject:
     _need_torch()
-    import torch
-
     from backbones import build_classifier
+    from backbones.shapes import shapes_only
 
     if args.alpha:
         options["alpha"] = args.alpha
@@ -186,32 +185,30 @@ def _classifier(args: argparse.Namespace, name: str, **options: Any) -> Subject:
     size = args.input_size or (side, side)
     number = args.num_classes or options.pop("num_classes", 1000)
     options.pop("num_classes", None)
-    with torch.device("meta"):
+    with shapes_only():
         network = build_classifier(name, number, **options)
     return Subject(args.model, classifier=network, input_size=size, num_classes=number)
 
 
 def _two_stage(args: argparse.Namespace) -> Subject:
     _need_torch()
-    import torch
-
+    from backbones.shapes import shapes_only
     from detection.two_stage.network import faster_rcnn
 
     size, number = args.input_size or (300, 300), args.num_classes or 90
-    with torch.device("meta"):
+    with shapes_only():
         options = {"alpha": args.alpha} if args.alpha else {}
         network = faster_rcnn(args.model, number + 1, size, **options)
     return Subject(args.model, two_stage=network, input_size=size, num_classes=number)
 
 
 def _detector_facts(subject: Subject) -> tuple[dict[str, Any], Any]:
-    import torch
-
+    from backbones.shapes import shapes_only
     from detection.ssd.network import build, feature_maps
 
     spec, card = subject.spec, subject.card
     assert spec is not None
-    with torch.device("meta"):  # shapes are enough
+    with shapes_only():  # shapes are enough
         network = build(spec)
     maps = feature_maps(network)
     per_cell = spec.anchors.per_cell(len(maps), spec.input.size)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
-
+from backbones.shapes import shapes_only
 from detection.boxes.anchors import AnchorSpec, Size
 from detection.cli import tables_text as text
 from detection.cli.info_model import numbers
@@ -84,7 +83,7 @@ def _anchor_rows() -> Iterator[tuple[str, ...]]:
         *((spec, {name: spec.anchors}) for name, spec in others.items()),
     )
     for spec, layouts in networks:
-        with torch.device("meta"):
+        with shapes_only():
             ssd = without_norms(without_activations(SSD(spec)))
         maps: list[tuple[Size, ...]] = []
         for size in SIZES:

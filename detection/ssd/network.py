@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones import build_backbone
+from backbones.shapes import ShapesOnly, shapes_only
 from detection.boxes.anchors import Grid, Size, anchors_for, moved_grid
 from detection.errors import MobileSSDError
 from detection.ssd.cell_centres import Follow
@@ -90,7 +91,7 @@ def looks(ssd: SSD, input_size: Size) -> list[tuple[Size, Grid]]:
     was_training = ssd.training
     ssd.eval()
     try:
-        with Follow(image) as follow:
+        with ShapesOnly(), Follow(image) as follow:
             maps = torch.func.functional_call(_Maps(ssd), _prefixed(parameters | buffers), (image,))
     except ValueError as error:  # the backbone's own sentence
         raise MobileSSDError(str(error)) from None
@@ -133,7 +134,7 @@ def anchors_of(ssd: SSD, input_size: Size | None = None) -> np.ndarray:
 def anchors_at(spec: SSDSpec, size: Size) -> np.ndarray:
     """`anchors_of` the network of `spec.resized(size)`, without building its weights. Raises MobileSSDError where the size
     is too small for it."""
-    with torch.device("meta"):
+    with shapes_only():
         return anchors_of(SSD(spec.resized(size)))
 
 

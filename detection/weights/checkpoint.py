@@ -90,14 +90,13 @@ def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 def load_checkpoint(path: str | os.PathLike) -> tuple[SSD, Card]:
     """The network that a file's card describes, with its weights, in eval mode. The file must fit its own card, which is
     compared with the tensors before the network takes any memory: a card may be anybody's."""
-    import torch
-
+    from backbones.shapes import shapes_only
     from detection.ssd.network import build
     from detection.weights.card_check import spec_of
 
     card = read_card(path)
     with guarded(path):
-        with torch.device("meta"):
+        with shapes_only():
             ssd = build(spec_of(card, str(path)))
         tensors = load_tensors(path)
         report = compare(ssd, tensors)

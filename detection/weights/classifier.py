@@ -85,9 +85,8 @@ def classifier_card(path: str | os.PathLike) -> ClassifierCard | None:
 def load_classifier(path: str | os.PathLike) -> tuple[Classifier | VGGClassifier, ClassifierCard]:
     """The network of a classifier's file, in evaluation mode, and its card. Shapes are compared before anything is built
     with values. BadWeightsError, one line, for a file that is none or does not fit its own card."""
-    import torch
-
     from backbones import build_classifier
+    from backbones.shapes import shapes_only
     from detection.weights.checkpoint import filled, load_tensors
 
     card = classifier_card(path)
@@ -95,7 +94,7 @@ def load_classifier(path: str | os.PathLike) -> tuple[Classifier | VGGClassifier
         raise BadWeightsError(f"{path}: no classifier of mobilessd (no card of one in its header)")
     tensors = load_tensors(path)
     try:
-        with torch.device("meta"):
+        with shapes_only():
             network = build_classifier(card.model, len(card.class_names), **card.options)
     except Exception as error:  # whatever a builder makes of options that may be anybody's
         raise BadWeightsError(f"{path}: its classifier card is wrong ({shown(str(error))})") from None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones import build_backbone
+from backbones.shapes import shapes_only
 from detection.errors import BadWeightsError
 from detection.ssd.spec import InputSpec, SSDSpec
 from detection.weights.importers.recognize import ALPHAS, layers_of
@@ -47,7 +48,7 @@ def first_fitting(
     last = ["conv13"] if name == "mobilenet_v1" else ["top"]
     for alpha in ALPHAS:
         for variant in variants:
-            with torch.device("meta"):
+            with shapes_only():
                 backbone = build_backbone(name, last, alpha=alpha, **variant)
             if layers_of(backbone)[0].conv.weight.shape != stem.shape:
                 continue

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from backbones import build_backbone
+from backbones.shapes import shapes_only
 from detection.errors import BadWeightsError
 from detection.ssd.network import SSD, build
 from detection.ssd.spec import SSDSpec
@@ -46,7 +45,7 @@ def backbone_of(graph: DetectorGraph, taps: Mapping[str, tuple[str, ...]], *, py
 
 def residuals(backbone: Backbone) -> int:
     """How many of its blocks add their input to their output."""
-    with torch.device("meta"):
+    with shapes_only():
         built = build_backbone(backbone.name, backbone.taps, **backbone.options)
     return sum(getattr(block, "residual", False) for block in built.modules())
 
@@ -63,5 +62,5 @@ def build_fitting(spec: SSDSpec, graph: DetectorGraph) -> SSD:
 
 def without_memory(spec: SSDSpec) -> SSD:
     """The network of a spec on PyTorch's "meta" device: shapes alone."""
-    with torch.device("meta"):
+    with shapes_only():
         return SSD(spec)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import torch
 from torch import nn
 
 from backbones import available_taps, build_backbone
 from backbones.blocks import ConvNormAct
+from backbones.shapes import shapes_only
 
 ALPHAS = (1.0, 0.75, 0.5, 0.35, 0.25, 1.3, 1.4, 1.25, 0.125)
 Shape = tuple[int, ...]
@@ -58,6 +58,6 @@ def _variants(name: str) -> Iterator[dict[str, Any]]:
 
 @lru_cache(maxsize=64)
 def _shapes(name: str, taps: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> tuple[Shape, ...]:
-    with torch.device("meta"):
+    with shapes_only():
         backbone = build_backbone(name, taps, **dict(options))
     return tuple(tuple(layer.conv.weight.shape) for layer in layers_of(backbone))
