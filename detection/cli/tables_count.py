@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision import models
 
 from backbones import Cost, build_classifier, count
+from backbones.shapes import shapes_only
 from detection.boxes.anchors import AnchorSpec
 from detection.cli.tables_published import Printed
 from detection.ssd.network import SSD, anchors_of
@@ -28,7 +28,7 @@ Options = tuple[tuple[str, Any], ...]  # the items of a dictionary: what a cache
 @cache
 def classifier_cost(name: str, size: int, classes: int, options: Options) -> Cost:
     """Cost of `build_classifier(name, classes, **options)` at size x size pixels."""
-    with torch.device("meta"):  # shapes are enough
+    with shapes_only():  # shapes are enough
         network = build_classifier(name, classes, **dict(options))
     return count(without_activations(network), size)
 
@@ -36,7 +36,7 @@ def classifier_cost(name: str, size: int, classes: int, options: Options) -> Cos
 @cache
 def torchvision_cost(name: str, size: int, classes: int, options: Options) -> Cost:
     """Cost of `torchvision.models.<name>(num_classes=classes, **options)` at size x size pixels."""
-    with torch.device("meta"):
+    with shapes_only():
         network = getattr(models, name)(num_classes=classes, **dict(options))
     return count(without_activations(network), size)
 
@@ -47,7 +47,7 @@ def detector_cost(name: str, columns: int, options: Options, six: bool = False) 
     spec = spec_for(name, num_classes=columns - 1, **dict(options))
     if six:
         spec = replace(spec, anchors=AnchorSpec("tensorflow", {"reduce_lowest": False}))
-    with torch.device("meta"):
+    with shapes_only():
         ssd = without_activations(SSD(spec))
     return spec, count(ssd, spec.input.size), len(anchors_of(without_norms(ssd)))
 
@@ -55,7 +55,7 @@ def detector_cost(name: str, columns: int, options: Options, six: bool = False) 
 @cache
 def two_stage_cost(name: str, size: int, columns: int, proposals: int) -> Cost:
     """Cost of a Faster R-CNN, ours or `torchvision.models.detection.<name>`, at size x size pixels."""
-    with torch.device("meta"):
+    with shapes_only():
         if name in NAMES:
             network = faster_rcnn(name, columns, size)
         else:
