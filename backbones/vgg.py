@@ -50,7 +50,8 @@ class VGG16(Backbone):
     """VGG-16 without its classifier. Options: `alpha` and `min_depth` the width (as MobileNet V1), `padding` (all is
     stride 1, so that "same" and "symmetric" are one), `batch_norm` a norm behind each convolution, with `norm_eps` and
     `norm_momentum`, `ceil_pool3` rounds odd maps up at the third pool (75 to 38 cells in SSD300), `l2_norm` scales
-    "conv4_3" where it is tapped. Default taps: "conv4_3" and "fc7".
+    "conv4_3" where it is tapped, `tap_batch_norm` (qfgaohao's vgg16-ssd) has a batch norm there in its place. Default
+    taps: "conv4_3" and "fc7".
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class VGG16(Backbone):
         norm_momentum: float = 0.1,
         ceil_pool3: bool = True,
         l2_norm: bool = True,
+        tap_batch_norm: bool = False,
     ) -> None:
         available = taps_of_vgg16(alpha=alpha, min_depth=min_depth)
         super().__init__("vgg16", choose_taps("vgg16", available, ("conv4_3", "fc7") if taps is None else taps))
@@ -79,8 +81,9 @@ class VGG16(Backbone):
                 channels, tap.channels, kernel, dilation=dilation, padding=padding, activation="relu", norm=norm
             )
             self.add_module(tap.name, layer)
-            if tap.name == "conv4_3" and tap in self.taps and l2_norm:
-                self.add_module("conv4_3_norm", L2Norm(tap.channels))
+            if tap.name == "conv4_3" and tap in self.taps and (l2_norm or tap_batch_norm):
+                batch = nn.BatchNorm2d(tap.channels, norm_eps, norm_momentum)
+                self.add_module("conv4_3_norm", batch if tap_batch_norm else L2Norm(tap.channels))
             channels = tap.channels
         initialise(self, "xavier")
 

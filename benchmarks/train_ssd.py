@@ -33,7 +33,12 @@ from detection.images.sources import find_sources
 
 IOU = 0.45
 CANDIDATES = 200
-CREATED = {"mb1-ssd": "mobilenetv1_ssd", "mb1-ssd-lite": "mobilenetv1_ssd_lite", "mb2-ssd-lite": "mobilenetv2_ssd_lite"}
+CREATED = {
+    "mb1-ssd": "mobilenetv1_ssd",
+    "mb1-ssd-lite": "mobilenetv1_ssd_lite",
+    "mb2-ssd-lite": "mobilenetv2_ssd_lite",
+    "vgg16-ssd": "vgg_ssd",
+}
 MODULES = CREATED | {"mb2-ssd-lite": "mobilenet_v2_ssd_lite"}
 DIFFERENCES = ("as it is", "boxes cut", "boxes cut, ties alike", "boxes cut, ties alike, nothing added")
 

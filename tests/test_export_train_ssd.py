@@ -50,6 +50,21 @@ def test_the_folder_holds_the_state_dict_under_their_names_and_labels_behind_bac
     assert (ours.boxes == theirs.boxes).all() and (ours.scores == theirs.scores).all()
 
 
+def test_vgg16_ssd_goes_the_same_way(tmp_path):
+    ssd = random_network("ssd300_vgg16", layout="qfgaohao")
+    save_checkpoint(
+        tmp_path / "mine.safetensors", ssd, Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd))
+    )
+    command = ["export", str(tmp_path / "mine.safetensors"), "--target", "train-ssd", "--output", str(tmp_path / "out")]
+    assert main([*command, "--threads", "1"]) == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"vgg16-ssd.pth", "labels.txt", "README.md"}
+    assert "--net=vgg16-ssd --resume=vgg16-ssd.pth" in (tmp_path / "out" / "README.md").read_text()
+    written, wanted = torch.load(tmp_path / "out" / "vgg16-ssd.pth", weights_only=True), state_of(ssd)
+    assert written["source_layer_add_ons.0.running_var"].shape == (512,)
+    assert written["classification_headers.0.weight"].shape == (4 * 4, 512, 3, 3)
+    assert written.keys() == wanted.keys() and all(torch.equal(written[name], wanted[name]) for name in wanted)
+
+
 def test_another_network_is_one_line_that_says_what_differs_and_what_to_train(tmp_path, capsys):
     command = ["export", "ssdlite_mobilenet_v2.mobilessd", "--target", "train-ssd", "--output", str(tmp_path / "out")]
     assert main(command) == 2

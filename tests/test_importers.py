@@ -1,5 +1,7 @@
 """State dicts of pytorch-ssd and jetson-inference become networks of ours; what files say that are none."""
 
+import itertools
+import math
 import pickle
 
 import pytest
@@ -106,6 +108,28 @@ def mb2(columns):
     return state
 
 
+VGG = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 17: 512, 19: 512, 21: 512, 24: 512, 26: 512, 28: 512}
+VGG_POOLS = {4: False, 9: False, 16: True, 23: False}  # their places, and whether the pool rounds up
+
+
+def vgg16(columns):
+    """A file as vgg16-ssd has it (vision/ssd/vgg_ssd.py): conv4_3 goes to its head through a batch norm."""
+    state, into = {}, 3
+    for at, out in VGG.items():
+        conv(state, f"base_net.{at}", out, into, 3)
+        into = out
+    conv(state, "base_net.31", 1024, 512, 3)
+    conv(state, "base_net.33", 1024, 1024)
+    norm(state, "source_layer_add_ons.0", 512)
+    for i, (into, hidden, out) in enumerate(((1024, 256, 512), (512, 128, 256), (256, 128, 256), (256, 128, 256))):
+        conv(state, f"extras.{i}.0", hidden, into)
+        conv(state, f"extras.{i}.2", out, hidden, 3)
+    for name, numbers in (("classification_headers", columns), ("regression_headers", 4)):
+        for i, (into, cell) in enumerate(zip((512, 1024, 512, 256, 256, 256), (4, 6, 6, 6, 4, 4))):
+            conv(state, f"{name}.{i}", cell * numbers, into, 3)
+    return state
+
+
 class Oracle:
     """pytorch-ssd's forward pass, straight from the keys of its state dict."""
 
@@ -145,6 +169,8 @@ class Oracle:
 
     def maps(self, x):
         found = []
+        if "base_net.0.weight" in self.state:
+            return self.vgg(x, found)
         stem = self.act(self.norm("base_net.0.1", self.conv("base_net.0.0", x, 2)))
         return self.v2(stem, found) if "base_net.18.0.weight" in self.state else self.v1(stem, found)
 
@@ -160,6 +186,24 @@ class Oracle:
                 x = self.act(self.conv(f"extras.{i}.2", x, 2))
             else:  # nothing behind the last convolution
                 x = self.conv(f"extras.{i}.2.2", self.act(self.conv(f"extras.{i}.2.0", x, 2)))
+            found.append(x)
+        return found
+
+    def vgg(self, x, found):
+        for at in range(30):
+            if at in VGG:
+                x = self.act(self.conv(f"base_net.{at}", x))
+            if at in VGG_POOLS:
+                x = F.max_pool2d(x, 2, ceil_mode=VGG_POOLS[at])
+            if at == 22:
+                found.append(self.norm("source_layer_add_ons.0", x))
+        dilated = self.state["base_net.31.weight"], self.state["base_net.31.bias"]
+        x = self.act(F.conv2d(F.max_pool2d(x, 3, 1, 1), *dilated, padding=6, dilation=6))
+        x = self.act(self.conv("base_net.33", x))
+        found.append(x)
+        for i, (stride, padding) in enumerate(((2, 1), (2, 1), (1, 0), (1, 0))):
+            last = self.state[f"extras.{i}.2.weight"], self.state[f"extras.{i}.2.bias"]
+            x = self.act(F.conv2d(self.act(self.conv(f"extras.{i}.0", x)), *last, stride, padding))
             found.append(x)
         return found
 
@@ -189,6 +233,7 @@ KINDS = {
     "mb1-ssd": (lambda columns: mb1(False, columns), torch.relu, 202, 9_468_996),
     "mb1-ssd-lite": (lambda columns: mb1(True, columns), torch.relu, 230, 4_312_388),
     "mb2-ssd-lite": (mb2, F.relu6, 478, 3_388_228),
+    "vgg16-ssd": (vgg16, torch.relu, 75, 26_285_998),
 }
 
 
@@ -201,12 +246,14 @@ def test_pytorch_ssd_files_compute_what_they_compute_there(kind):
     ssd, card = import_qfgaohao_state(state)
     assert sum(p.numel() for p in ssd.parameters()) == params
     assert card.class_names[:2] == ("aeroplane", "bicycle") and len(card.class_names) == 20
-    assert ssd.spec.scores == "softmax" and ssd.spec.input.mean == (127.0,) * 3 and ssd.spec.input.std == (128.0,) * 3
+    means, number = ((123.0, 117.0, 104.0), 8732) if kind == "vgg16-ssd" else ((127.0,) * 3, 3000)
+    stds = (1.0,) * 3 if kind == "vgg16-ssd" else (128.0,) * 3
+    assert ssd.spec.scores == "softmax" and ssd.spec.input.mean == means and ssd.spec.input.std == stds
     x = torch.randn(1, 3, 300, 300)
     with torch.no_grad():
         boxes, scores = Oracle(state, act)(x, 21)
         ours, logits = ssd(x)
-    assert ours.shape == boxes.shape == (1, 3000, 4) and len(anchors_of(ssd)) == 3000
+    assert ours.shape == boxes.shape == (1, number, 4) and len(anchors_of(ssd)) == number
     assert (ours - boxes).abs().max() < 1e-4 * boxes.abs().max()
     assert (logits - scores).abs().max() < 1e-4 * scores.abs().max()
 
@@ -221,6 +268,23 @@ def test_the_way_back_gives_the_same_file_to_the_bit(kind):
     assert all(torch.equal(back[name], state[name]) for name in state if not name.endswith("num_batches_tracked"))
     again, _ = import_qfgaohao_state(back)
     assert all(torch.equal(a, b) for a, b in zip(ssd.state_dict().values(), again.state_dict().values()))
+
+
+def test_the_priors_of_vgg16_ssd_are_theirs():
+    """vision/utils/box_utils.py, generate_ssd_priors, with the numbers of vision/ssd/config/vgg_ssd_config.py."""
+    edges, wanted = (30, 60, 111, 162, 213, 264, 315), []
+    levels = zip((38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300), edges, edges[1:], (1, 2, 2, 2, 1, 1))
+    for cells, shrinkage, low, high, ratios in levels:
+        for j, i in itertools.product(range(cells), repeat=2):
+            centre = (i + 0.5) / (300 / shrinkage), (j + 0.5) / (300 / shrinkage)
+            wanted += [(*centre, side / 300, side / 300) for side in (low, math.sqrt(low * high))]
+            for ratio in map(math.sqrt, (2, 3)[:ratios]):
+                wanted += [
+                    (*centre, low / 300 * ratio, low / 300 / ratio),
+                    (*centre, low / 300 / ratio, low / 300 * ratio),
+                ]
+    ssd, _ = import_qfgaohao_state(vgg16(4))
+    assert torch.equal(torch.from_numpy(anchors_of(ssd)), torch.tensor(wanted).clamp(0, 1))
 
 
 def test_class_count_comes_from_the_tensors_and_names_from_labels_txt(tmp_path):

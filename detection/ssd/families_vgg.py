@@ -21,18 +21,23 @@ def ssd300_vgg16(
     layout: str = "caffe",
     data: str = "coco",
 ) -> SSDSpec:
-    """SSD300 on VGG-16, the SSD paper's network. layout "caffe" (Liu's), "torchvision" or "mmdet"; `data`: Caffe's box
-    sizes for "coco" or "voc"."""
+    """SSD300 on VGG-16, the SSD paper's network. layout "caffe" (Liu's), "torchvision", "mmdet" or "qfgaohao" (vgg16-ssd: a
+    batch norm in the place of the L2 norm); `data`: Caffe's box sizes for "coco" or "voc", which "qfgaohao" always has."""
     size = size_of(input_size, 300)
     last = ExtraSpec(256, 128, padding=0, stride=1)
     extras = (ExtraSpec(512, 256), ExtraSpec(256, 128), last, last)
     sizes = {"coco": (21, 45, 99, 153, 207, 261, 315), "voc": (30, 60, 111, 162, 213, 264, 315)}
-    anchors = _vgg_anchors(300, sizes, data, (8, 16, 32, 64, 100, 300))
+    steps_300 = (8, 16, 32, 64, 100, 300)
+    anchors = _vgg_anchors(300, sizes, data, steps_300)
+    if layout == "qfgaohao":
+        edges = sizes["voc"]
+        options = {"sizes": tuple(zip(edges, edges[1:])), "shrinkages": steps_300, "ratios": RATIOS_300}
+        anchors = AnchorSpec("qfgaohao", options)
     if layout == "torchvision":
-        steps = {"steps": (8, 16, 32, 64, 100, 300)} if size == (300, 300) else {}
+        steps = {"steps": steps_300} if size == (300, 300) else {}
         scales = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
         anchors = AnchorSpec("torchvision", {"scales": scales, "ratios": RATIOS_300, **steps})
-    return _vgg(alpha, size, num_classes, layout, ("caffe", "torchvision", "mmdet"), extras, anchors)
+    return _vgg(alpha, size, num_classes, layout, ("caffe", "torchvision", "mmdet", "qfgaohao"), extras, anchors)
 
 
 def ssd512_vgg16(
@@ -61,17 +66,19 @@ def _vgg(
 ) -> SSDSpec:
     known("layout", layout, layouts)
     check_alpha(alpha)
+    theirs = layout == "qfgaohao"
     inputs = {
         "caffe": InputSpec(size, (104.0, 117.0, 123.0), (1.0,) * 3, "bgr"),
         "torchvision": InputSpec(size, (0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0,) * 3),
         "mmdet": InputSpec(size, IMAGENET["mean"], (1.0,) * 3),
+        "qfgaohao": InputSpec(size, (123.0, 117.0, 104.0), (1.0,) * 3),
     }
     scaled = tuple(
         replace(e, channels=max(int(e.channels * alpha), 8), hidden=max(int(e.hidden * alpha), 8)) for e in extras
     )
-    return SSDSpec(
+    spec = SSDSpec(
         backbone="vgg16",
-        backbone_options={"alpha": alpha},
+        backbone_options={"alpha": alpha} | ({"tap_batch_norm": True} if theirs else {}),
         taps=("conv4_3", "fc7"),
         num_classes=num_classes,
         input=inputs[layout],
@@ -84,6 +91,8 @@ def _vgg(
         padding="symmetric",
         activation="relu",
     )
+    # of the one norm, which has the backbone's own
+    return replace(spec, norm_eps=1e-5, norm_momentum=0.1) if theirs else spec
 
 
 def _vgg_anchors(base: int, sizes: Mapping[str, tuple[int, ...]], data: str, steps: tuple[int, ...]) -> AnchorSpec:

@@ -89,7 +89,7 @@ _ROWS = (
         "train-ssd",
         "pytorch-ssd's train_ssd.py",
         "train_ssd:write",
-        ("mb1-ssd.pth", "mb1-ssd-lite.pth", "mb2-ssd-lite.pth"),
+        ("mb1-ssd.pth", "mb1-ssd-lite.pth", "mb2-ssd-lite.pth", "vgg16-ssd.pth"),
         needs=("torch",),
     ),
     Target("core-onnx", "readers of plain ONNX", "core:write", _CORE, options=("opset",)),

@@ -1,4 +1,5 @@
-"""State dicts of qfgaohao/pytorch-ssd and jetson-inference <-> networks of ours: mb1-ssd, mb1-ssd-lite, mb2-ssd-lite.
+"""State dicts of qfgaohao/pytorch-ssd and jetson-inference <-> networks of ours: mb1-ssd, mb1-ssd-lite, mb2-ssd-lite,
+vgg16-ssd.
 
 The most common SSD files in the wild. They store neither classes nor input nor anchors: the class count is read from
 the tensors, names from a labels.txt beside the file (its first line BACKGROUND), the rest is alike in all of them.
@@ -7,7 +8,7 @@ the tensors, names from a labels.txt beside the file (its first line BACKGROUND)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from backbones import build_backbone
 from backbones.blocks import InvertedResidual
 from detection.boxes.class_names import VOC_20
 from detection.errors import BadWeightsError
-from detection.ssd.families import ssd_mobilenet_v1, ssdlite_mobilenet_v1, ssdlite_mobilenet_v2
+from detection.ssd.families import ssd300_vgg16, ssd_mobilenet_v1, ssdlite_mobilenet_v1, ssdlite_mobilenet_v2
 from detection.ssd.network import SSD, build, feature_maps
 from detection.ssd.spec import InputSpec, SSDSpec
 from detection.weights.card import Card
@@ -23,25 +24,32 @@ from detection.weights.importers.backbone_weights import BackboneWeights
 from detection.weights.importers.labels import class_list, object_labels
 from detection.weights.importers.recognize import ALPHAS
 from detection.weights.importers.state_dicts import Pair, copy_into, copy_out
+from detection.weights.importers.torchvision import VGG_LAYERS
 
 State = Mapping[str, Tensor]
 HEADER = "classification_headers.0"
-PER_CELL = 6
+VGG_NORM = "source_layer_add_ons.0"  # behind conv4_3
+PER_CELL, PER_CELL_OF_VGG = 6, 4  # anchors on the first map
 INPUT = InputSpec(mean=(127.0,) * 3, std=(128.0,) * 3)
 KINDS: dict[str, Callable[..., SSDSpec]] = {  # by the name that train_ssd.py's --net knows them by
     "mb1-ssd": ssd_mobilenet_v1,
     "mb1-ssd-lite": ssdlite_mobilenet_v1,
     "mb2-ssd-lite": ssdlite_mobilenet_v2,
+    "vgg16-ssd": ssd300_vgg16,
 }
 
 
 def is_qfgaohao(state: State) -> bool:
-    """Whether these are the keys of one of the three detectors."""
-    return "base_net.0.0.weight" in state and any(name.startswith(HEADER) for name in state)
+    """Whether these are the keys of one of `KINDS`."""
+    return (_is_vgg(state) or "base_net.0.0.weight" in state) and any(name.startswith(HEADER) for name in state)
+
+
+def _is_vgg(state: State) -> bool:
+    return "base_net.0.weight" in state and f"{VGG_NORM}.weight" in state
 
 
 def import_qfgaohao_state(state: State, file: str = "state dict", labels: list[str] | None = None) -> tuple[SSD, Card]:
-    """A state dict of mb1-ssd, mb1-ssd-lite or mb2-ssd-lite -> (network, card).
+    """A state dict of one of `KINDS` -> (network, card).
 
     labels: the lines of labels.txt, with or without BACKGROUND; without it 20 classes are VOC's. Raises
     BadWeightsError, one line, for another network or where one tensor does not fit.
@@ -59,10 +67,15 @@ def import_qfgaohao_state(state: State, file: str = "state dict", labels: list[s
 
 
 def _spec_of(state: State, file: str) -> SSDSpec:
+    if _is_vgg(state):
+        columns, rest = divmod(len(state.get(f"{HEADER}.weight", ())), PER_CELL_OF_VGG)
+        if rest or columns < 2:
+            raise BadWeightsError(f"{file}: a vgg16-ssd of pytorch-ssd without its classification_headers")
+        return KINDS["vgg16-ssd"](num_classes=columns - 1, layout="qfgaohao")
     alpha = _alpha(state["base_net.0.0.weight"].shape[0])
     last = next((f"{HEADER}{end}" for end in (".weight", ".2.weight", ".3.weight") if f"{HEADER}{end}" in state), None)
     if alpha is None or last is None or state[last].shape[0] % PER_CELL:
-        raise BadWeightsError(f"{file}: an SSD of pytorch-ssd of no known kind (mb1-ssd, mb1-ssd-lite, mb2-ssd-lite)")
+        raise BadWeightsError(f"{file}: an SSD of pytorch-ssd of no known kind ({', '.join(KINDS)})")
     kind = "mb1-ssd"
     if "base_net.1.conv.0.weight" in state:
         kind = "mb2-ssd-lite"
@@ -81,7 +94,9 @@ def kind_of(spec: SSDSpec, file: str) -> str:
         ours = replace(
             spec, norm_momentum=theirs.norm_momentum, heads=replace(spec.heads, class_bias=0.0)
         )  # training's
-        names = [field.name for field in fields(SSDSpec) if getattr(ours, field.name) != getattr(theirs, field.name)]
+        # as plain data: what was read from a card has lists where a family has tuples
+        mine, wanted = ours.to_dict(), theirs.to_dict()
+        names = [name for name in wanted if mine[name] != wanted[name]]
         if not names:
             return kind
         differing[kind] = names
@@ -103,7 +118,14 @@ def _alpha(stem: int) -> float | None:
 
 def _pairs(ssd: SSD) -> Iterator[Pair]:
     v2 = ssd.spec.backbone == "mobilenet_v2"
-    yield from _pairs_of_v2(ssd.backbone, "backbone.", "base_net.") if v2 else _pairs_of_v1("backbone.", "base_net.")
+    if v2:
+        yield from _pairs_of_v2(ssd.backbone, "backbone.", "base_net.")
+    elif ssd.spec.backbone == "vgg16":
+        layers = VGG_LAYERS | {"fc6": 31, "fc7": 33}
+        yield from (Pair(f"backbone.{name}", f"base_net.{at}") for name, at in layers.items())
+        yield Pair("backbone.conv4_3_norm", VGG_NORM)
+    else:
+        yield from _pairs_of_v1("backbone.", "base_net.")
     for i in range(len(ssd.extras)):
         if v2:
             yield from _inverted(f"extras.{i}", f"extras.{i}.conv", 0)

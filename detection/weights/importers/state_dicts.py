@@ -145,6 +145,10 @@ def copy_into(network: nn.Module, pairs: Iterable[Pair], state: Mapping[str, Ten
 
     for pair in pairs:
         layer = network.get_submodule(pair.ours)
+        if isinstance(layer, nn.BatchNorm2d):  # one that stands alone
+            for part in NORM_PARTS:
+                take(f"{pair.conv}.{part}", getattr(layer, part))
+            continue
         conv = layer.conv if isinstance(layer, ConvNormAct) else layer
         take(f"{pair.conv}.weight", conv.weight)  # type: ignore[arg-type]
         norm = layer.norm if isinstance(layer, ConvNormAct) else None
@@ -175,15 +179,22 @@ def copy_out(network: nn.Module, pairs: Iterable[Pair]) -> dict[str, Tensor]:
         assert source is not None
         state[name] = source.detach().cpu().clone()
 
+    def give_norm(name: str, norm: nn.BatchNorm2d) -> None:
+        for part in NORM_PARTS:
+            give(f"{name}.{part}", getattr(norm, part))
+        state[f"{name}.num_batches_tracked"] = torch.tensor(0)
+
     for pair in pairs:
         layer = network.get_submodule(pair.ours)
+        if isinstance(layer, nn.BatchNorm2d):
+            give_norm(pair.conv, layer)
+            continue
         conv = layer.conv if isinstance(layer, ConvNormAct) else layer
         give(f"{pair.conv}.weight", conv.weight)  # type: ignore[arg-type]
         if getattr(conv, "bias", None) is not None:
             give(f"{pair.conv}.bias", conv.bias)  # type: ignore[arg-type]
         norm = layer.norm if isinstance(layer, ConvNormAct) else None
         if isinstance(norm, nn.BatchNorm2d):
-            for part in NORM_PARTS:
-                give(f"{pair.norm}.{part}", getattr(norm, part))
-            state[f"{pair.norm}.num_batches_tracked"] = torch.tensor(0)
+            assert pair.norm is not None
+            give_norm(pair.norm, norm)
     return state
