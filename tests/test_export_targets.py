@@ -256,6 +256,93 @@ def test_hailo_s_end_nodes_give_its_order_and_the_anchors_stand_beside_them(smal
     assert 'nms_postprocess("nms_config.json", ssd' in (folder / "model.alls").read_text()
 
 
+TOOLKITS = {
+    "rknn/__init__.py": "",
+    "rknn/api.py": """
+import json
+class RKNN:
+    said = {}
+    def config(self, **options): self.said["config"] = options
+    def load_onnx(self, model): return int(not open(model, "rb").read(1))
+    def build(self, **options): self.said["build"] = options
+    def export_rknn(self, path):
+        with open(path, "w") as file: json.dump(self.said, file)
+        return 0
+""",
+    "hailo_sdk_client.py": """
+import json
+class ClientRunner:
+    def __init__(self, hw_arch): self.said = {"chip": hw_arch}
+    def translate_onnx_model(self, model, name, start_node_names, end_node_names): self.ends = end_node_names
+    def get_hn(self):
+        return {"layers": {f"mobilessd/conv{k}": {"original_names": [name]} for k, name in enumerate(self.ends)}}
+    def load_model_script(self, name): self.said["script"] = open(name).read()
+    def optimize(self, images): self.said["images"] = [list(images.shape), str(images.dtype), int(images[0].sum())]
+    def compile(self): return json.dumps(self.said).encode()
+""",
+}
+
+
+@pytest.fixture
+def toolkit(tmp_path):
+    """Runs a script of a folder from elsewhere, beside toolkits that note what they are asked for, and without the package."""
+    for name, text in TOOLKITS.items():
+        (tmp_path / "kits" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "kits" / name).write_text(text)
+    images = tmp_path / "images" / "deeper"
+    images.mkdir(parents=True)
+    (images / "broken.jpg").write_bytes(b"no image")
+    for k in range(12):
+        cv2.imwrite(str(images / f"{k:02}.png"), np.full((60, 40, 3), (10, 20, 30 + k), np.uint8))
+
+    def run(script, *words):
+        environment = os.environ | {"PYTHONPATH": str(tmp_path / "kits")}
+        command = [sys.executable, str(script), *words]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def test_rockchip_s_script_builds_float16_or_int8_from_a_folder_of_images(small, tmp_path, toolkit):
+    folder = export(small, tmp_path / "rknn", "--target", "rknn")
+    done = toolkit(folder / "convert.py", "rk3566")
+    assert done.returncode == 0, done.stderr
+    said = json.loads((folder / "model.rknn").read_text())
+    assert said["config"] == {"mean_values": [[127.5] * 3], "std_values": [[127.5] * 3], "target_platform": "rk3566"}
+    assert said["build"] == {"do_quantization": False, "dataset": None} and not (folder / "dataset.txt").exists()
+
+    assert toolkit(folder / "convert.py", "rk3588", "images").returncode == 0
+    said = json.loads((folder / "model.rknn").read_text())
+    assert said["build"] == {"do_quantization": True, "dataset": str(folder / "dataset.txt")}
+    names = (folder / "dataset.txt").read_text().splitlines()
+    assert len(names) == 12
+    first = cv2.imread(str(folder / names[0]))
+    assert first.shape == (97, 131, 3) and first[0, 0].tolist() == [10, 20, 30]
+
+    (tmp_path / "few").mkdir()
+    done = toolkit(folder / "convert.py", "rk3588", "few")
+    assert (
+        done.returncode == 1
+        and done.stderr == "few: 0 images are too few; give 10 or more like those to come, best 300\n"
+    )
+
+
+def test_hailo_s_script_compiles_with_a_folder_of_images_or_an_array(small, tmp_path, toolkit):
+    folder = export(small, tmp_path / "hailo", "--target", "hailo")
+    done = toolkit(folder / "compile.py", "images", "hailo8l")
+    assert done.returncode == 0, done.stderr
+    said = json.loads((folder / "model.hef").read_text())
+    assert said["chip"] == "hailo8l" and said["script"] == (folder / "model.alls").read_text()
+    assert said["images"] == [[12, 97, 131, 3], "uint8", 97 * 131 * 60]
+    decoders = json.loads((folder / "nms_config.json").read_text())["bbox_decoders"]
+    assert [(one["reg_layer"], one["cls_layer"]) for one in decoders] == [
+        (f"conv{2 * k}", f"conv{2 * k + 1}") for k in range(6)
+    ]
+    np.save(tmp_path / "some.npy", np.zeros((64, 97, 131, 3), np.uint8))
+    assert toolkit(folder / "compile.py", "some.npy").returncode == 0
+    assert json.loads((folder / "model.hef").read_text())["images"] == [[64, 97, 131, 3], "uint8", 0]
+
+
 def test_ncnn_finds_it(tmp_path, truth):
     """pnnx's files, run by the folder's own script."""
     pytest.importorskip("ncnn", reason="needs ncnn: pip install ncnn pnnx")

@@ -1,6 +1,6 @@
 """One of the systems that `mobilessd export --target` writes folders for, on images: its own code, or its rules in a few lines.
 
-    python target_system.py SYSTEM FOLDER IMAGES.json OUT.json
+    python target_system.py SYSTEM FOLDER IMAGES.json OUT.json [CALIBRATION]
 
 Runs under the Python that has the system's packages, without ours. IMAGES.json: a list of files. OUT.json: for each image a
 list of (class from 0, score, x1, y1, x2, y2 in its pixels) above the score threshold, and the milliseconds it took.
@@ -202,17 +202,21 @@ def jetson_nearest(folder):
     return jetson(folder, cv2.INTER_NEAREST)
 
 
-def own_script(folder):
-    """The detector of a folder's detect.py."""
-    spec = importlib.util.spec_from_file_location("detect", folder / "detect.py")
-    module = sys.modules["detect"] = importlib.util.module_from_spec(spec)
+def own_script(folder, name="detect"):
+    """A script of a folder, as a module."""
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.Detector(folder, score=SURE)
+    return module
 
 
 def script(folder):
     """The folder's own detect.py: OpenCV's DNN module, or ncnn where pnnx made its files."""
-    detector = own_script(folder)
+    return by_script(own_script(folder).Detector(folder, score=SURE))
+
+
+def by_script(detector):
+    """A detector of detect.py, called with RGB."""
 
     def call(rgb):
         found = detector(rgb[..., ::-1])
@@ -221,30 +225,20 @@ def script(folder):
     return call
 
 
-def rknn(folder):
-    """rknn-toolkit2's simulator, float16, behind the opencv folder's post-processing; int8 with dataset.txt in the folder."""
-    from rknn.api import RKNN
-
-    toolkit = RKNN(verbose=False)
-    mean = [[127.5, 127.5, 127.5]]
-    toolkit.config(mean_values=mean, std_values=mean, target_platform="rk3588")
-    dataset = folder / "dataset.txt"
-    build = {"do_quantization": dataset.exists(), "dataset": str(dataset) if dataset.exists() else None}
-    if toolkit.load_onnx(model=str(folder / "model.onnx")) or toolkit.build(**build) or toolkit.init_runtime():
-        raise SystemExit("rknn-toolkit2 does not take it")
-    detector = own_script(folder.parent / "opencv")
+def rknn(folder, images=None):
+    """rknn-toolkit2's simulator of what the folder's own convert.py builds, behind the opencv folder's post-processing: float16,
+    or with a folder of images int8."""
+    toolkit = own_script(folder, "convert").built("rk3588", images)
+    if toolkit.init_runtime():
+        raise SystemExit("rknn-toolkit2 does not run it")
+    detector = own_script(folder.parent / "opencv").Detector(folder.parent / "opencv", score=SURE)
 
     def network(image):
         encodings, logits = toolkit.inference(inputs=[image[None]], data_format=["nhwc"])
         return encodings.reshape(-1, 4), logits.reshape(len(encodings.reshape(-1, 4)), -1)
 
     detector.network = network
-
-    def call(rgb):
-        found = detector(rgb[..., ::-1])
-        return [(detector.names.index(name), float(score), *map(float, box)) for name, score, box in found]
-
-    return call
+    return by_script(detector)
 
 
 SYSTEMS = {
@@ -259,12 +253,13 @@ SYSTEMS = {
     "opencv": script,
     "ncnn": script,
     "rknn": rknn,
+    "rknn-int8": rknn,
 }
 
 
 def main():
-    system, folder, images, output = sys.argv[1:]
-    call = SYSTEMS[system](Path(folder))
+    system, folder, images, output, *more = sys.argv[1:]
+    call = SYSTEMS[system](Path(folder), *more)
     answers = []
     for name in json.loads(Path(images).read_text(encoding="utf-8")):
         rgb = np.ascontiguousarray(cv2.imread(name)[..., ::-1])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,6 +66,11 @@ class Job:
         """The names of the classes, one a line. background: stands before them."""
         lines = [background] if background else []
         return "\n".join([*lines, *(" ".join(name.split()) for name in self.source.card.class_names)]) + "\n"
+
+    def put(self, name: str, content: str | Mapping[str, Any]) -> None:
+        """Writes a text of the folder, or an object as JSON."""
+        text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
+        (self.folder / name).write_text(text, encoding="utf-8")
 
     @property
     def opset(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +15,10 @@ from detection.runtimes.onnx_graph import save
 def write(job: Job) -> Written:
     """model.onnx, anchors.npy and input.json."""
     write_parts(job)
-    height, width = job.spec.input.size
     return Written(
         "model.onnx",
         (
-            f"Opset {job.opset}. Input `images`: float32 RGB [1, 3, {height}, {width}], (x - 127.5) / 127.5.",
+            f"Opset {job.opset}. {input_line(job)}",
             f"Outputs `encodings` [1, {len(job.anchors)}, 4], `logits` (background first): see input.json and anchors.npy.",
             "A box is centre = anchor centre + t * variance * anchor size, size = anchor size * exp(t * variance);",
             f"scores are the {job.spec.scores} of the logits; then NMS class by class, IoU 0.6.",
@@ -27,15 +26,21 @@ def write(job: Job) -> Written:
     )
 
 
-def write_parts(job: Job) -> None:
-    """model.onnx (`images` float [1, 3, h, w] -> encodings [1, A, 4], logits [1, A, 1 + C]), anchors.npy, input.json."""
-    graph = float_graph(Core(job.network), job.network, "images", ("encodings", "logits"), job.opset)
-    save(graph, job.folder / "model.onnx", job.card("core"))
-    describe(job)
+def input_line(job: Job) -> str:
+    """What a core graph takes, for a README."""
+    height, width = job.spec.input.size
+    return f"Input `images`: float32 RGB [1, 3, {height}, {width}], (x - 127.5) / 127.5."
 
 
-def describe(job: Job) -> None:
-    """Writes anchors.npy and input.json, by which the outputs of a core graph are decoded."""
+def core_graph(job: Job) -> Any:
+    """The `onnx.ModelProto`: `images` float [1, 3, h, w] -> encodings [1, A, 4], logits [1, A, 1 + C]."""
+    return float_graph(Core(job.network), job.network, "images", ("encodings", "logits"), job.opset)
+
+
+def write_parts(job: Job, graph: Any = None) -> None:
+    """model.onnx (`graph`, a core graph that was changed, where one is given), and anchors.npy and input.json, by which its
+    outputs are decoded."""
+    save(core_graph(job) if graph is None else graph, job.folder / "model.onnx", job.card("core"))
     np.save(job.folder / "anchors.npy", job.anchors)
     coder = job.spec.coder
     about = {
@@ -52,4 +57,4 @@ def describe(job: Job) -> None:
         "max_log": coder.max_log,
         "scores": job.spec.scores,
     }
-    (job.folder / "input.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    job.put("input.json", about)

@@ -45,7 +45,7 @@ model:
   input_dtype: int
   model_type: {kind}
 """
-    (job.folder / "config.yml").write_text(config, encoding="utf-8")
+    job.put("config.yml", config)
     rows = (
         "image, class, score, x1, y1, x2, y2 in fractions"
         if kind == "ssd"

@@ -8,7 +8,6 @@ the end nodes, has ours again.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -16,43 +15,14 @@ import numpy as np
 from detection.errors import MobileSSDError
 from detection.export.onnx_nms import GraphBuilder
 from detection.export.targets.base import IOU, Job, Written
-from detection.export.targets.core import describe
-from detection.export.targets.graphs import Core, float_graph
-from detection.runtimes.onnx_graph import save
+from detection.export.targets.core import core_graph, write_parts
+from detection.export.targets.script import write_script
 
 ORDER = [1, 0, 3, 2]  # ty, tx, th, tw of tx, ty, tw, th, and back
 SCORE = 0.3
 ALLS = """normalization1 = normalization([127.5, 127.5, 127.5], [127.5, 127.5, 127.5])
 nms_postprocess("nms_config.json", ssd, engine=nn_core)
 """
-SCRIPT = '''"""model.onnx -> model.hef, with Hailo's Dataflow Compiler: python compile.py CALIBRATION.npy [hailo8]
-
-CALIBRATION.npy: uint8 RGB [N, height, width, 3], 64 images or more, as the network sees them.
-"""
-
-import json
-import sys
-
-import numpy as np
-from hailo_sdk_client import ClientRunner
-
-about = json.load(open("hailo.json"))
-runner = ClientRunner(hw_arch=sys.argv[2] if len(sys.argv) > 2 else "hailo8")
-ends = [name for pair in about["end_nodes"] for name in pair]
-runner.translate_onnx_model("model.onnx", "mobilessd", start_node_names=["images"], end_node_names=ends)
-# The compiler names layers anew; the configuration of NMS needs its names.
-layers = {}
-for key, layer in runner.get_hn()["layers"].items():
-    layers |= dict.fromkeys(layer["original_names"], key.split("/")[-1])
-config = json.load(open("nms_config.json"))
-for decoder, (box, score) in zip(config["bbox_decoders"], about["end_nodes"]):
-    decoder["reg_layer"], decoder["cls_layer"] = layers[box], layers[score]
-json.dump(config, open("nms_config.json", "w"), indent=1)
-runner.load_model_script("model.alls")
-runner.optimize(np.load(sys.argv[1]))
-with open("model.hef", "wb") as file:
-    file.write(runner.compile())
-'''
 
 
 def write(job: Job) -> Written:
@@ -63,11 +33,10 @@ def write(job: Job) -> Written:
             f"{job.source.source}: Hailo's SSD post-processing takes sigmoid scores and equal variances of x and y; "
             "export --target core-onnx and decode by yourself"
         )
-    model = float_graph(Core(job.network), job.network, "images", ("encodings", "logits"), job.opset)
+    model = core_graph(job)
     ends = list(zip(end_nodes(model, "encodings"), end_nodes(model, "logits"), strict=True))
     swap_boxes(model, [box for box, _ in ends])
-    save(model, job.folder / "model.onnx", job.card("core"))
-    describe(job)
+    write_parts(job, model)
     config = {
         "nms_scores_th": SCORE,
         "nms_iou_th": IOU,
@@ -80,16 +49,16 @@ def write(job: Job) -> Written:
         "background_removal_index": 0,
         "bbox_decoders": decoders(job, model, [box for box, _ in ends]),
     }
-    for name, value in (("nms_config.json", config), ("hailo.json", {"end_nodes": ends})):
-        (job.folder / name).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    (job.folder / "model.alls").write_text(ALLS, encoding="utf-8")
-    (job.folder / "compile.py").write_text(SCRIPT, encoding="utf-8")
+    job.put("nms_config.json", config)
+    job.put("hailo.json", {"end_nodes": ends})
+    job.put("model.alls", ALLS)
+    write_script(job.folder, "compile.py", "hailo")
     height, width = job.spec.input.size
     return Written(
         "model.onnx",
         (
-            "`python compile.py CALIBRATION.npy hailo8` makes model.hef where Hailo's Dataflow Compiler is: uint8 RGB",
-            f"[{height}, {width}, 3] in, boxes out, NMS on the chip above {SCORE}. hailo.json names the end nodes,",
+            "`python compile.py IMAGES hailo8` makes model.hef where Hailo's Dataflow Compiler is; IMAGES: a folder of 64 or",
+            f"more. uint8 RGB [{height}, {width}, 3] in, boxes out, NMS on the chip above {SCORE}. hailo.json: the end nodes,",
             "nms_config.json the anchors, model.alls is the model script. The box convolutions give ty, tx, th, tw. Not run",
             "here: compare with expected.png.",
         ),

@@ -20,7 +20,7 @@ def write(job: Job) -> Written:
         "#!/bin/sh\n# sh detect.sh INPUT OUTPUT: images, videos and cameras as detectnet names them\n"
         f'cd "$(dirname "$0")"\nexec {COMMAND} "$@"\n'
     )
-    (job.folder / "detect.sh").write_text(script, encoding="utf-8")
+    job.put("detect.sh", script)
     height, width = job.spec.input.size
     count, columns = len(job.anchors), job.spec.num_classes + 1
     return Written(

@@ -1,4 +1,4 @@
-"""The script of folders whose system gives raw outputs: the package's own post-processing in one file."""
+"""The scripts of folders: what they take of the package stands in them, so that they run where it is not."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from detection.export.single_file import inlined
 
-TEMPLATE = Path(__file__).with_name("detect_template.py")
 
-
-def write_script(folder: Path) -> None:
-    """Writes detect.py, which imports numpy, OpenCV and, for its files, ncnn."""
-    (folder / "detect.py").write_text(inlined(TEMPLATE.read_text(encoding="utf-8")), encoding="utf-8")
+def write_script(folder: Path, name: str = "detect.py", template: str = "detect") -> None:
+    """Writes a script of TEMPLATE_template.py beside this file. detect.py runs what gives raw outputs, by the package's own
+    post-processing; it imports numpy, OpenCV and, for its files, ncnn."""
+    text = Path(__file__).with_name(f"{template}_template.py").read_text(encoding="utf-8")
+    (folder / name).write_text(inlined(text), encoding="utf-8")

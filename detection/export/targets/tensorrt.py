@@ -8,7 +8,7 @@ from dataclasses import replace
 from detection.export.calibration import PLANS
 from detection.export.int8 import quantize_symmetric
 from detection.export.targets.base import Job, Written
-from detection.export.targets.core import write_parts
+from detection.export.targets.core import input_line, write_parts
 
 PLAN = PLANS[3]  # box heads and first layer float32: symmetric ranges waste half of what is behind a ReLU6
 SCRIPT = """#!/bin/sh
@@ -26,13 +26,12 @@ def write(job: Job) -> Written:
     recipe = {"tool": "onnxruntime", "images": len(images), "float32": PLAN.name, "symmetric": True}
     card = replace(job.card("core"), precision="int8", recipe=job.source.card.recipe | {"quantization": recipe})
     quantize_symmetric(model, model, card, images, PLAN)
-    (job.folder / "build.sh").write_text(SCRIPT, encoding="utf-8")
-    height, width = job.spec.input.size
+    job.put("build.sh", SCRIPT)
     return Written(
         "model.onnx",
         (
-            f"Opset {job.opset}, int8 (QDQ, symmetric; {PLAN.name}), ranges of {len(images)} images. Input `images`:",
-            f"float32 RGB [1, 3, {height}, {width}], (x - 127.5) / 127.5. Outputs `encodings` and `logits`, float32: see",
-            "input.json and anchors.npy. `sh build.sh` has TensorRT's trtexec make model.engine of it.",
+            f"Opset {job.opset}, int8 (QDQ, symmetric; {PLAN.name}), ranges of {len(images)} images.",
+            f"{input_line(job)} Outputs `encodings` and `logits`, float32: see input.json and anchors.npy.",
+            "`sh build.sh` has TensorRT's trtexec make model.engine of it.",
         ),
     )
