@@ -196,6 +196,32 @@ def test_int8_files_are_made_of_float_ones(made, tmp_path):
     assert main(["export", str(output), "--target", "tflite-ssd", "--output", str(tmp_path / "out")]) == 0
 
 
+def test_a_file_for_mediapipe_makes_larger_images_smaller_as_training_did(made, noise, tmp_path):
+    """Its input is 640 x 640, so that MediaPipe's own resize shifts less; read back it says what the other folder says."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    for raw in (made[0], raw_file(tmp_path / "raw8.tflite", precision="int8")):
+        out = tmp_path / raw.stem
+        assert main(["export", str(raw), "--target", "mediapipe", "--output", str(out), "--threads", "1"]) == 0
+        assert {file.name for file in out.iterdir()} == {"model.tflite", "labels.txt", "README.md"}
+        net = Interpreter(str(out / "model.tflite"), num_threads=1)
+        net.allocate_tensors()
+        (given,) = net.get_input_details()
+        assert (given["dtype"], list(given["shape"])) == (np.uint8, [1, 640, 640, 3])
+        large = np.random.default_rng(5).integers(0, 256, (640, 640, 3), np.uint8)
+        net.set_tensor(given["index"], large[None])
+        net.invoke()
+        scores = net.get_tensor(net.get_output_details()[2]["index"])[0]
+        wanted = by_the_rules(made[0], cv2.resize(large, SIZE[::-1])).scores
+        assert np.allclose(scores[: len(wanted)], wanted, atol=0.02)  # its rounding is another one than OpenCV's
+    found, wanted = (
+        Detector(folder / "model.tflite", score=0.5, iou=1.0, merge="nms", threads=1)(noise)
+        for folder in (tmp_path / made[0].stem, made[1])
+    )
+    assert len(found) > 5 and found.names == wanted.names
+    assert np.array_equal(found.boxes, wanted.boxes) and np.array_equal(found.scores, wanted.scores)
+
+
 def test_a_damaged_file_is_one_line(tmp_path, capsys):
     raw = raw_file(tmp_path / "raw.tflite")
     card = open_weights(raw).card

@@ -96,6 +96,20 @@ class Graph:
             takers[0].inputs = [given]
             self.graph.operators.remove(casts[0])
 
+    def enter_larger(self, size: tuple[int, int]) -> None:
+        """Has the graph take images of `size` (height, width), and make them as small as it took them before: bilinear, with
+        half-pixel centres, as `detection.images.preprocess.stretch` does."""
+        (before,) = self.graph.inputs
+        given = self._tensor("image", (1, *size, 3), np.uint8, 0)
+        self.graph.tensors[given].quantization = self.graph.tensors[before].quantization
+        sides = self.constant(self.shape(before)[1:3], np.int32)
+        made = self._operator(self.schema.BuiltinOperator.RESIZE_BILINEAR, [given, sides], [before])
+        self.model.operatorCodes[made.opcodeIndex].version = 3  # the first that knows half-pixel centres
+        made.builtinOptionsType = self.schema.BuiltinOptions.ResizeBilinearOptions
+        made.builtinOptions = self.schema.ResizeBilinearOptionsT(halfPixelCenters=True)
+        self.graph.operators.insert(0, self.graph.operators.pop())
+        self.graph.inputs = [given]
+
     def finish(self, path: Path, outputs: Sequence[int], metadata: bytes) -> None:
         """Writes the file with these outputs and TFLite Model Metadata."""
         self.graph.outputs = list(outputs)
@@ -127,7 +141,8 @@ class Graph:
     def _tensor(self, name: str, shape: Sequence[int], kind: type, buffer: int) -> int:
         made = self.schema.TensorT()
         made.name, made.shape, made.buffer = name, [int(side) for side in shape], buffer
-        made.type = self.schema.TensorType.INT32 if kind == np.int32 else self.schema.TensorType.FLOAT32
+        kinds: dict[type, Any] = {np.int32: self.schema.TensorType.INT32, np.uint8: self.schema.TensorType.UINT8}
+        made.type = kinds.get(kind, self.schema.TensorType.FLOAT32)
         self.graph.tensors.append(made)
         return len(self.graph.tensors) - 1
 

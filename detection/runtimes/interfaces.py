@@ -18,6 +18,7 @@ from detection.weights.card_check import spec_of
 from detection.weights.resolve import Weights
 
 CENTRE = 127.5  # what float inputs are counted from, and divided by
+LARGER = 640  # pixels of the longer side of most cameras' frames
 LEAST = 1e-7  # scores closer to 0 or 1 have no finite logit
 WHOLE = (0.5, 0.5, 1.0, 1.0)  # the anchor of boxes that are decoded already: the image itself
 
@@ -29,11 +30,12 @@ Found = tuple[np.ndarray, np.ndarray]  # boxes `xyxy` float [n, 4] in fractions,
 class Interface:
     """How a file is fed and read. floats: float32 RGB [1, 3, h, w], (x - 127.5) / 127.5, in the place of uint8 RGB
     [1, h, w, 3]. outputs: their names in an ONNX file. decode: outputs, (height, width), 1 + classes -> boxes and scores; None
-    where they are encodings and logits."""
+    where they are encodings and logits. larger: it takes images of `larger` than the network's size, and makes them smaller."""
 
     floats: bool
     outputs: tuple[str, ...] = ("encodings", "logits")
     decode: Callable[[list[np.ndarray], tuple[int, int], int], Found] | None = None
+    larger: bool = False
 
 
 def _scores_and_boxes(outputs: list[np.ndarray], size: tuple[int, int], columns: int) -> Found:
@@ -61,13 +63,31 @@ def _postprocess_op(outputs: list[np.ndarray], size: tuple[int, int], columns: i
     return boxes[:, [1, 0, 3, 2]], _one_hot(classes, np.where(real, scores, 0), columns)
 
 
+def larger(size: tuple[int, int]) -> tuple[int, int]:
+    """The input (height, width) of a file that makes its images smaller by itself, of the network's: twice its sides or more,
+    so that no pixel is read for two of the result."""
+    height, width = (max(LARGER, 2 * side) for side in size)
+    return height, width
+
+
+def enlarged(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[h, w, 3] -> [height, width, 3] of `size`, of which a bilinear resize with half-pixel centres makes `image` again, to
+    the bit; the sides are at least twice as long."""
+    rows, columns = (
+        np.floor((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(image.shape[:2], size, strict=True)
+    )
+    return image[rows][:, columns]
+
+
+_OF_OPERATOR = ("boxes", "classes", "scores", "count")
 OURS = Interface(floats=False)
 INTERFACES = {
     "core": Interface(floats=True),
     "jetson": Interface(floats=True, outputs=("scores", "boxes"), decode=_scores_and_boxes),
     "openvino-ssd": Interface(floats=False, outputs=("detections",), decode=_seven),
     "yolonas": Interface(floats=False, outputs=("detections",), decode=_yolonas),
-    "tflite-ssd": Interface(floats=False, outputs=("boxes", "classes", "scores", "count"), decode=_postprocess_op),
+    "tflite-ssd": Interface(floats=False, outputs=_OF_OPERATOR, decode=_postprocess_op),
+    "mediapipe": Interface(floats=False, outputs=_OF_OPERATOR, decode=_postprocess_op, larger=True),
 }
 
 
@@ -95,7 +115,8 @@ class SystemFile(Runtime):
         spec = spec_of(weights.card, str(weights.path))
         self._size, self._columns = spec.input.size, spec.num_classes + 1
         self._softmax, self._coder = spec.scores == "softmax", spec.coder
-        self._call, self._lock = _OPENERS[runtime](weights.path, self._size, self.threads), threading.Lock()
+        self._fed = larger(self._size) if self._interface.larger else self._size
+        self._call, self._lock = _OPENERS[runtime](weights.path, self._fed, self.threads), threading.Lock()
         if self._interface.decode is not None:
             empty = np.zeros((1, *self._size, 3), np.uint8)
             self.anchors = np.tile(np.array(WHOLE, np.float32), (len(self(empty)[0][0]), 1))
@@ -106,6 +127,8 @@ class SystemFile(Runtime):
         return np.stack(encodings), np.stack(logits)
 
     def _one(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._interface.larger:
+            image = enlarged(image, self._fed)
         fed = np.ascontiguousarray(fed_as_floats(image) if self._interface.floats else image[None])
         outputs = self._call(fed)
         if self._interface.decode is None:

@@ -19,6 +19,7 @@ from detection.export.targets.base import IOU, Job, Written
 from detection.export.targets.tflite_metadata import detector_metadata
 from detection.export.tflite_graph import Graph
 from detection.postprocessor import PostProcessor
+from detection.runtimes.interfaces import INTERFACES, larger
 from detection.weights.card_files import add_tflite_card
 from detection.weights.formats import TFLITE
 
@@ -33,16 +34,7 @@ PATH = "/config/mobilessd"
 def write(job: Job) -> Written:
     """model.tflite and config.yml, Frigate's. uint8 RGB [1, h, w, 3] -> boxes [1, 100, 4] (y1, x1, y2, x2), classes [1,
     100], scores [1, 100], count [1]."""
-    raw = job.source.path
-    if job.ssd is not None:
-        from detection.export.mobile import write_tflite
-
-        raw = job.folder / f"raw{TFLITE.ending}"
-        write_tflite(job.ssd, raw, job.source.card)
-    model = job.folder / f"model{TFLITE.ending}"
-    append_postprocess(job, raw, model)
-    if job.ssd is not None:
-        raw.unlink()
+    model = write_model(job, "tflite-ssd")
     int8 = job.source.card.precision == "int8"
     height, width = job.spec.input.size
     config = f"""detectors:
@@ -59,7 +51,7 @@ model:
   input_dtype: int
   model_type: ssd
 """
-    (job.folder / "config.yml").write_text(config, encoding="utf-8")
+    job.put("config.yml", config)
     coral = (
         "Coral: `edgetpu_compiler model.tflite`; what it cannot map runs on the processor."
         if int8
@@ -71,7 +63,8 @@ model:
             f"Input: uint8 RGB [1, {height}, {width}, 3]. Outputs: boxes [1, {MOST}, 4] y1, x1, y2, x2 in fractions, classes",
             f"from 0, scores, count. Post-processing is {OP}: NMS over all classes at IoU {IOU}.",
             "MediaPipe: ObjectDetectorOptions(base_options=BaseOptions(model_asset_path='model.tflite')); give it images of",
-            f"{width} x {height}, as its own resize costs one box in ten. Android's Task Library: ObjectDetector.createFromFile.",
+            f"{width} x {height}, as its own resize costs one box in ten, or take --target mediapipe.",
+            "Android's Task Library: ObjectDetector.createFromFile.",
             "Frigate: this folder to /config/mobilessd, config.yml's lines into its own.",
             coral,
         ),
@@ -80,8 +73,24 @@ model:
     )
 
 
-def append_postprocess(job: Job, raw: Path, target: Path) -> None:
-    """Writes `target`: a raw file of ours with scores, boxes and NMS behind it, metadata, labels and card."""
+def write_model(job: Job, interface: str) -> Path:
+    """Writes model.tflite of a network, or of an exported file. interface: of `runtimes.interfaces`."""
+    raw = job.source.path
+    if job.ssd is not None:
+        from detection.export.mobile import write_tflite
+
+        raw = job.folder / f"raw{TFLITE.ending}"
+        write_tflite(job.ssd, raw, job.source.card)
+    model = job.folder / f"model{TFLITE.ending}"
+    append_postprocess(job, raw, model, interface)
+    if job.ssd is not None:
+        raw.unlink()
+    return model
+
+
+def append_postprocess(job: Job, raw: Path, target: Path, interface: str) -> None:
+    """Writes `target`: a raw file of ours with scores, boxes and NMS behind it, metadata, labels and card; with a resize in
+    front of it, where its interface is one that takes larger images."""
     graph = Graph(raw)
     outputs = sorted(graph.outputs, key=graph.name)  # ...output_0..., ...output_1...
     count, columns = len(job.anchors), job.spec.num_classes + 1
@@ -119,7 +128,9 @@ def append_postprocess(job: Job, raw: Path, target: Path) -> None:
     }
     anchors = graph.constant(job.anchors[:, [1, 0, 3, 2]])
     graph.add_custom(OP, [encodings, scores, anchors], made, rules)
-    card = replace(job.card("tflite-ssd"), precision=job.source.card.precision)
+    if INTERFACES[interface].larger:
+        graph.enter_larger(larger(job.spec.input.size))
+    card = replace(job.card(interface), precision=job.source.card.precision)
     graph.finish(target, made, detector_metadata(card.name or "mobilessd", card.licence, LABELS))
     with zipfile.ZipFile(target, "a") as archive:
         archive.writestr(LABELS, job.labels())
