@@ -3,13 +3,12 @@
     python benchmarks/targets.py --weights ssdlite_mobilenet_v2.coco --images coco_val500/images
     python benchmarks/targets.py --weights W --images DIR --tflite w.tflite --tflite-int8 w.int8.tflite \\
         --openvino-int8 w.int8.xml --python mediapipe=env/bin/python --python ncnn=env/bin/python
-    python benchmarks/targets.py --weights W --images DIR --data instances.json
 
 Each system runs in a process of its own, by `programs/target_system.py`: MediaPipe, the Task Library, OpenCV, ncnn and RKNN's
 simulator are their own code, from pip; Frigate and detectNet are their post-processing in a few lines. --python names the
 interpreter that has a system's packages (default: this one); what is not installed there is said, and not counted.
 Of the boxes that our float32 has at score 0.4 or more, the share is told that a system has, too: same class, IoU 0.5 or more.
-Ends with code 1 where a share is below its bar. --data: AP, size and milliseconds of each folder in `Detector`, too.
+Ends with code 1 where a share is below its bar. `target_ap.py` has AP, size and milliseconds of the folders.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -30,10 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from detection.boxes.geometry import iou_matrix  # noqa: E402
-from detection.cli.common import open_truth  # noqa: E402
 from detection.detector import Detector  # noqa: E402
-from detection.export.compare import average_precision  # noqa: E402
-from detection.export.staging import size_of  # noqa: E402
 from detection.images.decode import read_image  # noqa: E402
 from detection.images.sources import find_sources  # noqa: E402
 
@@ -59,8 +54,10 @@ ROWS = (
     Row("Frigate onnx", "frigate-onnx", ("frigate", "--gpu")),
     Row("Frigate cpu", "frigate-cpu", ("tflite-ssd",), "tflite"),
     Row("Frigate cpu, int8", "frigate-cpu", ("tflite-ssd",), "tflite_int8", 0.9),
-    Row("MediaPipe", "mediapipe", ("tflite-ssd",), "tflite", 0.93),
-    Row("MediaPipe, int8", "mediapipe", ("tflite-ssd",), "tflite_int8", 0.9),
+    Row("MediaPipe, of --target mediapipe", "mediapipe", ("mediapipe",), "tflite", 0.93),
+    Row("MediaPipe, of --target mediapipe, int8", "mediapipe", ("mediapipe",), "tflite_int8", 0.9),
+    Row("MediaPipe", "mediapipe", ("tflite-ssd",), "tflite", None),
+    Row("MediaPipe, int8", "mediapipe", ("tflite-ssd",), "tflite_int8", None),
     Row("MediaPipe, given the input's size", "mediapipe-stretched", ("tflite-ssd",), "tflite", 0.93),
     Row("MediaPipe, given the input's size, int8", "mediapipe-stretched", ("tflite-ssd",), "tflite_int8", 0.9),
     Row("Task Library", "task-library", ("tflite-ssd",), "tflite"),
@@ -70,6 +67,7 @@ ROWS = (
     Row("OpenCV", "opencv", ("opencv",)),
     Row("ncnn", "ncnn", ("ncnn",)),
     Row("RKNN simulator, float16", "rknn", ("rknn",)),
+    Row("RKNN simulator, int8", "rknn-int8", ("rknn",), bar=0.9),
 )
 SOURCES = {"tflite": "a float .tflite of W", "tflite_int8": "its int8 form", "openvino_int8": "an int8 .xml of W"}
 
@@ -94,11 +92,14 @@ def main() -> int:
             if (source := getattr(args, row.source)) is None:
                 print(f"| {row.title} | not run: needs --{row.source.replace('_', '-')} | | |")
                 continue
-            if row.system == "rknn":  # it is decoded by the script of OpenCV's
+            if row.system == "rknn-int8" and not args.calibration:
+                print(f"| {row.title} | not run: needs --calibration | | |")
+                continue
+            if row.system.startswith("rknn"):  # it is decoded by the script of OpenCV's
                 opencv = next(each for each in ROWS if each.system == "opencv")
                 written(Path(place), folders, opencv, source, sys.executable)
             folder = written(Path(place), folders, row, source, pythons.get(row.system, sys.executable))
-            answers = run(row, folder, listed, Path(place) / "out.json", pythons.get(row.system, sys.executable))
+            answers = run(row, folder, listed, Path(place) / "out.json", pythons.get(row.system, sys.executable), args)
             if isinstance(answers, str):
                 print(f"| {row.title} | not run: {answers} | | |", flush=True)
                 continue
@@ -107,8 +108,6 @@ def main() -> int:
             print(f"| {row.title} | {found} of {total} | {found / total:.1%} | {ms:.1f} |", flush=True)
             if row.bar is not None and found < row.bar * total:
                 missed.append(f"{row.title}: {found / total:.1%}, bar {row.bar:.0%}")
-        if args.data:
-            measured(folders, args)
     print("\n".join(["", *(f"MISSED: {line}" for line in missed)]))
     return 1 if missed else 0
 
@@ -118,7 +117,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--images", required=True, metavar="DIR")
     parser.add_argument("--number", type=int, default=50, help="of images (default: 50)")
-    parser.add_argument("--data", metavar="GT", help="ground truth of the images: AP, size, ms")
+    parser.add_argument("--calibration", metavar="DIR", help="images that RKNN's int8 ranges are measured on")
     parser.add_argument("--only", metavar="SYSTEM,...", help=f"of {', '.join(dict.fromkeys(r.system for r in ROWS))}")
     parser.add_argument("--python", action="append", default=[], metavar="SYSTEM=PYTHON", help="may be repeated")
     for name, what in SOURCES.items():
@@ -152,42 +151,17 @@ def written(place: Path, folders: dict[tuple, Path], row: Row, source: str, pyth
     return folders[key]
 
 
-def run(row: Row, folder: Path, listed: Path, output: Path, python: str) -> list[dict] | str:
+def run(row: Row, folder: Path, listed: Path, output: Path, python: str, args: argparse.Namespace) -> list[dict] | str:
     """What the system answers, or in a few words why it does not."""
     output.unlink(missing_ok=True)
     if row.system == "ncnn" and not (folder / "model.ncnn.param").exists():
         return "needs pnnx beside its Python"
     command = [python, str(PROGRAM), row.system, str(folder), str(listed), str(output)]
+    command += [args.calibration] if row.system == "rknn-int8" else []
     done = subprocess.run(command, capture_output=True, text=True)
     if not output.exists():
         return (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1][:120]
     return json.loads(output.read_text(encoding="utf-8"))
-
-
-def measured(folders: dict[tuple, Path], args: argparse.Namespace) -> None:
-    """Prints AP, size and time of the models as `Detector` reads them, ours first."""
-    truth = open_truth(args.data, args.images)
-    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    print(f"\n| model | AP, {len(truth.image_ids)} images | MB | ms |\n|---|---|---|---|")
-    models = {"float32, ours": args.weights}
-    for (target, source), folder in folders.items():
-        if target[0] not in ("ncnn", "rknn"):  # the same graph as OpenCV's
-            name = " ".join(target) + ("" if source == args.weights else f" of {Path(source).name}")
-            models[name] = next(
-                folder / f"model{end}" for end in (".xml", ".tflite", ".onnx") if (folder / f"model{end}").exists()
-            )
-    for name, model in models.items():
-        detector = Detector(
-            model, precision="float32" if model == args.weights else "auto", score=0.01, threads=2, merge="nms"
-        )
-        times = []
-        for _ in range(30):
-            start = time.perf_counter()
-            detector(image)
-            times.append(1000 * (time.perf_counter() - start))
-        ap = average_precision(detector, truth)
-        size = "" if model == args.weights else f"{size_of(model) / 1e6:.1f}"
-        print(f"| {name} | {ap:.3f} | {size} | {median(times):.1f} |", flush=True)
 
 
 def share(wanted: list, answers: list[list]) -> tuple[int, int]:
