@@ -78,7 +78,7 @@ EXTRAS = {
     # Not the package trackers: it brings supervision, which brings av, whose wheels hold x264 and x265 under the GPL.
     "track": ["scipy>=1.10"],
     "bulk": ["pyarrow>=14", "fsspec>=2023.9", "s3fs>=2023.9"],
-    "ray": ["ray[data]>=2.44"],
+    "ray": ["ray>=2.44"],
     "export": [*TORCH, *RUNTIME, *ONNXRUNTIME, *LITERT, "onnx>=1.16", "nncf>=2.13"],
     # int8 .tflite files.
     "coreml": ["coremltools>=8"],

@@ -4,7 +4,8 @@
 
 plain: `mobilessd detect DIR --shards OUT`, left alone. killed: the same, killed with -9 at three random moments and
 started again each time. s3: both from and to s3:// addresses of a store on loopback (moto's server, a process beside).
-ray: `--engine ray` with two workers of one core, left alone; and again, one worker killed with -9 in the middle.
+ray: `--engine ray` with two workers of one core, left alone; and again, one worker killed with -9 in the middle. What Ray
+costs, and a whole machine that dies: bulk_ray.py.
 
 Wanted: every image exactly once, and rows equal to those of the plain run to the last bit, in every part; and as many
 kills as said above (a run of very few images may be over before its third).
@@ -35,6 +36,7 @@ from detection.benchmark.machine import describe, machine
 from detection.benchmark.memory import family
 
 PARTS = ("plain", "killed", "s3", "ray")
+TWO_WORKERS = ("--engine", "ray", "--workers", "2", "--threads", "1")
 NOTES = """images/s: as the run says it, from the first image to the last shard written, the start of the process left
 out (of Ray's workers it is in); of a killed run all images over the wall time of all its processes, starts included.
 running: from the first shard to the last, by the times of the files. wall: whole processes, Ray's cluster included.
@@ -101,7 +103,7 @@ class Bench:
     def ray_killed(self, source: str, out: Path, expected: dict) -> TableRow:
         """A run on two workers, of which one is killed once a third of the shards are there."""
         begin, third = time.perf_counter(), -(-self.count // self.size) // 3
-        command = self.command(source, str(out), "--engine", "ray", "--workers", "2")
+        command = self.command(source, str(out), *TWO_WORKERS)
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(command, stdout=said, stderr=said)
             while len(list(out.glob("part-*"))) < max(1, third) and process.poll() is None:
@@ -182,10 +184,7 @@ def measure(bench: Bench, source: str, parts: list[str]) -> Iterator[TableRow]:
             str(there),
             lambda: rows_of(there),
             expected,
-            "--engine",
-            "ray",
-            "--workers",
-            "2",
+            *TWO_WORKERS,
         )
         yield bench.ray_killed(source, bench.folder / "ray killed", expected)
 
@@ -249,7 +248,7 @@ def workers_of(pid: int) -> list[int]:
     found = []
     for one in family(pid):
         with contextlib.suppress(OSError):
-            if Path(f"/proc/{one}/cmdline").read_text().startswith("ray::MapWorker"):
+            if Path(f"/proc/{one}/cmdline").read_text().startswith("ray::Worker"):
                 found.append(one)
     return found
 

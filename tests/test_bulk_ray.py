@@ -15,9 +15,9 @@ from detection.cli.main import main
 from detection.errors import MobileSSDError
 
 ROOT = Path(__file__).resolve().parents[1]
+PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 pytest.importorskip("ray", reason="needs ray: pip install 'mobilessd[ray]' (large, and not part of [all])")
-pytest.importorskip("ray.data", reason="needs ray[data]")
 
 OPTIONS = ["--shard-size", "2", "--batch", "2", "--score", "0.3"]
 
@@ -42,7 +42,7 @@ def workers_of(process) -> list[int]:
             line = Path(f"/proc/{pid}/cmdline").read_text()
         except OSError:
             continue
-        if line.startswith("ray::MapWorker"):
+        if line.startswith("ray::Worker"):
             found.append(pid)
     return found
 
@@ -52,10 +52,10 @@ def test_two_workers_of_which_one_is_killed_make_what_one_process_makes(weights,
     monkeypatch.chdir(tmp_path)
     command = ["detect", "in", "--weights", str(weights), *OPTIONS, "--shards"]  # relative, as workers start elsewhere
     assert main([*command, "whole"]) == 0
-    ray = ["out", "--engine", "ray", "--workers", "2"]
+    ray = ["out", "--engine", "ray", "--workers", "2", "--threads", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "detection.cli.main", *command, *ray],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"},  # a cluster of its own, whatever else runs
+        env=os.environ | {"PYTHONPATH": PATH, "RAY_ADDRESS": "local"},  # a cluster of its own, whatever else runs
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -101,10 +101,65 @@ def test_a_cluster_that_is_gone_is_not_waited_for(tmp_path, monkeypatch, where):
     assert "\n" not in str(error.value)
 
 
+def test_a_machine_of_four_that_dies_in_the_middle_loses_no_row_and_doubles_none(
+    weights, images, tmp_path, monkeypatch
+):
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.chdir(tmp_path)
+    command = ["detect", "in", "--weights", str(weights), *OPTIONS, "--shards"]
+    assert main([*command, "whole"]) == 0
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", PATH)  # the nodes run what runs here
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})  # as the head of many clusters is
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(4)]
+        cluster.wait_for_nodes()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "detection.cli.main", *command, "out", "--engine", "ray"],
+            env=os.environ | {"RAY_ADDRESS": cluster.address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not list((tmp_path / "out").glob("part-*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        left = 40 - len(list((tmp_path / "out").glob("part-*")))
+        said, complaints = process.communicate(timeout=180)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 0, complaints[-2000:]
+    assert left > 0, "it died in the middle"
+    assert "4 Ray workers of 1 core" in said and "80 images" in said
+    assert bulk.shards_of(tmp_path / "out") == bulk.shards_of(tmp_path / "whole")
+
+
+def node(cores: float, gpus: float = 0, alive: bool = True) -> dict:
+    return {"NodeID": f"{cores}", "Alive": alive, "Resources": {"CPU": float(cores), "GPU": float(gpus)}}
+
+
+@pytest.mark.parametrize(
+    "nodes, cores, gpus, threads",
+    [
+        ([node(0), node(8), node(2), node(4, alive=False)], None, 0, [8, 2]),  # a machine each, but the head
+        ([node(0.5)], None, 0, [1]),
+        ([node(8), node(2)], 3, 0, [3, 3]),
+        ([node(16, 2), node(4)], None, 1, [8, 8]),
+        ([node(16, 4)], 8, 1, [8, 8]),
+    ],
+)
+def test_who_sits_where(nodes, cores, gpus, threads):
+    from detection.bulk.ray_pool import seats_on
+
+    assert [seat.threads for seat in seats_on(nodes, cores, gpus)] == threads
+
+
 def test_what_a_worker_lacks_comes_back_as_one_line(tmp_path):
-    from detection.bulk.cluster import Worker
+    from detection.bulk.ray_pool import Worker
     from detection.bulk.shard_worker import Task
 
     task = Task(str(tmp_path / "nothere.xml"), {"threads": 1}, "", 2, 1, "jsonl")
-    row = Worker(task, [None])({"index": [7], "names": [["a.jpg"]]})
-    assert row["index"] == [7] and "nothere.xml: no such file" in row["failed"][0] and "\n" not in row["failed"][0]
+    failed = Worker(task, [None]).ready()
+    assert "nothere.xml: no such file" in failed and "\n" not in failed

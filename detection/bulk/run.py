@@ -147,27 +147,23 @@ def _engine(
             return make_shards(task, detector, missing, progress)
 
         return here, str(detector)
-    cores = options["threads"]
-    gpus = int(options["device"].startswith("cuda"))
-    cluster = stack.enter_context(Cluster(cores, gpus, order.workers))
+    cluster = stack.enter_context(Cluster(options["threads"], int(options["device"].startswith("cuda")), order.workers))
     options = options | {"runtime": runtime}  # the same on all workers, whatever is installed there
-    task = Task(absolute(name), options, os.getcwd(), order.batch, cores, order.kind)
+    pool = cluster.pool(Task(absolute(name), options, os.getcwd(), order.batch, 1, order.kind), weights)
 
     def there(missing: list[Shard], progress: Progress) -> Iterator[Made]:
-        for done in cluster.make_shards(task, weights, missing):
+        for done in pool.make_shards(missing):
             yield done
             progress(done.images)
 
-    return there, f"{weights.source} with {runtime} on {options['device']}, {cluster}"
+    return there, f"{weights.source} with {runtime} on {options['device']}, {pool}"
 
 
 def _resolved(order: BulkOrder) -> dict[str, Any]:
     """The options of every Detector of this run."""
     options = {"runtime": "auto", "device": "auto", "precision": "auto", "threads": None} | order.options
-    if order.engine == "ray":
-        if options["device"] == "auto":
-            options["device"] = "cpu"  # Ray hides the GPUs that were not asked for
-        options["threads"] = options["threads"] or 1  # most images a second come from many workers of one core
+    if order.engine == "ray" and options["device"] == "auto":
+        options["device"] = "cpu"  # Ray hides the GPUs that were not asked for
     return options
 
 
