@@ -26,11 +26,11 @@ import sys
 import threading
 import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.camera_server import serve
 from detection.benchmark.harness import ROOT
 from detection.benchmark.machine import machine
 from detection.benchmark.memory import family, proportional_mib
@@ -56,29 +56,7 @@ def camera(images: list[str], port: multiprocessing.Value, fps: int = 30, size: 
             crop = image[y : y + size[1], x : x + size[0]]
             jpegs.append(cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            number, due = hash(self.path) % len(jpegs), time.monotonic()
-            try:
-                while True:
-                    number, due = number + 1, due + 1 / fps
-                    jpeg = jpegs[number % len(jpegs)]
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    self.wfile.write(head.encode() + jpeg + b"\r\n")
-                    time.sleep(max(due - time.monotonic(), 0))
-            except OSError:
-                pass
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    port.value = server.server_port
-    server.serve_forever()
+    serve(lambda path, number: jpegs[(hash(path) + number) % len(jpegs)], port, fps)
 
 
 def viewers(url: str, keys: list[str], count: int, taken: multiprocessing.Value) -> None:
