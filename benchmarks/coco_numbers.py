@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=5000, metavar="N")
     parser.add_argument("--boxes", type=int, default=19, metavar="N", help="of an image")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--json", metavar="OUT", help="the same into a file")
     args = parser.parse_args()
     truth, results = generated(args.images, args.boxes)
     with plain_cocoeval():
@@ -71,6 +72,8 @@ def main() -> int:
         "machine": machine(),
     }
     print(json.dumps(said, indent=1))
+    if args.json:
+        Path(args.json).write_text(json.dumps(said, indent=1) + "\n")
     return 0 if said["met"] else 1
 
 

@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Detects in every source; see the parser for `args`. Returns the exit code."""
     check(args, OUTPUT)
+    # numpy is not there yet. Its threads, of which nothing here has use, wait for work with all they have when they start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if args.shards:
         return run_bulk(args)
     if args.labels and args.labels[0] not in FORMATS:

@@ -31,7 +31,6 @@ from detection.outputs import Output, Record
 from detection.outputs.coco_json import CocoJson, ImageIds
 from detection.outputs.csv_table import CsvTable
 from detection.outputs.drawn import OutputNames, image_suffix
-from detection.outputs.label_files import LabelFiles
 from detection.outputs.leftovers import salvage
 from detection.outputs.video import Recorder
 from detection.stream import Found, detect_stream, for_many_images, in_order
@@ -54,7 +53,12 @@ def detect_in_sources(args: argparse.Namespace, detector: Detector | None, notes
     names = None if args.no_draw else OutputNames(args.output, sources)
     outputs: list[Output] = [CocoJson(args.json)] if args.json else []
     outputs += [CsvTable(args.csv)] if args.csv else []
-    labels = LabelFiles(args.labels[0], args.labels[1], sources) if args.labels else None
+    labels = None
+    if args.labels:
+        # It brings all that knows data sets, for which every start would wait.
+        from detection.outputs.label_files import LabelFiles
+
+        labels = LabelFiles(args.labels[0], args.labels[1], sources)
     outputs += [labels] if labels else []
     said = [*notes]
     detector = detector or open_detector(args, at_once=True, tell=said.append)
