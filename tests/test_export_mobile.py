@@ -4,8 +4,10 @@ import copy
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from random_networks import random_network
@@ -17,16 +19,23 @@ from detection.benchmark.candidates import candidates_of
 from detection.cli.main import main
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.export import mobile
+from detection.export.calibration import PLANS
 from detection.export.compare import match, sample_images
+from detection.export.int8 import quantize_tflite
 from detection.export.quantize import float_file
+from detection.export.targets.base import PLAIN, Job
+from detection.export.targets.tflite_ssd import append_postprocess
 from detection.export.write import Wish, export
-from detection.ssd.network import feature_maps
+from detection.ssd.families import list_architectures
+from detection.ssd.network import anchors_of, feature_maps
 from detection.weights.backbone import read_backbone
 from detection.weights.card import Card
 from detection.weights.card_files import add_tflite_card, tflite_card
 from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 from detection.weights.formats import card_of
 from detection.weights.resolve import Weights, open_weights
+from detection.weights.tflite_check import check_tflite
+from detection.weights.tflite_shapes import OPERATORS
 
 
 def saved(folder, name, **options):
@@ -35,6 +44,25 @@ def saved(folder, name, **options):
     path = folder / f"{name}.safetensors"
     save_checkpoint(path, ssd, Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name="small"))
     return path
+
+
+# Layouts that pad, norm, score or order colours in other ways; extras and taps of other kinds.
+MORE = [
+    ("ssd_mobilenet_v1", {"layout": "qfgaohao"}),
+    ("ssd_mobilenet_v1", {"extras": "separable", "stride8": True, "head_kernel": 3}),
+    ("ssdlite_mobilenet_v2", {"layout": "mmdet"}),
+    ("ssdlite_mobilenet_v2", {"layout": "qfgaohao"}),
+    ("ssdlite_mobilenet_v3_large", {"layout": "torchvision", "stride8": True}),
+]
+# The operators of those files (litert-torch 0.10, ai-edge-quantizer 0.10), which few have the packages to write.
+CONVERTED = """
+ADD CAST CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEQUANTIZE GATHER HARD_SWISH L2_NORMALIZATION LOGISTIC MAX_POOL_2D MEAN MINIMUM
+MUL PAD QUANTIZE RESHAPE RESIZE_NEAREST_NEIGHBOR REVERSE_V2 SLICE SOFTMAX TFLite_Detection_PostProcess TRANSPOSE
+"""
+
+
+def noise(shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +117,36 @@ def test_shared_heads_and_the_norm_of_vgg_are_the_same_there(tmp_path, name, opt
     wish = Wish(tmp_path / f"m{suffix}", "tflite" if suffix == ".tflite" else "executorch")
     found = export(open_weights(source), wish, threads=1)
     assert max(found.encodings, found.logits) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in list_architectures()), ("ssd_mobilenet_v1", {"layout": "caffe"}), *MORE],
+)
+def test_no_tflite_file_of_ours_is_refused_by_what_looks_at_files_of_strangers(tmp_path, name, options):
+    """Float32 and int8, raw and with post-processing behind."""
+    for package in ("litert_torch", "ai_edge_litert"):
+        pytest.importorskip(package, reason=f"needs {package}")
+    small = {"ssd_mobilenet_v2_fpnlite": {"input_size": 128}, "ssd300_vgg16": {}, "ssd512_vgg16": {"input_size": 321}}
+    ssd = random_network(name, alpha=0.25, **small.get(name, {"input_size": (97, 131)}) | options)
+    size = ssd.spec.input.size
+    card = Card(ssd.spec.to_dict(), ("a", "b", "c"), (1, 2, 3), feature_maps(ssd), name=name)
+    files = [tmp_path / "float.tflite"]
+    mobile.write_tflite(ssd, files[0], card)
+    if importlib.util.find_spec("ai_edge_quantizer"):
+        files.append(tmp_path / "int8.tflite")
+        quantize_tflite(files[0], files[1], replace(card, precision="int8"), noise((2, *size, 3)), PLANS[-1])
+    for file in [*files]:
+        job = Job(tmp_path, open_weights(file), None, ssd.spec, np.asarray(anchors_of(ssd)), PLAIN)
+        append_postprocess(job, file, tmp_path / f"post-{file.name}")
+        files.append(tmp_path / f"post-{file.name}")
+    for file in files:
+        check_tflite(file, size)
+
+
+def test_the_operators_that_our_converters_write_are_let_through():
+    """Those of the files of the test above, which few have the packages for: litert-torch 0.10, ai-edge-quantizer 0.10."""
+    assert set(CONVERTED.split()) <= set(OPERATORS)
 
 
 def test_heads_that_all_maps_share_say_the_same_with_a_tower_for_each(tmp_path):
