@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from detection.outputs.leftovers import salvage
 
 ROOT = Path(__file__).resolve().parents[1]
+END = math.inf  # of the killing, by time.monotonic()
 COMMAND = [sys.executable, "-m", "detection.cli.main"]
 RECORD = """
 import sys, time
@@ -85,15 +87,17 @@ def killed_runs(
     if run([*command, str(folder / "whole")]):
         raise SystemExit("the unbroken run failed")
     whole, done, folders = time.monotonic() - began, 0, []
-    while done < kills:
+    while done < kills and (not folders or time.monotonic() < END):
         output = folder / f"killed-{len(folders)}"
         folders.append(output)
         code: int = -9
         while code == -9:
             # Each start costs most of the time, so moments of the whole run would nearly all lie in the start.
-            limit = float(random.uniform(0.5, 1.0) * whole) if done < kills else None
+            more = done < kills and time.monotonic() < END
+            limit = float(random.uniform(0.5, 1.0) * whole) if more else None
             code = run([*command, str(output), *(going_on if (output / begun).exists() else [])], limit)
             done += code == -9
+            print(f"{output.name}: {done} kills", file=sys.stderr, flush=True)
         if code:
             raise SystemExit(f"a run that was killed does not go on: exit code {code}")
     return done, folders
@@ -141,6 +145,8 @@ def shards_of(folder: Path) -> dict[str, bytes]:
 def record(folder: Path, kills: int, random: np.random.Generator) -> dict[str, object]:
     lost = []
     for number in range(kills):
+        if lost and time.monotonic() >= END:
+            break
         path = folder / f"out-{number}.mp4"
         command = [sys.executable, "-c", RECORD, str(path)]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -156,7 +162,12 @@ def record(folder: Path, kills: int, random: np.random.Generator) -> dict[str, o
             frames += 1
         lost.append(max(0, written - frames) / 25)
     left = [path.name for path in folder.glob(".*")]
-    return {"kills": kills, "fine": max(lost) <= 1 and not left, "most seconds lost": round(max(lost), 2), "left": left}
+    return {
+        "kills": len(lost),
+        "fine": max(lost) <= 1 and not left,
+        "most seconds lost": round(max(lost), 2),
+        "left": left,
+    }
 
 
 JOBS = {"train": train, "bulk": bulk, "record": record}
@@ -166,9 +177,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="kill -9 at moments by chance: nothing corrupt, nothing lost.")
     parser.add_argument("--kills", type=int, default=20, help="of each job (default: 20)")
     parser.add_argument("--only", default=",".join(JOBS), help="jobs, with commas (default: all)")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="after which nothing more is killed; fewer kills then"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
+    global END
+    END = time.monotonic() + 60 * options.minutes
     os.environ |= {"PYTHONPATH": str(ROOT), "OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
     found = {}
     for job in options.only.split(","):
