@@ -1,9 +1,10 @@
 """Runs the steps of the Dockerfile without Docker, and tells how large the image becomes and whether it is healthy.
 
-    python benchmarks/docker_steps.py --folder /tmp/image
+    python benchmarks/docker_steps.py --folder /tmp/image [--python /usr/bin/python3]
 
 The build stage is run as it stands, with /src and /opt/mobilessd below the folder; the container's command and health check are
-then run with the same settings, as the image's user where this is root. The base image is not there: BASE_MB stands for it.
+then run with the same settings, as the image's user 10001 where this is root and that user may read the Python (--python, in the
+place of the base image's: 3.10 or newer). The base image is not there: BASE_MB stands for it.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def context(root: Path = ROOT) -> list[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="a new folder")
-    folder = parser.parse_args().folder.resolve()
+    parser.add_argument("--python", default=sys.executable, help="the base image's (default: this one)")
+    args = parser.parse_args()
+    folder = args.folder.resolve()
     folder.mkdir(parents=True)
     build, last = stages((ROOT / "Dockerfile").read_text())
     source, target = folder / "src", folder / "opt/mobilessd"
@@ -60,7 +63,7 @@ def main() -> int:
         shutil.copytree(path, source / path.name, ignore=ignored) if path.is_dir() else shutil.copy(path, source)
     for word, rest in build:
         if word == "RUN":
-            command = rest.replace("/opt/mobilessd", str(target)).replace("python -m", f"{sys.executable} -m")
+            command = rest.replace("/opt/mobilessd", str(target)).replace("python -m", f"{args.python} -m")
             subprocess.run(["sh", "-ec", command], cwd=source, check=True)
     size = sum(path.lstat().st_size for path in target.rglob("*")) / 1e6
     print(f"/opt/mobilessd {size:.0f} MB, with the base image's {BASE_MB} MB {size + BASE_MB:.0f} MB of {MOST_MB} MB")
@@ -83,7 +86,8 @@ def _healthy(folder: Path, target: Path, command: list[str], check: str) -> bool
     if os.geteuid() == 0:
         os.chown(data, 10001, 10001)
         if _may_run(10001, target / "bin/python"):
-            user = {"user": 10001, "group": 10001}
+            user = {"user": 10001, "group": 10001, "extra_groups": []}
+            print("as user 10001, with no groups")
         else:
             print("as root, as this Python is where nobody else may read")
     settings = {"PATH": f"{target}/bin:/usr/local/bin:/usr/bin:/bin", "HOME": str(data), "PYTHONUNBUFFERED": "1"}

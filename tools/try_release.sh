@@ -18,6 +18,7 @@ for file in dist/*; do
     "$scratch/env/bin/pip" install --quiet "$PWD/$file[runtime]"
     # From another folder, so that what runs is what was installed.
     (cd "$scratch" && HOME=$scratch env/bin/mobilessd detect hopper.jpg | tee said.txt && grep -q person said.txt)
+    (cd "$scratch" && HOME=$scratch env/bin/mobilessd detect hopper.jpg --precision int8 | tee said.txt && grep -q "int8" said.txt && grep -q person said.txt)
     "$scratch/env/bin/python" -c "from detection.train.recipes import load_config; load_config('finetune')"
     echo "$file: $(du -sm "$scratch/env" | cut -f1) MB with [runtime]"
 done
