@@ -60,6 +60,7 @@ ROWS = (
     Row("MediaPipe, int8", "mediapipe", ("tflite-ssd",), "tflite_int8", None),
     Row("MediaPipe, given the input's size", "mediapipe-stretched", ("tflite-ssd",), "tflite", 0.93),
     Row("MediaPipe, given the input's size, int8", "mediapipe-stretched", ("tflite-ssd",), "tflite_int8", 0.9),
+    Row("MediaPipe's resize alone, before OpenCV", "mediapipe-resize", ("opencv",), bar=None),
     Row("Task Library", "task-library", ("tflite-ssd",), "tflite"),
     Row("Task Library, int8", "task-library", ("tflite-ssd",), "tflite_int8", 0.9),
     Row("detectNet, bilinear resize", "jetson", ("jetson",)),

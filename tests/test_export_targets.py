@@ -343,6 +343,28 @@ def test_hailo_s_script_compiles_with_a_folder_of_images_or_an_array(small, tmp_
     assert json.loads((folder / "model.hef").read_text())["images"] == [[64, 97, 131, 3], "uint8", 0]
 
 
+def test_core_ml_s_model_takes_images_and_knows_its_classes(small, tmp_path):
+    """Its specification; what it computes can be seen on Apple's systems alone."""
+    coremltools = pytest.importorskip("coremltools", reason="needs coremltools: pip install 'mobilessd[coreml]'")
+    folder = export(small, tmp_path / "coreml", "--target", "coreml")
+    spec = coremltools.utils.load_spec(str(folder / "model.mlmodel"))
+    coremltools.models.MLModel(spec, skip_model_load=True)
+    (given,) = spec.description.input
+    image = given.type.imageType
+    assert (given.name, image.height, image.width) == ("images", 97, 131)
+    assert image.ColorSpace.Name(image.colorSpace) == "RGB"
+    (scaler,) = (step.scaler for step in spec.neuralNetwork.preprocessing)
+    assert scaler.channelScale == pytest.approx(1 / 127.5)
+    assert (scaler.redBias, scaler.greenBias, scaler.blueBias) == (-1, -1, -1)
+    assert [output.name for output in spec.description.output] == ["encodings", "logits"]
+    about = spec.description.metadata.userDefined
+    assert about["classes"] == "a\nb\nc d\n" and json.loads(about["mobilessd_card"])["class_names"] == ["a", "b", "c d"]
+    made = {name for layer in spec.neuralNetwork.layers for name in layer.output}
+    assert {"encodings", "logits"} <= made and not {
+        layer.WhichOneof("layer") for layer in spec.neuralNetwork.layers
+    } & {"custom"}
+
+
 def test_ncnn_finds_it(tmp_path, truth):
     """pnnx's files, run by the folder's own script."""
     pytest.importorskip("ncnn", reason="needs ncnn: pip install ncnn pnnx")

@@ -132,6 +132,26 @@ def mediapipe_stretched(folder):
     return call
 
 
+def mediapipe_resize(folder):
+    """Our own post-processing behind MediaPipe's resize alone (mediapipe/calculators/tensor/image_to_tensor_converter_opencv.cc):
+    warpPerspective between the corners of image and input, which reads pixel k at k * W / w."""
+    detector = own_script(folder).Detector(folder, score=SURE)
+    size = detector.size
+
+    def call(rgb):
+        corners = [
+            np.float32([[0, 0], [width, 0], [0, height], [width, height]]) for height, width in (rgb.shape[:2], size)
+        ]
+        matrix = cv2.getPerspectiveTransform(*corners)
+        small = cv2.warpPerspective(rgb, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        found = [(detector.names.index(name), score, *box) for name, score, box in detector(small[..., ::-1])]
+        return in_pixels(
+            [(kind, score, *(np.array(box) / ([size[1], size[0]] * 2))) for kind, score, *box in found], rgb
+        )
+
+    return call
+
+
 def task_library(folder):
     """The TFLite Task Library's own ObjectDetector (tflite-support), as Android's samples use it."""
     from tflite_support.task import core, processor, vision
@@ -247,6 +267,7 @@ SYSTEMS = {
     "frigate-cpu": frigate_cpu,
     "mediapipe": mediapipe,
     "mediapipe-stretched": mediapipe_stretched,
+    "mediapipe-resize": mediapipe_resize,
     "task-library": task_library,
     "jetson": jetson,
     "jetson-nearest": jetson_nearest,
