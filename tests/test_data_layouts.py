@@ -62,6 +62,68 @@ def images_and_annotations(folder):
             voc_xml(folder / "annotations" / name.replace(".jpg", ".xml"), [(*one, 0) for one in objects])
 
 
+def voc_with_lists(folder):
+    for split, files in WORLD.items():
+        images_in(folder / "JPEGImages", files)
+        for name, objects in files.items():
+            voc_xml(
+                folder / "Annotations" / name.replace(".jpg", ".xml"), [(*one, 0) for one in objects], filename=name
+            )
+        stems = "\n".join(name.removesuffix(".jpg") for name in files)
+        write(folder / "ImageSets/Main" / {"valid": "val.txt"}.get(split, f"{split}.txt"), stems)
+
+
+def yolo(folder, images="images/{}", labels="labels/{}", above=""):
+    """above: what Roboflow puts in front of its folders, though they lie beside data.yaml."""
+    for split, files in WORLD.items():
+        images_in(folder / images.format(split), files)
+        for name, objects in files.items():
+            lines = [
+                f"{NAMES.index(k)} {(x1 + x2) / 2 / WIDTH} {(y1 + y2) / 2 / HEIGHT} {(x2 - x1) / WIDTH} {(y2 - y1) / HEIGHT}"
+                for k, x1, y1, x2, y2 in objects
+            ]
+            write(folder / labels.format(split) / name.replace(".jpg", ".txt"), "\n".join(lines))
+    places = f"train: {above}{images.format('train')}\nval: {above}{images.format('valid')}\n"
+    write(folder / "data.yaml", f"{places}nc: 2\nnames: [cat, dog]\n")
+
+
+def roboflow_yolo(folder):
+    yolo(folder, "{}/images", "{}/labels", "../")
+
+
+def coco_of(files):
+    names = list(files)
+    boxes = [(n, *one) for n, objects in files.items() for one in objects]
+    return json.dumps(
+        {
+            "images": [{"id": k, "file_name": n, "height": HEIGHT, "width": WIDTH} for k, n in enumerate(names, 1)],
+            "annotations": [
+                {
+                    "id": k,
+                    "image_id": names.index(n) + 1,
+                    "category_id": NAMES.index(kind) + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                }
+                for k, (n, kind, x1, y1, x2, y2) in enumerate(boxes, 1)
+            ],
+            "categories": [{"id": k, "name": name} for k, name in enumerate(NAMES, 1)],
+        }
+    )
+
+
+def official_coco(folder):
+    for split, files in WORLD.items():
+        split = {"valid": "val"}.get(split, split)
+        images_in(folder / f"{split}2017", files)
+        write(folder / f"annotations/instances_{split}2017.json", coco_of(files))
+
+
+def roboflow_coco(folder):
+    for split, files in WORLD.items():
+        images_in(folder / split, files)
+        write(folder / split / "_annotations.coco.json", coco_of(files))
+
+
 def hf_line(name, objects, kinds):
     boxes = [[x1, y1, x2 - x1, y2 - y1] for _, x1, y1, x2, y2 in objects]
     return json.dumps({"file_name": name, "objects": {"bbox": boxes, "categories": [kinds(o[0]) for o in objects]}})
@@ -261,6 +323,11 @@ def ls_result(kind, x, y, w, h, **value):
 
 LAYOUTS = {
     "Label Studio": ("labelstudio", label_studio),
+    "VOC, ImageSets": ("voc", voc_with_lists),
+    "YOLO of Ultralytics": ("yolo", yolo),
+    "YOLO of Roboflow": ("yolo", roboflow_yolo),
+    "COCO": ("coco", official_coco),
+    "COCO of Roboflow": ("coco", roboflow_coco),
     "VOC of Roboflow": ("voc", roboflow_voc),
     "VOC, XML beside the images": ("voc", flat_voc),
     "VOC, images/ and annotations/": ("voc", images_and_annotations),
@@ -308,6 +375,8 @@ def test_each_layout_holds_what_the_same_data_in_coco_form_holds(tmp_path, name)
 
 def test_all_splits_together_are_one_data_set(tmp_path):
     for name, (_, make) in LAYOUTS.items():
+        if name in ("COCO", "COCO of Roboflow"):
+            continue  # whose splits are files of their own, read one by one
         make(tmp_path / name.replace("/", ""))
         data, faults = repair(open_data(tmp_path / name.replace("/", ""), "all"))
         assert len(data) == 3 and data.num_boxes == 4 and not faults, name
