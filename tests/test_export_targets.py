@@ -293,7 +293,7 @@ def toolkit(tmp_path):
     images.mkdir(parents=True)
     (images / "broken.jpg").write_bytes(b"no image")
     for k in range(12):
-        cv2.imwrite(str(images / f"{k:02}.png"), np.full((60, 40, 3), (10, 20, 30 + k), np.uint8))
+        cv2.imwrite(str(images / f"{k:02}.webp"), np.full((60, 40, 3), (10, 20, 30 + k), np.uint8))
 
     def run(script, *words):
         environment = os.environ | {"PYTHONPATH": str(tmp_path / "kits")}
