@@ -18,7 +18,7 @@ import numpy as np
 
 from detection.cli.tables_count import classifier_cost, detector_cost
 from detection.cli.tables_published import DETECTORS, V1, V2, V3, ClassifierRow, Printed
-from detection.evaluate.report.chart import BLUE, GREEN, INK, MUTED, ORANGE, SERIES, Chart, write_chart
+from detection.evaluate.report.chart import BLUE, GREEN, INK, MUTED, ORANGE, SERIES, Chart, need_matplotlib, write_chart
 
 FAMILIES = (("V1", BLUE, "o"), ("V2", ORANGE, "s"), ("V3", GREEN, "^"))
 SIZES = (224, 192, 160, 128, 96)
@@ -105,6 +105,7 @@ def draw(path: Path) -> list[str]:
     """Writes the plot to `path` (.png, .svg or .pdf), atomically, and returns what the fits say, a line each.
 
     MissingPackageError without matplotlib."""
+    need_matplotlib()
     points, found = classifiers(), detectors()
     families = [[point for point in points if point.group == family] for family in ("V1", "V2")]
     fits = dict(zip(("V1", "V2"), map(fit, families)))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detection.errors import MissingPackageError, install_line
+from detection.errors import MissingPackageError, install_line, installed
 from detection.files import atomic_write
 
 INK, MUTED, LINE = "#1b1f24", "#59636e", "#d8dde3"
@@ -96,6 +96,16 @@ def draw_for_page(chart: Chart, folder: Path) -> DrawnChart:
     return DrawnChart(chart.title, chart.note, file, _for_page(svg.getvalue().decode()), chart.wide, chart.size[0])
 
 
+def need_matplotlib() -> None:
+    """Raises MissingPackageError if matplotlib is not installed: before a long computation of what is to be drawn."""
+    if not installed("matplotlib"):
+        raise _missing()
+
+
+def _missing() -> MissingPackageError:
+    return MissingPackageError(f"there are no plots without matplotlib: {install_line('eval')}")
+
+
 @contextmanager
 def _figure(chart: Chart) -> Iterator[Any]:
     """The drawn figure, as long as its style holds. MissingPackageError if matplotlib is not installed."""
@@ -103,7 +113,7 @@ def _figure(chart: Chart) -> Iterator[Any]:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingPackageError(f"there are no plots without matplotlib: {install_line('eval')}") from None
+        raise _missing() from None
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": chart.name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in other scripts: boxes, not a complaint
         figure = Figure(figsize=chart.size, layout="constrained")
