@@ -27,7 +27,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,8 @@ class Target:
     """A reader and the files that it is given.
 
     write: writes a good file, and what lies beside it, into an empty folder -> its path, or that of the folder; done once
-    a run. damage: changes a copy of them in place; it is given the path of the copy. read: raises MobileSSDError for a bad
-    file; whatever it opens lies in the file's folder, the cache or the installation.
+    a run for all targets that have it. damage: changes a copy of them in place; it is given the path of the copy. read:
+    raises MobileSSDError for a bad file; whatever it opens lies in the file's folder, the cache or the installation.
     """
 
     name: str
@@ -106,13 +106,15 @@ def _run(module: str, cases: list[str], keep: Path | None) -> list[Outcome]:
     return outcomes
 
 
-def _make(target: Target, case: str, good: Path, folder: Path) -> Path:
-    """The file of a case in `folder`, which is made. good: a folder for the good files of all targets."""
-    note = good / f"{target.name}.path"
+def _make(target: Target, case: str, good: Path, folder: Path, targets: Iterable[Target]) -> Path:
+    """The file of a case in `folder`, which is made. good: a folder for the good files of all `targets`; those that write
+    the same share them."""
+    name = next(one.name for one in targets if one.write is target.write)
+    note = good / f"{name}.path"
     if not note.exists():
-        (good / target.name).mkdir()
-        note.write_text(str(target.write(good / target.name).relative_to(good / target.name)))
-    shutil.copytree(good / target.name, folder)
+        (good / name).mkdir()
+        note.write_text(str(target.write(good / name).relative_to(good / name)))
+    shutil.copytree(good / name, folder)
     path = folder / note.read_text()
     target.damage(random.Random(case), path)
     return path
@@ -137,7 +139,7 @@ def _child(module: str, scratch: Path, keep: Path | None) -> None:
             shutil.rmtree(made, ignore_errors=True)
         home.mkdir()
         target = targets[case.split(":")[0]]
-        path = _make(target, case, good, folder)
+        path = _make(target, case, good, folder, targets.values())
         (scratch / "now").write_text(case)
         opened.clear()
         outcome = _read(case, target, path, watch)
