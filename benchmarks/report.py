@@ -77,7 +77,7 @@ PARTS = {
     "motion": Part(
         "Cameras in which nothing moves",
         "`live --motion`, of 720p at 15 frames a second.",
-        "motion.py --images IMAGES --cameras 1 4 --codecs mjpeg h264 --seconds 16 --rounds 1",  # 7
+        "motion.py --images IMAGES --cameras 1 2 4 8 --codecs h264 --seconds 8 --rounds 1",  # 7
     ),
 }
 

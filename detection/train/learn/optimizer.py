@@ -86,7 +86,7 @@ def build_optimizer(config: RunConfig, network: nn.Module) -> Optimizer:
     if own.kind == "rmsprop":
         return RMSpropTF(groups, decay=own.decay, momentum=own.momentum, epsilon=own.epsilon)
     # one kernel over all parameters where there is one, else one over lists: a network has hundreds of small tensors
-    fast: dict[str, Any] = {"fused": True} if device.type == "cuda" else {"foreach": True}
+    fast: dict[str, Any] = {"fused": True} if device.type in ("cuda", "cpu") else {"foreach": True}
     if own.kind == "adamw":
         return torch.optim.AdamW(groups, betas=own.betas, **fast)
     return torch.optim.SGD(groups, lr=own.lr, momentum=own.momentum, nesterov=own.nesterov, **fast)
