@@ -29,8 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from detection import __version__
 from detection.benchmark.harness import ROOT, run_script
 from detection.benchmark.machine import describe, load, machine
+from detection.processor import multiplies_bfloat16
 
 INT8 = "v1.int8.xml"  # made of --tflite, once, into --kept
+SHIPPED = "detection/weights/ssdlite_mobilenet_v2.mobilessd.int8.xml"
+PATHS = {"ANNOTATIONS": "instances.json", "IMAGES": "images/", "TFLITE": "detect.tflite", "INT8": INT8}  # on the page
 VERDICT = re.compile(r"(?<!\")\b(met|MISSED)\b")  # no key of JSON
 
 
@@ -48,12 +51,13 @@ PARTS = {
     "train": Part(
         "Training",
         "Images a second of whole loops, beside torchvision's reference.",
-        "train_throughput.py --annotations ANNOTATIONS --images IMAGES --steps 30 --rounds 1",  # 2.5
+        "train_throughput.py --annotations ANNOTATIONS --images IMAGES --steps 30 --rounds 1 --precision PRECISION",  # 2.5
     ),
     "stages": Part(
         "One image to its boxes",
-        "Milliseconds of resizing, network and post-processing, beside LiteRT. SSD MobileNet V1 in int8, then the default.",
-        "stages.py --images IMAGES --weights INT8 ssdlite_mobilenet_v2.mobilessd --tflite TFLITE --number 40 --rounds 3 "
+        "Milliseconds of resizing, network and post-processing, beside LiteRT. SSD V1 in int8, then the default weights "
+        "in int8 and in float32.",
+        "stages.py --images IMAGES --weights INT8 SHIPPED ssdlite_mobilenet_v2.mobilessd --tflite TFLITE --number 40 --rounds 3 "
         "--limits 0.40 --post 0.25 0.08",  # 1
     ),
     "files": Part(
@@ -135,6 +139,8 @@ def run(part: Part, args: argparse.Namespace) -> Said:
         "IMAGES": str(Path(args.images).resolve()),
         "TFLITE": str(Path(args.tflite).resolve()),
         "INT8": str((args.kept / INT8).resolve()),
+        "PRECISION": precision(),
+        "SHIPPED": SHIPPED,
     }
     script, *words = part.command.split()
     command = [sys.executable, str(ROOT / "benchmarks" / script), *(given.get(word, word) for word in words)]
@@ -155,15 +161,20 @@ def run(part: Part, args: argparse.Namespace) -> Said:
         text = output.read().strip()
     if not text:  # it did not come as far as its table
         text = (complaints.strip().splitlines() or ["no word"])[-1]
-    for word, path in given.items():  # the page holds no path of this machine
-        text = text.replace(path, shown(word)).replace(Path(path).parent.as_posix() + "/", "")
+    for word in PATHS:  # the page holds no path of this machine
+        text = text.replace(given[word], shown(word)).replace(f"{Path(given[word]).parent.as_posix()}/", "")
     return Said(text, code, time.perf_counter() - begin, time.strftime("%Y-%m-%d"), before, describe(on))
 
 
+def precision() -> str:
+    """What training is measured in: the faster one that this processor has instructions for."""
+    return "bfloat16" if multiplies_bfloat16() else "float32"
+
+
 def shown(word: str) -> str:
-    return {"ANNOTATIONS": "instances.json", "IMAGES": "images/", "TFLITE": "detect.tflite", "INT8": INT8}.get(
-        word, word
-    )
+    if word == "SHIPPED":
+        return SHIPPED
+    return precision() if word == "PRECISION" else PATHS.get(word, word)
 
 
 def verdict(said: Said) -> str:
