@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,8 +89,9 @@ PARTS = {
 
 @dataclass
 class Said:
-    """What a part said. code: of its process; None where it took too long. load: of the minute before."""
+    """What a part said. command: as the page has it. code: of its process; None where it took too long. load: before."""
 
+    command: str
     text: str
     code: int | None
     seconds: float
@@ -158,12 +160,20 @@ def run(part: Part, args: argparse.Namespace) -> Said:
             _, complaints = process.communicate()
             code = None
         output.seek(0)
-        text = output.read().strip()
+        text = output.read().strip("\n")
     if not text:  # it did not come as far as its table
         text = (complaints.strip().splitlines() or ["no word"])[-1]
     for word in PATHS:  # the page holds no path of this machine
         text = text.replace(given[word], shown(word)).replace(f"{Path(given[word]).parent.as_posix()}/", "")
-    return Said(text, code, time.perf_counter() - begin, time.strftime("%Y-%m-%d"), before, describe(on))
+    return Said(
+        shlex.join(map(shown, part.command.split())),
+        text,
+        code,
+        time.perf_counter() - begin,
+        time.strftime("%Y-%m-%d"),
+        before,
+        describe(on),
+    )
 
 
 def precision() -> str:
@@ -191,10 +201,14 @@ def page(found: dict[str, Said]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `python benchmarks/report.py --annotations instances.json --images images/ --tflite detect.tflite` "
-        f"(mobilessd {__version__}), which runs the scripts below on one machine, one after the other. Every figure that is held "
-        "against another comes from runs in turns; a busy machine changes ratios less than speeds. `MISSED` is a bar that was "
-        "not reached there and then.",
+        *textwrap.wrap(
+            "Made by `python benchmarks/report.py --annotations instances.json --images images/ --tflite detect.tflite` "
+            f"(mobilessd {__version__}), which runs the scripts below on one machine, one after the other. Every figure that is "
+            "held against another comes from runs in turns; a busy machine changes ratios less than speeds. `MISSED` is a bar "
+            "that was not reached there and then.",
+            128,
+            break_on_hyphens=False,
+        ),
         "",
         "| part | bars | measured | minutes | load before |",
         "|---|---|---|---|---|",
@@ -206,8 +220,7 @@ def page(found: dict[str, Said]) -> str:
         lines.append(f"| {title} | {verdict(said)} | {said.date} | {said.seconds / 60:.1f} | {before} |")
     for name, said in found.items():
         part = PARTS[name]
-        command = shlex.join(map(shown, part.command.split()))
-        lines += ["", f"## {part.title}", "", part.words, "", f"`python benchmarks/{command}`", ""]
+        lines += ["", f"## {part.title}", "", part.words, "", f"`python benchmarks/{said.command}`", ""]
         if any("NOT A QUIET" in line for line in said.machine):
             lines += ["**A busy machine.**", ""]
         lines += ["```", said.text, "```"]
