@@ -25,6 +25,7 @@ SECONDS = 300
 
 def main() -> None:
     import cv2  # noqa: F401
+    import torch._dynamo  # noqa: F401 (what jit and OpenVINO's converter import: a second, and no optional package)
     import torchvision  # noqa: F401
 
     for words in json.load(sys.stdin):

@@ -14,7 +14,7 @@ import pytest
 from detection.errors import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAIN = "--data BCCD --steps 1 --batch 2 --workers 0 --compile no --device cpu"
+TRAIN = "--data BCCD --steps 1 --batch 2 --workers 0 --compile no --device cpu --input-size 64 --set precision=float32"
 COMMANDS = [
     "detect photo.jpg --weights small.safetensors",
     "detect photo.jpg",
