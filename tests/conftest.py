@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: real images and published weights, where they are at hand."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +14,14 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+with contextlib.suppress(ImportError):  # a busy machine is no fault: what takes how long is not hypothesis' to judge
+    import hypothesis
+
+    hypothesis.settings.register_profile(
+        "any-speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("any-speed")
 
 # A shell has what it starts in the background ignore Ctrl-C, and programs hand that on to those that they start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
