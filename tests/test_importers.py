@@ -12,6 +12,7 @@ from detection.errors import BadWeightsError, MobileSSDError
 from detection.ssd.network import anchors_of
 from detection.weights.importers.qfgaohao import import_qfgaohao_state, kind_of, state_of
 from detection.weights.importers.state_dicts import read_state_dict
+from detection.weights.importers.torchvision import import_torchvision_state
 from detection.weights.names import load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -316,6 +317,28 @@ def test_a_tensor_missing_left_over_or_of_another_shape_is_named(change, words):
     with pytest.raises(BadWeightsError, match=words) as error:
         import_qfgaohao_state(state, "my.pth")
     assert "my.pth" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("mb2-ssd-lite", "base_net.0.0.weight"),
+        ("mb2-ssd-lite", "classification_headers.0.3.weight"),
+        ("mb1-ssd", "classification_headers.0.weight"),
+        ("vgg16-ssd", "classification_headers.0.weight"),
+    ],
+)
+def test_a_number_in_the_place_of_a_tensor_that_tells_the_network_is_named(kind, name):
+    state = KINDS[kind][0](4)
+    assert name in state
+    with pytest.raises(BadWeightsError, match=f"my.pth: {name} is a single number"):
+        import_qfgaohao_state(state | {name: torch.zeros(())}, "my.pth")
+
+
+def test_a_number_in_the_place_of_torchvision_s_head_is_named():
+    name = "head.classification_head.module_list.0.1.weight"
+    with pytest.raises(BadWeightsError, match=f"my.pth: {name} is a single number"):
+        import_torchvision_state({name: torch.zeros(())}, "my.pth")
 
 
 class Harmful:

@@ -23,7 +23,7 @@ from detection.weights.card import Card
 from detection.weights.importers.backbone_weights import BackboneWeights
 from detection.weights.importers.labels import class_list, object_labels
 from detection.weights.importers.recognize import ALPHAS
-from detection.weights.importers.state_dicts import Pair, copy_into, copy_out
+from detection.weights.importers.state_dicts import Pair, copy_into, copy_out, rows
 from detection.weights.importers.torchvision import VGG_LAYERS
 
 State = Mapping[str, Tensor]
@@ -68,20 +68,20 @@ def import_qfgaohao_state(state: State, file: str = "state dict", labels: list[s
 
 def _spec_of(state: State, file: str) -> SSDSpec:
     if _is_vgg(state):
-        columns, rest = divmod(len(state.get(f"{HEADER}.weight", ())), PER_CELL_OF_VGG)
+        columns, rest = divmod(rows(state, f"{HEADER}.weight", file), PER_CELL_OF_VGG)
         if rest or columns < 2:
             raise BadWeightsError(f"{file}: a vgg16-ssd of pytorch-ssd without its classification_headers")
         return KINDS["vgg16-ssd"](num_classes=columns - 1, layout="qfgaohao")
-    alpha = _alpha(state["base_net.0.0.weight"].shape[0])
+    alpha = _alpha(rows(state, "base_net.0.0.weight", file))
     last = next((f"{HEADER}{end}" for end in (".weight", ".2.weight", ".3.weight") if f"{HEADER}{end}" in state), None)
-    if alpha is None or last is None or state[last].shape[0] % PER_CELL:
+    if alpha is None or last is None or rows(state, last, file) % PER_CELL:
         raise BadWeightsError(f"{file}: an SSD of pytorch-ssd of no known kind ({', '.join(KINDS)})")
     kind = "mb1-ssd"
     if "base_net.1.conv.0.weight" in state:
         kind = "mb2-ssd-lite"
     elif last != f"{HEADER}.weight":
         kind = "mb1-ssd-lite"
-    return KINDS[kind](num_classes=state[last].shape[0] // PER_CELL - 1, layout="qfgaohao", alpha=alpha)
+    return KINDS[kind](num_classes=rows(state, last, file) // PER_CELL - 1, layout="qfgaohao", alpha=alpha)
 
 
 def kind_of(spec: SSDSpec, file: str) -> str:
@@ -181,7 +181,7 @@ def _backbone(state: State, file: str) -> nn.Module | None:
     if prefix is None:
         return None
     own = {name: tensor for name, tensor in state.items() if name.startswith(prefix) and name[len(prefix)].isdigit()}
-    alpha = _alpha(own[f"{prefix}0.0.weight"].shape[0])
+    alpha = _alpha(rows(own, f"{prefix}0.0.weight", file))
     options = {"alpha": alpha, "min_depth": 1, "padding": "symmetric", "norm_eps": 1e-5}
     if alpha is not None and f"{prefix}1.conv.0.weight" in own:
         backbone = build_backbone("mobilenet_v2", ["top"], round_to=1, **options)

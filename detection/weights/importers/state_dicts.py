@@ -125,6 +125,13 @@ def views(state: Mapping[str, Tensor], depth: int = 0) -> Iterator[Mapping[str, 
                 yield from views(part, depth + 1)
 
 
+def rows(state: Mapping[str, Tensor], name: str, file: str) -> int:
+    """The first side of a tensor, by which a network is known. BadWeightsError, one line, where it is missing or but a number."""
+    if name not in state or not state[name].ndim:
+        raise BadWeightsError(f"{file}: {name} is {'a single number' if name in state else 'missing'}; fetch it again")
+    return state[name].shape[0]
+
+
 def copy_into(network: nn.Module, pairs: Iterable[Pair], state: Mapping[str, Tensor], file: str) -> bool:
     """Copies a state dict into a network, layer by layer as the pairs say; every tensor must be used, and fit.
 

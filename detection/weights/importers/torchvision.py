@@ -19,7 +19,7 @@ from detection.ssd.spec import SSDSpec
 from detection.weights.card import Card
 from detection.weights.importers.backbone_weights import IMAGENET, BackboneWeights, first_fitting
 from detection.weights.importers.labels import class_list, object_labels
-from detection.weights.importers.state_dicts import Pair, copy_into
+from detection.weights.importers.state_dicts import Pair, copy_into, rows
 
 State = Mapping[str, Tensor]
 HEADS = "head.classification_head.module_list"
@@ -47,7 +47,7 @@ def import_torchvision_state(
     """
     if not is_torchvision(state):
         raise BadWeightsError(f"{file}: no SSD of torchvision ({_some(state)})")
-    spec = _spec_of_ssdlite(state) if LITE in state else _spec_of_vgg(state, file)
+    spec = _spec_of_ssdlite(state, file) if LITE in state else _spec_of_vgg(state, file)
     ssd = build(spec)
     pairs = _pairs_of_ssdlite(ssd) if LITE in state else _pairs_of_vgg(ssd)
     if VGG in state:
@@ -61,19 +61,17 @@ def import_torchvision_state(
     return ssd.eval(), card
 
 
-def _spec_of_ssdlite(state: State) -> SSDSpec:
-    columns = state[LITE].shape[0] // 6
-    reduced = (
-        state["backbone.features.1.3.0.weight"].shape[0] == 480 if "backbone.features.1.3.0.weight" in state else True
-    )
+def _spec_of_ssdlite(state: State, file: str) -> SSDSpec:
+    columns, top = rows(state, LITE, file) // 6, "backbone.features.1.3.0.weight"
+    reduced = top not in state or rows(state, top, file) == 480
     return ssdlite_mobilenet_v3_large(num_classes=columns - 1, layout="torchvision", reduced_tail=reduced)
 
 
 def _spec_of_vgg(state: State, file: str) -> SSDSpec:
-    rows = [state[f"{HEADS}.{i}.weight"].shape[0] for i in range(len(state)) if f"{HEADS}.{i}.weight" in state]
-    if len(rows) != 6:
-        raise BadWeightsError(f"{file}: an SSD on VGG-16 with {len(rows)} maps; torchvision's SSD300 has 6")
-    return ssd300_vgg16(num_classes=rows[0] // 4 - 1, layout="torchvision")
+    heads = [name for i in range(len(state)) if (name := f"{HEADS}.{i}.weight") in state]
+    if len(heads) != 6:
+        raise BadWeightsError(f"{file}: an SSD on VGG-16 with {len(heads)} maps; torchvision's SSD300 has 6")
+    return ssd300_vgg16(num_classes=rows(state, heads[0], file) // 4 - 1, layout="torchvision")
 
 
 def _pairs_of_ssdlite(ssd: SSD) -> Iterator[Pair]:
