@@ -111,6 +111,7 @@ def png_header(width, height):
         (b"", "/detect", 400, "empty"),
         (IMAGE[: len(IMAGE) // 2], "/detect", 422, "cut short"),
         (png_header(30_000, 30_000), "/detect", 413, "30000 x 30000"),
+        (b"II+\0\x08\0\0\0" + b"\xff" * 8, "/detect", 422, "broken"),  # a BigTIFF whose directory lies nowhere
         (IMAGE, "/detect?score=often", 400, "score"),
         (IMAGE, "/detect?score=nan", 400, "score"),
     ],
