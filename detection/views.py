@@ -142,10 +142,15 @@ class Plan:
 
 
 def joined(views: str | None, tiles: str | None) -> str | None:
-    """What `--views` and `--tiles` say together, as `parse` reads it; None where neither is given."""
-    if tiles:
-        return f"{views or 1}+{tiles}"
-    return views
+    """What `--views` and `--tiles` say together, as `parse` reads it; None where neither is given. Raises MobileSSDError, one
+    line, where `tiles` names something else."""
+    if tiles is None:
+        return views
+    if not all(re.match(r"tiles|\d+x\d", part) for part in re.split(r"[+,]", tiles.replace(" ", ""))):
+        raise MobileSSDError(
+            f"tiles {tiles}: tiles are written as in 2x2, 3x2@0.2 (overlap) or tiles; scales go into views"
+        )
+    return f"{views or 1}+{tiles}"
 
 
 def parse(text: str) -> Plan:
@@ -154,7 +159,7 @@ def parse(text: str) -> Plan:
         raise MobileSSDError(f"views {text}: that is for moving images, with `mobilessd live`; {GRAMMAR}")
     terms = []
     for part in re.split(r"[+,]", text.replace(" ", "")):
-        grid = re.fullmatch(r"(?:tiles|([1-9]\d{0,2})x([1-9]\d{0,2}))(?:@(0?\.\d+|0))?", part)
+        grid = re.fullmatch(r"(?:tiles|([1-9]\d{0,5})x([1-9]\d{0,5}))(?:@(\d*\.?\d+))?", part)
         if part == "1":
             terms.append(_Term("whole"))
         elif part == "mirror":
@@ -168,7 +173,10 @@ def parse(text: str) -> Plan:
             overlap = usual if grid[3] is None else float(grid[3])
             if overlap > 0.9:
                 raise MobileSSDError(f"views {text}: an overlap of {overlap:g} of a tile is too much; at most 0.9")
-            terms.append(_Term("tiles", None, int(grid[1] or 0), int(grid[2] or 0), overlap))
+            columns, rows = int(grid[1] or 0), int(grid[2] or 0)
+            if columns * rows > MOST_TILES:
+                raise MobileSSDError(f"views {text}: {columns} x {rows} tiles are more than {MOST_TILES}")
+            terms.append(_Term("tiles", None, columns, rows, overlap))
         else:
             raise MobileSSDError(f"views {text}: {part!r} is no view; {GRAMMAR}")
     return Plan(text, tuple(terms))

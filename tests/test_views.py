@@ -15,7 +15,7 @@ from detection.boxes.postprocess import PostSettings
 from detection.errors import MobileSSDError
 from detection.export.graphs import write_onnx
 from detection.images.decode import read_image
-from detection.views import TRUST, View, merge_views, parse
+from detection.views import TRUST, View, joined, merge_views, parse
 from detection.weights.checkpoint import load_checkpoint
 
 OWN = (300, 300)
@@ -96,11 +96,32 @@ class TestPlans:
             seen[y1:y2, x1:x2] = True
         assert seen.all()
 
-    @pytest.mark.parametrize("text", ["", "x", "0x2", "300,", "tiles;", "5", "16", "2x2@0.95", "mirrors"])
-    def test_what_is_no_view_is_one_line(self, text):
-        with pytest.raises(MobileSSDError) as error:
+    @pytest.mark.parametrize(
+        "text, words",
+        [
+            *(
+                (text, "is no view")
+                for text in ("", "x", "0x2", "2x0", "300,", "300x", "300,512px", "tiles;", "5", "mirrors")
+            ),
+            ("16", "16 pixels are too few for a network"),
+            ("2x2@0.95", "an overlap of 0.95 of a tile is too much; at most 0.9"),
+            ("tiles@1", "an overlap of 1 of a tile is too much"),
+            ("1000x1000", "1000 x 1000 tiles are more than 400"),
+            ("5000x1", "5000 x 1 tiles are more than 400"),
+            ("auto", "that is for moving images"),
+        ],
+    )
+    def test_what_is_no_view_is_one_line(self, text, words):
+        with pytest.raises(MobileSSDError, match=words) as error:
             parse(text)
         assert "\n" not in str(error.value) and f"views {text}" in str(error.value)
+
+    @pytest.mark.parametrize("tiles", ["300", "mirror", "", "foo"])
+    def test_tiles_that_are_none_are_one_line(self, tiles):
+        """A size for --tiles was once a second scale, or nothing at all."""
+        with pytest.raises(MobileSSDError, match=f"tiles {tiles}: tiles are written as in 2x2, 3x2@0.2"):
+            joined(None, tiles)
+        assert joined("300,512", "2x2+tiles@0.2") == "300,512+2x2+tiles@0.2" and joined("300", None) == "300"
 
     def test_too_many_tiles_are_refused(self):
         with pytest.raises(MobileSSDError, match="more than 400; less overlap, as in tiles@0.2, or a grid"):

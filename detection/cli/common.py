@@ -66,7 +66,7 @@ def add_detector_arguments(
     text = "how each image is looked at: 300,512 (scales), tiles, 2x2, 3x2@0.2 (overlap), mirror, joined with +"
     if moving:
         text += "; auto: as many as a frame has time for; turn:2x2: one tile a frame"
-    result.add_argument("--views", type=name_list, metavar="V", help=f"{text} (default: once, as a whole)")
+    result.add_argument("--views", type=view_list, metavar="V", help=f"{text} (default: once, as a whole)")
     result.add_argument("--tiles", metavar="T", help="short for --views 1+T, as in 2x2: the whole image and its tiles")
 
 
@@ -251,6 +251,13 @@ def name_list(text: str) -> list[str]:
     if not names:
         raise argparse.ArgumentTypeError("needs at least one class name, as in person,dog")
     return names
+
+
+def view_list(text: str) -> list[str]:
+    """argparse type: views with commas between them, each as it is written."""
+    if not text.strip(", "):
+        raise argparse.ArgumentTypeError("needs at least one view, as in 300,512 or 2x2")
+    return name_list(text)
 
 
 def device(text: str) -> str:
