@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import train_runs as runs
@@ -10,12 +11,14 @@ from detection.boxes.class_names import COCO_80, VOC_20
 from detection.data.build import build as build_data
 from detection.data.coverage import coverage
 from detection.errors import MobileSSDError
+from detection.ssd.families import with_finer_map
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import anchors_of, build, feature_maps
+from detection.ssd.spec import SSDSpec
 from detection.train.model import class_sources, from_scratch, from_weights
-from detection.train.run import network_for
+from detection.train.run import network_for, train
 from detection.weights.card import Card
-from detection.weights.checkpoint import save_checkpoint
+from detection.weights.checkpoint import load_checkpoint, save_checkpoint
 from detection.weights.names import spec_for
 
 NAMES = ("person", "dining table", "tv", "dog")
@@ -245,6 +248,9 @@ class TestAspectRatios:
         config = runs.config(model=None, weights="any", options={"alpha": 0.5})
         with pytest.raises(MobileSSDError, match="options.alpha: weights have a network of their own"):
             network_for(config, None, {})
+        config = runs.config(model=None, weights="any", options={"stride8": 8})
+        with pytest.raises(MobileSSDError, match="options.stride8: 8 is neither true nor false"):
+            network_for(config, None, {})
         with pytest.raises(MobileSSDError, match="a list of different numbers from 0.05 to 20, not 'wide'"):
             spec_for("ssdlite_mobilenet_v2", aspect_ratios="wide")
         with pytest.raises(MobileSSDError, match="goes with the anchors of tensorflow and torchvision, not of caffe"):
@@ -262,6 +268,62 @@ class TestAspectRatios:
     def test_torchvisions_anchors_have_the_flip_of_each(self):
         spec = spec_for("ssdlite_mobilenet_v3_large", layout="torchvision", aspect_ratios=(1, 2, 0.5, 5))
         assert spec.anchors.options["ratios"] == ((2.0, 5.0),) * 6
+
+
+class TestFinerMap:
+    """Weights with one more map in front, for small objects."""
+
+    @pytest.mark.parametrize("name", ["ssdlite_mobilenet_v2", "ssd_mobilenet_v1"])
+    def test_all_that_was_there_stays_to_the_bit_and_the_new_head_begins_as_rare(self, name, tmp_path):
+        ssd = spoiled(spec_for(name, **OPTIONS).with_classes(len(NAMES)))
+        path = tmp_path / "four.safetensors"
+        save_checkpoint(path, ssd, Card(ssd.spec.to_dict(), NAMES, (1, 67, 72, 18), feature_maps(ssd)))
+        new = from_weights(str(path), NAMES, (1, 67, 72, 18), stride8=True)
+        assert feature_maps(new.ssd) == ((12, 12), *feature_maps(ssd)) and new.fresh == ("heads.0",)
+        assert "its head, heads.0, begins anew" in new.said[-1]
+        fresh = 12 * 12 * 4
+        assert np.array_equal(anchors_of(new.ssd)[fresh:], anchors_of(ssd))
+        sides = anchors_of(new.ssd)[:fresh, 2:].prod(1) ** 0.5 * 96
+        assert sides.min() == pytest.approx(0.055 * 96) and sides.max() == pytest.approx(0.08 * 96)
+        (old_codes, old_logits), (codes, logits) = raw(ssd), raw(new.ssd)
+        assert torch.equal(codes[:, fresh:], old_codes) and torch.equal(logits[:, fresh:], old_logits)
+        head = last_convolution(new.ssd.heads[0].score).bias.reshape(4, -1)
+        torch.testing.assert_close(head[2], last_convolution(ssd.heads[0].score).bias.reshape(3, -1).mean(0))
+
+    def test_at_another_size_and_with_other_classes_too(self, tmp_path):
+        ssd = spoiled(spec_for("ssdlite_mobilenet_v2", **OPTIONS).with_classes(len(NAMES)))
+        path = tmp_path / "four.safetensors"
+        save_checkpoint(path, ssd, Card(ssd.spec.to_dict(), NAMES, (1, 67, 72, 18), feature_maps(ssd)))
+        plain = from_weights(str(path), ("dog", "unicorn"), (1, 2), (128, 160), aspect_ratios=(1, 2, 0.5))
+        new = from_weights(str(path), ("dog", "unicorn"), (1, 2), (128, 160), aspect_ratios=(1, 2, 0.5), stride8=True)
+        added = len(anchors_of(new.ssd)) - len(anchors_of(plain.ssd))
+        assert added == 16 * 20 * 4
+        assert_equal(raw(new.ssd)[0][:, added:], raw(plain.ssd)[0])
+        again = SSDSpec.from_dict(new.ssd.spec.to_dict())
+        assert np.array_equal(anchors_of(new.ssd), anchors_of(build(again)))
+
+    def test_where_there_is_no_place_for_it_is_one_line(self):
+        with pytest.raises(MobileSSDError, match="reads the map of stride 8, expand6, already"):
+            with_finer_map(spec_for("ssdlite_mobilenet_v2", stride8=True))
+        with pytest.raises(MobileSSDError, match="stride8: there is none for this network"):
+            with_finer_map(spec_for("ssd_mobilenet_v2_fpnlite"))
+        with pytest.raises(MobileSSDError, match="stride8: there is none for this network"):
+            with_finer_map(spec_for("ssd300_vgg16"))
+
+    def test_the_head_alone_learns(self, v1_file, tmp_path):
+        """From folded norms: all that is frozen is the file's, to the bit, its norms too."""
+        data = runs.shapes(tmp_path / "data", 8)
+        start = {"model": None, "weights": str(v1_file), "class_map": {"disc": "sports ball", "square": "tv"}}
+        frozen = ["backbone", "extras", *(f"heads.{i}" for i in range(1, 7))]
+        run = runs.request(
+            data, tmp_path / "run", select=0.0, steps=2, options={"stride8": True}, freeze=frozen, **start
+        )
+        train(run)
+        before = from_weights(str(v1_file), runs.CLASSES, (1, 2), (96, 96), start["class_map"], stride8=True).ssd
+        after, _ = load_checkpoint(tmp_path / "run" / "last.safetensors")
+        one, other = before.state_dict(), after.state_dict()
+        changed = {n for n in one if not n.endswith("num_batches_tracked") and not torch.equal(one[n], other[n])}
+        assert changed and all(name.startswith("heads.0.") for name in changed)
 
 
 def test_the_backbone_of_a_whole_detector_is_said_to_be_a_part_of_it(tmp_path):

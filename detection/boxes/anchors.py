@@ -26,6 +26,9 @@ MOST_ANCHORS = 10_000_000  # of any network that is of use; a forged card may as
 class AnchorSpec:
     """A named layout and its numbers; `LAYOUTS` lists the names, each function's arguments are the options.
 
+    Every layout takes the option `finer`, too: pairs (share of the input's shorter side, width by height), the anchors of one
+    more map in front of those that the layout lays out.
+
     base: the input (height, width) that the sizes are meant for; None: any. With a base the anchors are as many pixels
     large at every input size, which is what a network that was trained at the base sees in a smaller image.
     centred_at: the input at which the weights learned what lies between the layout's centres and the places where the
@@ -50,14 +53,24 @@ class AnchorSpec:
     def _laid_out(self, maps: int, input_size: Size) -> list[Cell]:
         if self.layout not in LAYOUTS:
             raise MobileSSDError(f"unknown anchor layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
+        options = dict(self.options)
+        finer = options.pop("finer", None)
         try:
-            return LAYOUTS[self.layout](maps, input_size, **self.options)
+            if finer is None:
+                return LAYOUTS[self.layout](maps, input_size, **options)
+            return [_pairs(finer, input_size), *LAYOUTS[self.layout](maps - 1, input_size, **options)]
         except (TypeError, ValueError, LookupError, ArithmeticError) as error:
             raise MobileSSDError(f"anchors: these options make no {self.layout} layout ({error})") from None
 
     def per_cell(self, maps: int, input_size: Size) -> tuple[int, ...]:
         """How many anchors a cell of each map has: what the heads need to know."""
         return tuple(len(cell.sizes) for cell in self.cells(maps, input_size))
+
+
+def _pairs(pairs: Sequence[tuple[float, float]], input_size: Size) -> Cell:
+    """A cell with an anchor for each pair: the share of the input's shorter side, width by height."""
+    (height, width), side = input_size, min(input_size)
+    return Cell(tuple((s * math.sqrt(r) * side / width, s / math.sqrt(r) * side / height) for s, r in pairs))
 
 
 def _in_pixels(cell: Cell, base: Size, input_size: Size) -> tuple[tuple[float, float], ...]:

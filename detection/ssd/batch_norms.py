@@ -7,7 +7,7 @@ a shock that costs what was learned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,15 @@ from detection.errors import MobileSSDError
 
 
 @torch.no_grad()
-def rebuild_batch_norms(ssd: nn.Module, batches: Iterable[Tensor]) -> int:
+def rebuild_batch_norms(ssd: nn.Module, batches: Iterable[Tensor], but: Container[nn.Module] = ()) -> int:
     """Gives every batch norm of `ssd` the mean and variance that really reach it on `batches` (normalised float
     [N, 3, H, W]), and the scale and shift under which the outputs in evaluation mode stay what they were.
 
     With old (gamma, beta, mean, var) and measured (m, v): gamma' = gamma sqrt(v + eps) / sqrt(var + eps) and
     beta' = beta + gamma (m - mean) / sqrt(var + eps). Nothing upstream changes, so one pass over the images serves
-    all layers. Returns the number of images seen; raises MobileSSDError without any.
+    all layers. but: norms that stay as they are. Returns the number of images seen; raises MobileSSDError without any.
     """
-    norms = [m for m in ssd.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in ssd.modules() if isinstance(m, nn.BatchNorm2d) and m not in but]
     sums = {id(norm): _Sums() for norm in norms}
     handles = [norm.register_forward_pre_hook(lambda module, inputs: sums[id(module)].add(inputs[0])) for norm in norms]
     was_training, seen = ssd.training, 0

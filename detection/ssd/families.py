@@ -30,6 +30,7 @@ STRIDE_8 = {
     "mobilenet_v4_conv_small": "expand4",
     "mobilenet_v4_conv_medium": "expand3",
 }
+FINER = ((0.055, 1.0), (0.08, 1.0), (0.08, 2.0), (0.08, 0.5))  # 16 and 24 pixels at 300
 USUAL_TAPS = {
     "mobilenet_v1": ("conv11", "conv13"),
     "mobilenet_v2": ("expand13", "top"),
@@ -174,6 +175,20 @@ FAMILIES: dict[str, Callable[..., SSDSpec]] = {
         ssd512_vgg16,
     )
 }
+
+
+def with_finer_map(spec: SSDSpec) -> SSDSpec:
+    """The network with one more map in front, at stride 8, for small objects (`FINER`); all else stays, so that weights of
+    `spec` go on. Raises MobileSSDError, one line, for a network that has such a map or has no place for it."""
+    tap, taps = STRIDE_8.get(spec.backbone), tuple(spec.taps or USUAL_TAPS.get(spec.backbone, ()))
+    if tap is None or not taps or spec.pyramid is not None:
+        raise MobileSSDError(
+            f"stride8: there is none for this network; there is for {', '.join(STRIDE_8)} without a pyramid"
+        )
+    if tap in taps or "finer" in spec.anchors.options:
+        raise MobileSSDError(f"stride8: the network reads the map of stride 8, {tap}, already")
+    anchors = replace(spec.anchors, options=spec.anchors.options | {"finer": FINER})
+    return replace(spec, taps=(tap, *taps), anchors=anchors)
 
 
 def list_architectures() -> tuple[str, ...]:

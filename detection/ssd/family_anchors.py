@@ -40,4 +40,5 @@ def with_aspect_ratios(anchors: AnchorSpec, asked: Sequence[float], maps: int) -
     if anchors.layout == "tensorflow":
         return replace(anchors, options=anchors.options | {"aspect_ratios": ratios})
     wide = sorted({round(max(ratio, 1 / ratio), 2) for ratio in ratios} - {1.0})
+    maps -= "finer" in anchors.options  # whose anchors are its own
     return replace(anchors, options=anchors.options | {"ratios": (tuple(wide),) * maps})

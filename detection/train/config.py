@@ -39,9 +39,9 @@ OLD_NAMES = {  # keys of runs and recipes that were written before 0.2: the same
 class TrainConfig:
     """One run. The defaults are configs/finetune.yaml: a small data set, from COCO weights, on a laptop.
 
-    model, options: zoo name and its options (alpha, layout ...); None: the network of `weights`, whose one option is
-    aspect_ratios. weights: name or file of a detector or of an ImageNet backbone; None: from scratch. input_size: pixels,
-    one number or [height, width]; None: the model's own.
+    model, options: zoo name and its options (alpha, layout ...); None: the network of `weights`, whose options are
+    aspect_ratios and stride8. weights: name or file of a detector or of an ImageNet backbone; None: from scratch.
+    input_size: pixels, one number or [height, width]; None: the model's own.
     input_sizes: sizes to learn at, one a step in turn by chance, as often as each is named; () is input_size alone, which
     the result has and at which it is evaluated in any case. trusted_boxes: for each of them [least, most], the sides of
     boxes (square root of the area, pixels of that input) that are learned from; () is `scales.usual_range`.

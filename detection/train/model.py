@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from detection.boxes.class_names import ClassNames, match
 from detection.errors import MobileSSDError
+from detection.ssd.families import with_finer_map
 from detection.ssd.family_anchors import with_aspect_ratios
 from detection.ssd.heads import last_convolution
 from detection.ssd.network import SSD, anchor_grids, build, feature_maps
@@ -28,12 +29,14 @@ NEW_ROW_STD = 0.01  # of class rows that have nothing to start from: small besid
 @dataclass
 class Prepared:
     """A network ready for training, its card, what was done to it in plain lines. folded: the part of it whose batch
-    norms hold trivial statistics, to be rebuilt on the user's images before the first step."""
+    norms hold trivial statistics, to be rebuilt on the user's images before the first step. fresh: module names below which
+    nothing is of the weights."""
 
     ssd: SSD
     card: Card
     said: list[str]
     folded: nn.Module | None = None
+    fresh: tuple[str, ...] = ()
 
 
 def from_weights(
@@ -44,6 +47,7 @@ def from_weights(
     class_map: dict[str, str] | None = None,
     class_bias: float | None = None,
     aspect_ratios: Sequence[float] | None = None,
+    stride8: bool = False,
 ) -> Prepared:
     """Weights of any kind, fitted to the classes of a data set.
 
@@ -51,6 +55,7 @@ def from_weights(
     class_map names others: data's name -> weights' name); the rest start anew. At another input than the weights' own
     the anchors keep their pixels and lie where the network looks (`SSDSpec.resized`).
     aspect_ratios: other anchors (`family_anchors.with_aspect_ratios`); each begins with the rows of the nearest old one.
+    stride8: one more map, for small objects (`families.with_finer_map`); its head begins anew.
     """
     weights = open_weights(path)
     if weights.exported:
@@ -62,6 +67,8 @@ def from_weights(
     if aspect_ratios is not None:
         maps = len(feature_maps(ssd))
         spec = replace(spec, anchors=with_aspect_ratios(spec.anchors, aspect_ratios, maps))
+    if stride8:
+        spec = with_finer_map(spec)
     sources = class_sources(class_names, old_names, class_map or {})
     same = list(sources) == list(range(len(old_names))) and len(class_names) == len(old_names)
     if not same or spec != ssd.spec:
@@ -70,12 +77,14 @@ def from_weights(
     if spec.anchors.base != base and spec.anchors.base is not None:
         said.append("the anchors keep the pixels that they have at {1}x{0}".format(*spec.anchors.base))
     if aspect_ratios is not None:
-        said.append(f"anchors of a cell, map by map: {spec.anchors.per_cell(maps, spec.input.size)}")
+        said.append(f"anchors of a cell, map by map: {spec.anchors.per_cell(maps + stride8, spec.input.size)}")
+    if stride8:
+        said.append(f"one more map for small objects, {spec.taps[0]}: its head, heads.0, begins anew")
     if not same:
         said.append(_class_line(class_names, old_names, sources))
     folded = ssd if card.folded_norms else None
     card.source = f"fine-tuned from {card.name or path}"
-    return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, folded)
+    return Prepared(ssd, _new_card(card, ssd, class_names, category_ids), said, folded, ("heads.0",) if stride8 else ())
 
 
 def from_scratch(
@@ -121,14 +130,18 @@ def transfer(ssd: SSD, spec: SSDSpec, sources: list[int | None], class_bias: flo
     """A network of `spec` with everything that `ssd` has, class rows rearranged: row i continues row sources[i].
 
     New rows start small, with the mean bias of the old classes (or `class_bias`): they begin as rare as classes are.
-    Where the anchors have other shapes, each takes the rows of the old anchor that is nearest to it.
+    Where the anchors have other shapes, each takes the rows of the old anchor that is nearest to it. Where it has maps in
+    front that `ssd` has not, their heads start anew, their classes as rare as on the next map.
     """
     new = build(spec)
-    state = {k: v for k, v in ssd.state_dict().items() if not _is_row(ssd, k)}
+    old_heads, new_heads = list(ssd.heads), list(new.heads)
+    finer = len(new_heads) - len(old_heads)
+    state = {_behind(k, finer): v for k, v in ssd.state_dict().items() if not _is_row(ssd, k)}
     report = load_into(new, state)
     if report.mismatched or report.unexpected:
         raise MobileSSDError(f"the weights do not fit the network: {report}")
-    for old_head, new_head, nearest in zip(ssd.heads, new.heads, _nearest_anchors(ssd, spec), strict=True):
+    nearest_anchors = _nearest_anchors(ssd, spec, finer)
+    for old_head, new_head, nearest in zip(old_heads, new_heads[finer:], nearest_anchors, strict=True):
         old, fresh = last_convolution(old_head.score), last_convolution(new_head.score)
         columns = old_head.columns
         fresh.weight.copy_(_rows(_of_anchors(old.weight, columns, nearest), columns, sources, fill="small"))
@@ -139,16 +152,29 @@ def transfer(ssd: SSD, spec: SSDSpec, sources: list[int | None], class_bias: flo
         fresh.weight.copy_(_of_anchors(old.weight, 4, nearest))
         assert old.bias is not None and fresh.bias is not None
         fresh.bias.copy_(_of_anchors(old.bias, 4, nearest))
+    columns = 1 + len(sources)
+    known = last_convolution(new_heads[finer].score).bias
+    for head in new_heads[:finer]:
+        bias = last_convolution(head.score).bias
+        assert bias is not None and known is not None
+        bias.copy_(known.reshape(-1, columns).mean(0).repeat(len(bias) // columns))
     return new
 
 
-def _nearest_anchors(ssd: SSD, spec: SSDSpec) -> list[list[int]]:
-    """For each head and each anchor of a cell of `spec` the old anchor that it continues. A pyramid has one head for all
-    maps, whose cells are of one kind."""
+def _behind(name: str, finer: int) -> str:
+    """The name of a tensor in a network with so many more maps in front."""
+    first, _, rest = name.partition(".")
+    place, _, rest = rest.partition(".")
+    return f"heads.{int(place) + finer}.{rest}" if finer and first == "heads" else name
+
+
+def _nearest_anchors(ssd: SSD, spec: SSDSpec, finer: int) -> list[list[int]]:
+    """For each head and each anchor of a cell of `spec`, but those of so many new maps in front, the old anchor that it
+    continues. A pyramid has one head for all maps, whose cells are of one kind."""
     maps, size = len(list(ssd.heads)), spec.input.size
-    wanted = spec.anchors.cells(maps, size)
     if spec.anchors.options == ssd.spec.anchors.options:
-        return [list(range(len(cell.sizes))) for cell in wanted]
+        return [list(range(len(cell.sizes))) for cell in spec.anchors.cells(maps, size)]
+    wanted = spec.anchors.cells(maps + finer, size)[finer:]
     known = replace(ssd.spec.anchors, base=spec.anchors.base).cells(maps, size)
     logs = [(np.log(new.sizes)[:, None], np.log(old.sizes)[None]) for new, old in zip(wanted, known)]
     return [np.square(new - old).sum(-1).argmin(1).tolist() for new, old in logs]

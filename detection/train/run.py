@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from detection.data.dataset import DetectionData
-from detection.errors import BadDataError, MissingPackageError, MobileSSDError
+from detection.errors import BadDataError, MissingPackageError, MobileSSDError, quoted
 from detection.evaluate.coco import choose_engine
 from detection.evaluate.report.page import page_template
 from detection.evaluate.truth import ground_truth
@@ -34,6 +34,7 @@ from detection.train.distributed import World, same_on_all, same_weights, world
 from detection.train.finalize import Keeper, finish
 from detection.train.input.loader import TrainLoader
 from detection.train.learn.ema import EMA
+from detection.train.learn.freeze import norms_of
 from detection.train.learn.history import History
 from detection.train.learn.job import Job, RunProgress
 from detection.train.learn.loggers import chosen
@@ -106,9 +107,10 @@ def _train(request: Request, folder: Path, device: str, here: World, began: floa
     if here.first:
         _say(request, data, prepared, device, here, scales)
     loader = loader_for(config, data.train, ssd.spec.input.size, here, device)
-    if prepared.folded is not None:
+    kept = {*norms_of(ssd, config.freeze), *norms_of(ssd, prepared.fresh)}
+    if prepared.folded is not None and any(norm not in kept for norm in norms_of(prepared.folded, ("",))):
         seconds = math.inf if request.time_budget is None else NORM_SHARE * request.time_budget
-        config = _with_norms(config, prepared.folded, ssd, loader, device, same_on_all(seconds))
+        config = _with_norms(config, prepared.folded, kept, ssd, loader, device, same_on_all(seconds))
     same_weights(ssd)
     job = Job(
         config=config,
@@ -196,15 +198,17 @@ def network_for(config: TrainConfig, data: DetectionData, class_map: dict[str, s
             raise MobileSSDError(
                 "neither weights nor a model to train; give --weights NAME_OR_FILE or a config with a model"
             )
-        if fixed := sorted(config.options.keys() - {"aspect_ratios"}):
+        if fixed := sorted(config.options.keys() - {"aspect_ratios", "stride8"}):
             raise MobileSSDError(
-                f"options.{fixed[0]}: weights have a network of their own, of which only aspect_ratios can change; "
-                "name another one with --model"
+                f"options.{fixed[0]}: weights have a network of their own, of which only aspect_ratios and stride8 can "
+                "change; name another one with --model"
             )
         pixels = (size, size) if isinstance(size, int) else size
-        ratios = config.options.get("aspect_ratios")
+        ratios, finer = config.options.get("aspect_ratios"), config.options.get("stride8", False)
+        if not isinstance(finer, bool):
+            raise MobileSSDError(f"options.stride8: {quoted(finer)} is neither true nor false")
         prepared = from_weights(
-            config.weights, data.class_names, data.numeric_ids(), pixels, class_map, aspect_ratios=ratios
+            config.weights, data.class_names, data.numeric_ids(), pixels, class_map, aspect_ratios=ratios, stride8=finer
         )
     else:
         options = dict(config.options) | ({} if size is None else {"input_size": size})
@@ -253,10 +257,16 @@ def _workers(device: str, here: World) -> int:
 
 
 def _with_norms(
-    config: TrainConfig, part: nn.Module, ssd: SSD, loader: TrainLoader, device: str, seconds: float
+    config: TrainConfig,
+    part: nn.Module,
+    kept: Container[nn.Module],
+    ssd: SSD,
+    loader: TrainLoader,
+    device: str,
+    seconds: float,
 ) -> TrainConfig:
-    """Rebuilds the norms of the backbone, or of the whole network, on images of the training data as they are; ends behind
-    so many seconds and at least two batches. The config says on how many images."""
+    """Rebuilds the norms of the backbone, or of the whole network, but those that are kept, on images of the training data as
+    they are; ends behind so many seconds and at least two batches. The config says on how many images."""
     images = min(config.norm_images, len(loader.data))
     log.info("the weights had their batch norms folded: rebuilding them on %d of your images", images)
     deployable = Deployable(ssd).to(device)
@@ -272,7 +282,7 @@ def _with_norms(
                 return
             yield deployable.normalise(batch.images.to(device))
 
-    seen = rebuild_batch_norms(part, batches())
+    seen = rebuild_batch_norms(part, batches(), kept)
     if seen >= images:
         return config
     log.info("%d of them, as there is not more time", seen)

@@ -53,10 +53,18 @@ def train_mode(network: nn.Module, config: RunConfig) -> None:
     part: the statistics are what small batches spoil.
     """
     network.train()
-    prefixes = [""] if config.norms == "frozen" else _prefixes(network, config.freeze)
-    for name, layer in network.named_modules():
-        if isinstance(layer, _BatchNorm) and any(_below(name, prefix) for prefix in prefixes):
-            layer.eval()
+    for layer in norms_of(network, ("",) if config.norms == "frozen" else config.freeze):
+        layer.eval()
+
+
+def norms_of(network: nn.Module, what: int | tuple[str, ...]) -> list[nn.Module]:
+    """The batch norms of the parts that `what` names, as in `freeze`."""
+    prefixes = _prefixes(network, what)
+    return [
+        layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, _BatchNorm) and any(_below(name, prefix) for prefix in prefixes)
+    ]
 
 
 def _prefixes(network: nn.Module, what: int | tuple[str, ...]) -> list[str]:
