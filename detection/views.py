@@ -27,6 +27,10 @@ TRUST = (
 OVERLAP = 0.4  # of neighbouring tiles, as a share of a tile. SAHI has 0.2; AP50 in 4K frames: .39 at 0.2, .40 at 0.3, .44 at 0.4
 GRID_OVERLAP = 0.57  # of a grid such as 2x2, where few tiles are to see most things whole: each side of 2x2 is 0.7
 EDGE = 0.02  # share of a tile within which a box counts as cut by its border (AP with 2x2: .233 at 0.01, .237, .236 at 0.03)
+PART_IOU = (
+    0.5  # of what an inner border cut with the part of another box that lies in the view: both are the same object
+)
+PART_SURE = 0.5  # times the cut box's score: of that other box at least
 LEVEL = 1.5  # times the side of a tile: an image that is no larger than that needs no such tiles beside the whole of it
 MOST_TILES = 400
 MOST_IN_TILES = 1000  # detections of an image in tiles at the network's own scale
@@ -39,13 +43,15 @@ GRAMMAR = "views are written as in 300,512 (scales), tiles, 2x2, 3x2@0.2, tiles@
 class View:
     """region: (x1, y1, x2, y2) in whole pixels of the image. size: (height, width) of the network's input. most: the
     largest box that is trusted, the square root of its area in network pixels. inner: which borders (left, top, right,
-    bottom) have more of the image behind them. mirrored: left and right are exchanged."""
+    bottom) have more of the image behind them. mirrored: left and right are exchanged. keeps_cut: a box that an inner border
+    cuts is dropped only where another view has the whole of it (`_alone`)."""
 
     region: tuple[int, int, int, int]
     size: Size
     most: float = math.inf
     inner: tuple[bool, bool, bool, bool] = (False, False, False, False)
     mirrored: bool = False
+    keeps_cut: bool = False
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """What the network sees of uint8 RGB [H, W, 3]: uint8 [h, w, 3]."""
@@ -137,7 +143,7 @@ class Plan:
                             f" than {MOST_TILES}; less overlap, as in tiles@0.2, or a grid, as in 6x4"
                         )
                     if columns * rows > 1:
-                        found += _grid(image_size, columns, rows, term.overlap, own)
+                        found += _grid(image_size, columns, rows, term.overlap, own, not term.columns)
         return found
 
 
@@ -206,15 +212,47 @@ def merge_boxes(
     image_size: Size,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes [n, 4] `xyxy` in fractions of the view, scores [n] and class ids [n] of each view -> those of the image, its boxes
-    in pixels. Overlapping boxes of one class, of whichever views, are merged by the rules (`postprocess.merged`)."""
+    in pixels. Overlapping boxes of one class, of whichever views, are merged by the rules (`postprocess.merged`).
+
+    What an inner border cuts is dropped. In tiles at the network's own scale, where the whole image shows little, that is only
+    so where another view has the whole (4K frames: 95 % of the people and cars that tiles by hand find, in the place of 94,
+    AP50 of both much the same; with 2x2 on COCO it costs AP: .267 to .257 on 250 images)."""
     height, width = image_size
     boxes, kept = zip(*(view.trusted(one[0], image_size) for view, one in zip(views, found)))
     together, good = np.concatenate(boxes), np.concatenate(kept)
-    scores = np.concatenate([one[1] for one in found])[good]
-    class_ids = np.concatenate([one[2] for one in found])[good]
-    order = np.argsort(-scores, kind="stable")
-    kept_boxes, kept_scores, kept_ids = merged(together[good][order], scores[order], class_ids[order], settings)
+    scores, class_ids = (np.concatenate([one[k] for one in found]) for k in (1, 2))
+    if any(view.keeps_cut for view in views):
+        windows = np.concatenate([np.repeat(v.window(image_size)[None], len(b), 0) for v, b in zip(views, boxes)])
+        asked = ~good & np.concatenate([np.full(len(b), v.keeps_cut) for v, b in zip(views, boxes)])
+        good = good | _alone(together, scores, class_ids, windows.astype(np.float32), asked, good)
+    order = np.flatnonzero(good)
+    order = order[np.argsort(-scores[order], kind="stable")]
+    kept_boxes, kept_scores, kept_ids = merged(together[order], scores[order], class_ids[order], settings)
     return kept_boxes.clip(0, 1) * np.array([width, height] * 2, np.float32), kept_scores, kept_ids
+
+
+def _alone(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    class_ids: np.ndarray,
+    windows: np.ndarray,
+    asked: np.ndarray,
+    good: np.ndarray,
+) -> np.ndarray:
+    """Which [n] of the boxes [n, 4] that are `asked` for, cut by an inner border, are of no object that a `good` box of their
+    class shows whole: none of these is much the same within the window [n, 4] of the cut one's view, and about as sure."""
+    alone = np.zeros(len(boxes), bool)
+    for class_id in np.unique(class_ids[asked]):
+        cut, whole = (np.flatnonzero(some & (class_ids == class_id)) for some in (asked, good))
+        for start in range(0, len(cut), 256):
+            mine = cut[start : start + 256]
+            window, box, other = windows[mine, None], boxes[mine, None], boxes[None, whole]
+            low, high = np.maximum(other[..., :2], window[..., :2]), np.minimum(other[..., 2:], window[..., 2:])
+            shared = (np.minimum(high, box[..., 2:]) - np.maximum(low, box[..., :2])).clip(0).prod(-1)
+            areas = (high - low).clip(0).prod(-1) + (box[..., 2:] - box[..., :2]).prod(-1)
+            same = shared >= PART_IOU * (areas - shared)
+            alone[mine] = ~(same & (scores[None, whole] >= PART_SURE * scores[mine, None])).any(1)
+    return alone
 
 
 def _of(term: _Term, own: Size) -> Size:
@@ -237,7 +275,7 @@ def _levels(image_size: Size, tile: Size, overlap: float) -> list[tuple[int, int
     return found
 
 
-def _grid(image_size: Size, columns: int, rows: int, overlap: float, size: Size) -> list[View]:
+def _grid(image_size: Size, columns: int, rows: int, overlap: float, size: Size, keeps_cut: bool) -> list[View]:
     """Tiles of equal size that overlap by that share of a tile, row by row."""
     height, width = image_size
 
@@ -248,7 +286,7 @@ def _grid(image_size: Size, columns: int, rows: int, overlap: float, size: Size)
     return [
         View(
             (x, y, x + wide, y + high), size,
-            inner=(x > 0, y > 0, x + wide < width, y + high < height),
+            inner=(x > 0, y > 0, x + wide < width, y + high < height), keeps_cut=keeps_cut,
         )
         for y, high in spans(height, rows)
         for x, wide in spans(width, columns)

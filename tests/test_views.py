@@ -146,6 +146,27 @@ class TestMerging:
         merged = merge_views([view], [boxes], PostSettings(), (480, 640))
         assert merged.boxes[:, 0].tolist() == [pytest.approx(320 + 0.7 * 320)]
 
+    @pytest.mark.parametrize("score, kept", [(0.4, 1), (0.6, 1), (0.95, 2)])
+    def test_what_tiles_at_the_networks_scale_cut_stays_where_no_view_has_the_whole(self, score, kept):
+        """Of a part and its whole the whole stays, if it is at least half as sure; a part of nothing stays."""
+        left = View((0, 0, 400, 400), OWN, inner=(False, False, True, False), keeps_cut=True)
+        whole = View((0, 0, 1000, 400), OWN)
+        part = found((0.7, 0.2, 1, 0.6, score, 0))  # 280 to 400
+        seen = found((0.28, 0.2, 0.6, 0.6, 0.45, 0))  # 280 to 600: within the view the same
+        settings = PostSettings(merge="vote")
+        merged = merge_views([left, whole], [part, seen], settings, (400, 1000))
+        assert len(merged) == kept and [280, 80, 600, 160 + 80] in [pytest.approx(b) for b in merged.boxes.tolist()]
+        other = found(
+            (0.28, 0.2, 0.6, 0.6, 0.45, 1), (0.28, 0.1, 0.6, 1, 0.45, 0)
+        )  # of another class, and of another shape
+        assert len(merge_views([left, whole], [part, other], settings, (400, 1000))) == 3
+        dropped = merge_views([replace(left, keeps_cut=False), whole], [part, other], settings, (400, 1000))
+        assert len(dropped) == 2
+
+    def test_only_tiles_at_the_networks_own_scale_keep_what_they_cut(self):
+        assert all(view.keeps_cut for view in parse("tiles").views((2160, 3840), OWN)[1:])
+        assert not any(view.keeps_cut for view in parse("300,512+4x3").views((2160, 3840), OWN))
+
     def test_large_boxes_of_a_large_scale_are_left_to_the_small_one(self):
         large = View((0, 0, 640, 480), (512, 512), TRUST)
         side = (TRUST + 1) / 512
