@@ -1,20 +1,26 @@
 """`--motion`: what moves in a frame, when the network looks, what stays meanwhile, and what is decoded at all."""
 
+import contextlib
+import io
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from live_help import Reds
+from live_help import CameraServer, Reds
 
 from detection.boxes.detections import Detections
 from detection.cli.main import main
 from detection.errors import MobileSSDError
-from detection.live import app, motion_jpeg, reader
+from detection.live import app, motion_jpeg, reader, snapshots
 from detection.live.motion import GIVEN, HOLD, LOOKS, Motion, Sieve, masks_of, reduced
 from detection.live.options import LiveOptions
+from detection.live.reader_messages import FRAME, CannotOpen
+from detection.live.source_names import name_sources
 from detection.live.standing import CONFIRMED, GIVEN_UP, MORE, Standing
 from detection.live.stop import Stop
+from detection.live.streams import open_capture
 
 SIZE = (180, 320)
 RNG = np.random.default_rng(3)
@@ -200,6 +206,44 @@ def test_in_a_file_every_frame_is_given_and_the_network_sees_those_in_which_some
     (tmp_path / "seen.jsonl").unlink()
     looks, found, said = live(clip, tmp_path, motion=True)
     assert plain[0] == 90 and looks < 75 and found == plain[1] and f"nothing moved in {90 - looks}" in said[-1]
+
+
+def test_a_running_camera_is_switched_and_gives_few_frames_of_a_still_yard():
+    camera = CameraServer(fps=20)
+    camera._jpegs = [cv2.imencode(".jpg", YARD)[1].tobytes()]
+    with open_capture(name_sources([f"yard={camera.url}"])[0]) as capture:
+        frames = iter(capture)
+        assert [next(frames).moved for _ in range(5)] == [None] * 5
+        capture.motion = True
+        still = next(frame for frame in frames if frame.moved == ())
+        then = [next(frames) for _ in range(2)]
+        assert then[-1].arrived - still.arrived > 1.5 / GIVEN and then[-1].index == still.index + 2
+        capture.motion = False
+        assert next(frame for frame in frames if frame.moved is None)
+    camera.down()
+
+
+def test_snapshots_are_sifted_too(monkeypatch):
+    now, left = [0.0], [40]
+
+    def open_web(*_, **__):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("gone")
+        return contextlib.closing(io.BytesIO(cv2.imencode(".png", YARD)[1].tobytes()))
+
+    def polled(on):
+        left[0], sent = 40, []
+        with pytest.raises(CannotOpen, match="no snapshot: gone"):
+            snapshots.poll("http://camera/", Sieve([], on), lambda kind, data, frame=None: sent.append((kind, frame)))
+        return [frame.moved for kind, frame in sent if kind == FRAME]
+
+    monkeypatch.setattr("detection.images.web.open_web", open_web)
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(snapshots, "time", clock)
+    assert polled(False) == [None] * 40
+    sifted = polled(True)
+    assert sifted[0] and sifted[-1] == [] and len(sifted) < 25
 
 
 def test_the_words_are_checked(capsys):
