@@ -136,6 +136,28 @@ def test_a_machine_of_four_that_dies_in_the_middle_loses_no_row_and_doubles_none
     assert bulk.shards_of(tmp_path / "out") == bulk.shards_of(tmp_path / "whole")
 
 
+def test_workers_that_die_at_every_start_end_the_run(weights, monkeypatch):
+    from detection.bulk import cluster, ray_pool
+    from detection.bulk.shard_worker import Task
+    from detection.weights.resolve import open_weights
+
+    class Dying:
+        def __init__(self, task, files):
+            os._exit(1)
+
+        def ready(self):
+            return ""
+
+    monkeypatch.setattr(ray_pool, "Worker", Dying)
+    monkeypatch.setattr(ray_pool, "STARTS", 2)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("PYTHONPATH", PATH)
+    task = Task(str(weights), {"runtime": "openvino", "threads": 1}, "", 2, 1, "jsonl")
+    with cluster.Cluster(1, 0, 1) as here, pytest.raises(MobileSSDError, match="died 2 times without a shard") as error:
+        here.pool(task, open_weights(weights))
+    assert "\n" not in str(error.value)
+
+
 def node(cores: float, gpus: float = 0, alive: bool = True) -> dict:
     return {"NodeID": f"{cores}", "Alive": alive, "Resources": {"CPU": float(cores), "GPU": float(gpus)}}
 
