@@ -73,6 +73,8 @@ class Worker:
         self.task, self.failed = task, ""
         try:
             self.detector = task.open()
+            if task.batch > 1:
+                self.detector.streams()  # compiled and tried here, not while images are waiting
         except MobileSSDError as error:
             self.failed = str(error)
 
