@@ -215,7 +215,7 @@ def merge_boxes(
     in pixels. Overlapping boxes of one class, of whichever views, are merged by the rules (`postprocess.merged`).
 
     What an inner border cuts is dropped. In tiles at the network's own scale, where the whole image shows little, that is only
-    so where another view has the whole (4K frames: 95 % of the people and cars that tiles by hand find, in the place of 94,
+    so where another view has the whole (20 frames of 4K: 94.8 % of the people and cars that tiles by hand find, before 93.4,
     AP50 of both much the same; with 2x2 on COCO it costs AP: .267 to .257 on 250 images)."""
     height, width = image_size
     boxes, kept = zip(*(view.trusted(one[0], image_size) for view, one in zip(views, found)))
