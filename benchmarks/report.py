@@ -159,6 +159,9 @@ def run(part: Part, args: argparse.Namespace) -> Said:
             os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
             _, complaints = process.communicate()
             code = None
+        except KeyboardInterrupt:  # it is in a session of its own, where Ctrl-C does not come
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         output.seek(0)
         text = output.read().strip("\n")
     if not text:  # it did not come as far as its table
