@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -209,10 +210,12 @@ def _damage_message(one: Any, random: Random) -> None:
         del value[random.randrange(len(value)) :]
     elif field.message_type:
         _damage_message(random.choice(value) if repeated else value, random)
-    elif repeated:
-        value[random.randrange(len(value))] = _other(random.choice(value), random)
     else:
-        setattr(one, field.name, _other(value, random))
+        with contextlib.suppress(ValueError):  # a number that the field does not hold
+            if repeated:
+                value[random.randrange(len(value))] = _other(random.choice(value), random)
+            else:
+                setattr(one, field.name, _other(value, random))
 
 
 def _other(value: Any, random: Random) -> Any:
