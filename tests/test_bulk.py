@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detection import Detector
-from detection.bulk import cluster, folder, progress
+from detection.bulk import folder, progress
 from detection.cli.main import main
 from detection.errors import BadImageError, MobileSSDWarning
 from detection.images import addresses
@@ -369,10 +369,11 @@ def test_progress_says_how_many_how_fast_and_how_long_still(monkeypatch):
 
 
 def test_weights_travel_to_a_worker_and_lie_there_once(weights, tmp_path, monkeypatch):
+    from detection.bulk.ray_pool import Content
     from detection.weights.resolve import open_weights
 
     monkeypatch.setenv("MOBILESSD_HOME", str(tmp_path))
-    content = cluster.Content.of(open_weights(weights))
+    content = Content.of(open_weights(weights))
     path = Path(content.lay_down())
     assert path.read_bytes() == weights.read_bytes() and path.parent.parent == tmp_path / "bulk"
     assert path.with_suffix(".bin").read_bytes() == weights.with_suffix(".bin").read_bytes()

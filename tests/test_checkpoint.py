@@ -191,6 +191,7 @@ def test_an_input_too_small_for_the_pyramid_or_a_width_of_0_is_one_clear_line():
         ({"format": 99}, "w: card format 99 is newer"),
         ({"format": None}, "w: its card cannot be read ("),
         ({"format": "2"}, "w: its card cannot be read ("),
+        ({"interface": ["jetson"]}, "w: its card cannot be read (interface is no text)"),
         ({"training_images": "x"}, "w: its card cannot be read ("),
         (
             {"metrics": {}},

@@ -297,7 +297,8 @@ def test_a_folder_that_labels_name_is_looked_into_where_their_images_lie_there(t
         (data / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
         (data / "train.txt").write_text("".join(f"{name}\n" for name in NAMED))
         (data / "data.yaml").write_text("train: train.txt\nnames: [cat]\n")
+    os.mkfifo(tmp_path / "pipe.png")  # is there, but no image: as /dev/zero
     assert "secret" not in check(open_data(data if form == "jsonl" else data / "data.yaml"), content=False).text()
 
 
-NAMED = ("a.png", "../missing.png")
+NAMED = ("a.png", "../missing.png", "../pipe.png")

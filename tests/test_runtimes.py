@@ -17,6 +17,7 @@ from detection import Detector
 from detection.errors import BadWeightsError, MobileSSDError
 from detection.images.preprocess import stretch
 from detection.runtimes.open import choose, open_runtime
+from detection.runtimes.table import RUNTIMES
 from detection.ssd.network import build, feature_maps
 from detection.weights.card import Card
 from detection.weights.card_files import onnx_metadata
@@ -83,6 +84,12 @@ def test_eight_threads_at_once_get_what_one_gets(made_v1, runtime):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert all(np.allclose(a, b, atol=1e-5) for one, other in zip(alone, found) for a, b in zip(one, other))
+
+
+def test_every_function_that_a_row_names_is_there():
+    for row in RUNTIMES.values():
+        for place in filter(None, (row.opener, row.cache)):
+            assert callable(row.load(place)), place
 
 
 FIRST_ARRAYS = """

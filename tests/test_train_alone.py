@@ -30,9 +30,9 @@ from detection.files import locked
 with locked(sys.argv[1], "busy"):
     if os.fork() == 0:          # a worker, which lives on for a while when its parent is killed
         os.setsid()
+        print("held", flush=True)  # by its parent: a child that has come so far has let go of the lock
         time.sleep(20)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(20)
 """
 

@@ -13,7 +13,7 @@ def candidates(
     logits: np.ndarray, activation: str, only: tuple[int, ...] | None, score: float, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """The best (anchor, class) pairs whose score is above `score`, by falling score (equal ones by anchor and class):
-    anchor ids, class ids, scores, and whether there are more. About `most` of them, and then all those that are equal
+    anchor ids, class ids, scores, and whether there may be more. About `most` of them, and then all those that are equal
     to the last.
 
     logits [A, 1 + C], background in column 0. activation: "sigmoid" or "softmax". only: class ids (None: all).

@@ -138,12 +138,14 @@ class ImageFinder:
 
 
 def folders_with(images: Iterable[str | os.PathLike], listing: Listing) -> list[str]:
-    """The folders in which at least one of these images lies. Labels may name any place: where there is none of their images
-    nothing is counted, and no file looked into."""
+    """The folders in which at least one of these images lies, as a regular file. Labels may name any place: where there is
+    none of their images nothing is counted, and no file looked into."""
     found: set[str] = set()
     for image in images:
         folder, name = os.path.split(os.fspath(image))
-        if folder not in found and listing.find(folder, name) is not None:
+        if folder in found or (there := listing.find(folder, name)) is None:
+            continue
+        if os.path.isfile(os.path.join(folder, there)):  # /dev holds no images
             found.add(folder)
     return sorted(found)
 

@@ -72,7 +72,7 @@ _ROWS = (
         opener="openvino:OpenVINORuntime",
         formats=("openvino", "onnx"),
         precisions=(*_FLOATS, "int8"),
-        cache="openvino:cache_path",
+        cache="openvino_model:cache_path",
     ),
     RuntimeInfo(
         name="onnxruntime",

@@ -97,6 +97,10 @@ class Card:
                 data["training_images"] = [digits[i : i + MARK] for i in range(0, len(digits), MARK)]
             known = {f.name for f in fields(Card)}
             card = Card(**{key: value for key, value in data.items() if key in known})
+            if wrong := [
+                f.name for f in fields(Card) if f.type == "str" and not isinstance(getattr(card, f.name), str)
+            ]:
+                raise TypeError(f"{wrong[0]} is no text")
             card.class_names, card.category_ids = tuple(card.class_names), tuple(card.category_ids)
             card.notes = tuple(map(str, card.notes))
             card.feature_maps = tuple((int(h), int(w)) for h, w in card.feature_maps)
