@@ -3,7 +3,7 @@
 #                that it needs (0.5 GB) if need be; IMAGES="your.jpg own.jpg" WEIGHTS=file-or-name take the place of its own
 # make test      the tests, two files at a time (JOBS=1, JOBS=8 ...); installs if need be
 # make fuzz      FILES=20000 (SEED=1) mutated files against everything that reads files of others; SEED=2 and so on
-#                go on from there; 20000 are about 18 minutes of one core
+#                go on from there; 20000 are about 12 minutes of one core
 # make lint      style, formatting, types, layers of imports; installs if need be
 # make audit     known weaknesses (asks PyPI) and licences of all that is installed; installs if need be; fails, too, where
 #                either could not be found out
