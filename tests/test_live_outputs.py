@@ -4,6 +4,7 @@ import math
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from detection.errors import MobileSSDError
 from detection.images.video import Video
 from detection.live.sinks import Recording
 from detection.live.window import window_problem
+from detection.outputs.leftovers import salvage
 from detection.outputs.video import Recorder, RecordingStopped
 
 # ---------------------------------------------------------------- recorder
@@ -138,6 +140,25 @@ def test_a_long_recording_is_cut_into_files(tmp_path, monkeypatch):
         recording.write(np.zeros((48, 64, 3), np.uint8), i / 10)
     recording.close()
     assert [len(list(Video(tmp_path / f"out-part{i}.avi"))) for i in range(3)] == [1, 1, 1] and len(said) == 3
+
+
+def test_what_begins_while_leftovers_are_looked_at_is_none_of_them(tmp_path, monkeypatch):
+    """Its file is there before its lock is; so only what lay there at the start is looked at."""
+    begun, done = threading.Event(), threading.Event()
+
+    def slowly(*arguments):
+        begun.wait(10)
+        lines = salvage(*arguments)
+        done.set()
+        return lines
+
+    monkeypatch.setattr("detection.live.sinks.salvage", slowly)
+    left, new = tmp_path / ".out.64x48@10.000.00000000.part.avi", tmp_path / ".out.64x48@10.000.00000001.part.avi"
+    left.touch()
+    Recording(tmp_path / "out.avi", lambda: 10, lambda: True, None, lambda line: None)
+    new.touch()
+    begun.set()
+    assert done.wait(10) and new.exists() and not left.exists()
 
 
 # ---------------------------------------------------------------- window

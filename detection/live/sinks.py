@@ -15,7 +15,7 @@ from detection.live.mailbox import Mailbox
 from detection.live.overlay import draw_tracked, put_status
 from detection.live.pipeline import Result
 from detection.live.stats import Stats
-from detection.outputs.leftovers import salvage
+from detection.outputs.leftovers import leftovers, salvage
 from detection.outputs.video import LONGEST_GAP, Recorder
 
 Say = Callable[[str], object]
@@ -75,14 +75,15 @@ class Recording:
         self._quick = quick
         self._path, self._fps, self._live, self._minutes, self._say = path, fps, live, minutes, say
         Recorder(path, 1.0)  # complains at once about a name that cannot be recorded to
-        threading.Thread(target=self._salvage, name="salvage", daemon=True).start()
+        left = leftovers(path.parent, path.stem, path.suffix)  # now: none of our own is among them
+        threading.Thread(target=self._salvage, args=(left,), name="salvage", daemon=True).start()
         self._recorder: Recorder | None = None
         self._began = self._start = 0.0
         self._lock = threading.Lock()
         self.running = True
 
-    def _salvage(self) -> None:
-        for line in salvage(self._path.parent, self._path.stem, self._path.suffix):
+    def _salvage(self, left: list[Path]) -> None:
+        for line in salvage(self._path.parent, self._path.stem, self._path.suffix, left):
             self._say(line)
 
     def write(self, canvas: np.ndarray, seconds: float) -> None:

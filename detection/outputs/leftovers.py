@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -26,12 +27,17 @@ def note(size: tuple[int, int], fps: float) -> str:
     return f"{size[0]}x{size[1]}@{fps:.3f}."
 
 
-def salvage(folder: Path, stem: str, suffix: str) -> list[str]:
-    """Looks in a folder for what killed recordings have left whose names begin with `stem` and end with `suffix`. What plays
-    gets a name of its own, NAME-recovered; what does not goes. Returns a line for people for each. Recordings that are
-    being written are left alone."""
+def leftovers(folder: Path, stem: str, suffix: str) -> list[Path]:
+    """What recordings whose names begin with `stem` and end with `suffix` have in a folder, and have not finished."""
+    return sorted(folder.glob(f".{glob.escape(stem)}*.part{glob.escape(suffix)}"))
+
+
+def salvage(folder: Path, stem: str, suffix: str, among: Sequence[Path] | None = None) -> list[str]:
+    """Looks at the `leftovers` of a folder, or at those of them that are named: what plays gets a name of its own,
+    NAME-recovered; what does not goes. Returns a line for people for each. Recordings that are being written are left alone;
+    one that begins at this moment is not known as such before it has its lock, so whoever begins one beside lists first."""
     lines = []
-    for left in sorted(folder.glob(f".{glob.escape(stem)}*.part{glob.escape(suffix)}")):
+    for left in leftovers(folder, stem, suffix) if among is None else among:
         found = _PART.fullmatch(left.name)
         try:
             with locked(left, "is being written"):
