@@ -10,11 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .convolutions import SameConv2d as SameConv2d  # these four are known by their names here too
-from .convolutions import StridedConv2d as StridedConv2d
 from .convolutions import conv2d
-from .convolutions import same_padding as same_padding
-from .convolutions import spatial_size as spatial_size
 
 
 @dataclass(frozen=True)

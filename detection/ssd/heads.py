@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from backbones.blocks import ConvNormAct, Norm, conv2d
+from backbones.blocks import ConvNormAct, Norm
+from backbones.convolutions import conv2d
 from detection.errors import MobileSSDError
 from detection.ssd.spec import SSDSpec
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbones.blocks import ConvNormAct, Norm, activation_layer, conv2d, spatial_size
+from backbones.blocks import ConvNormAct, Norm, activation_layer
+from backbones.convolutions import conv2d, spatial_size
 from detection.ssd.heads import flatten
 from detection.ssd.spec import PyramidSpec, SSDSpec
 
