@@ -97,6 +97,7 @@ class Card:
                 data["training_images"] = [digits[i : i + MARK] for i in range(0, len(digits), MARK)]
             known = {f.name for f in fields(Card)}
             card = Card(**{key: value for key, value in data.items() if key in known})
+            # The rest is looked at later, by `card_check`; `interface` tells how a file is opened at all.
             if wrong := [
                 f.name for f in fields(Card) if f.type == "str" and not isinstance(getattr(card, f.name), str)
             ]:
