@@ -48,14 +48,14 @@ demo:
 
 # An environment that has everything is used as it is; else one is made.
 CHOSEN = $(if $(shell $(READY) && echo yes),$(PYTHON),$(TARGET))
-NEEDED := albumentations cv2 flask hypothesis importlinter msgspec mypy onnx openvino pyarrow pytest scipy starlette torch xdist
+NEEDED := albumentations cv2 flask hypothesis importlinter msgspec mypy onnx openvino pyarrow pytest pytest_timeout scipy starlette torch xdist
 READY = "$(PYTHON)" -c "import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, '$(NEEDED)'.split())))"
 
 JOBS ?= 2
 
 test:
 	@$(READY) || $(MAKE) install
-	"$(CHOSEN)" -m pytest -n $(JOBS) --dist loadfile
+	"$(CHOSEN)" -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 2
 
 FILES ?= 20000
 SEED ?= 1

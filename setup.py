@@ -87,6 +87,8 @@ EXTRAS = {
         "pytest>=8",
         # Two processes run the test files side by side: most tests use one thread, and many wait.
         "pytest-xdist>=3.5",
+        # A test that hangs ends after ten minutes, and its name and its threads' stacks are printed.
+        "pytest-timeout>=2.3",
         # Reads the requirements of requirements, for tools/licences.py.
         "packaging>=23",
         # Holds answers of the page's server to /openapi.json.

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 
 from detection.benchmark.harness import Program, ProgramFailed, run_once, side_by_side, table
@@ -80,7 +81,7 @@ def test_the_machine_is_described_and_a_table_lines_up():
     ],
 )
 def test_every_script_explains_itself(script):
-    done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / script), "--help"], capture_output=True, text=True)
+    done = children.run([sys.executable, str(ROOT / "benchmarks" / script), "--help"])
     assert done.returncode == 0 and "Wanted:" in done.stdout
 
 

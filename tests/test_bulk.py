@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import bulk_help as bulk
+import children
 import numpy as np
 import pytest
 
@@ -347,7 +347,7 @@ def test_a_local_run_imports_neither_torch_nor_what_it_does_not_use(weights, tmp
     code = f"import sys; from detection.cli.main import main; print(main(sys.argv[1:]), {heavy} & set(sys.modules))"
     args = ["detect", tmp_path / "in", "--weights", weights, "--shards", tmp_path / "out", "--shard-format", "jsonl"]
     root = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=root, capture_output=True, text=True)
+    done = children.run([sys.executable, "-c", code, *map(str, args)], cwd=root)
     assert done.stdout.splitlines()[-1] == "0 set()", done.stderr
 
 

@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import bulk_child
 import bulk_help as bulk
+import children
 import pytest
 
 from detection.cli.main import main
@@ -41,7 +41,7 @@ def whole(weights, images, tmp_path_factory):
 
 def killed(*args):
     script = Path(__file__).with_name("bulk_child.py")
-    done = subprocess.run([sys.executable, script, *map(str, args)], capture_output=True, text=True, timeout=240)
+    done = children.run([sys.executable, script, *map(str, args)])
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import children
 import pytest
 
 from detection.cli.main import COMMANDS, available_commands, main
@@ -18,7 +19,7 @@ def test_help_is_instant_and_imports_nothing_heavy():
         "print([name for name in ('numpy', 'cv2', 'torch', 'openvino', 'argparse') if name in sys.modules]); sys.exit(code)"
     )
     begin = time.perf_counter()
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    out = children.run([sys.executable, "-c", code], cwd=ROOT)
     took = time.perf_counter() - begin
     assert out.returncode == 0 and out.stdout.splitlines()[-1] == "[]"
     assert took < 2, "0.02 s where nothing else runs"

@@ -5,11 +5,11 @@ import logging
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 import tracemalloc
 
+import children
 import cv2
 import numpy as np
 import pytest
@@ -356,5 +356,5 @@ rows = torch.utils.data.DataLoader(range(100), num_workers=1, worker_init_fn=wor
 held = workers.started(rows)
 next(held)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = children.run([sys.executable, "-c", script], timeout=60)
     assert done.returncode == 0, done.stderr

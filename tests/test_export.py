@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import children
 import cv2
 import numpy as np
 import pytest
@@ -145,7 +146,7 @@ def test_exported_files_run_from_the_path_alone_without_torch_or_onnx(exported, 
         "assert 'openvino_telemetry' not in sys.modules, 'telemetry'\n"
     )
     command = [sys.executable, "-c", code, *map(str, (exported[0], exported[0], exported[1])), str(image)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = children.run(command)
     assert done.returncode == 0, done.stderr
 
 
@@ -258,7 +259,7 @@ def test_a_bundle_detects_by_itself_what_the_detector_detects(exported, tmp_path
     code += "print(json.dumps([(n, s, [float(v) for v in box]) for n, s, box in found]));"
     code += "assert 'torch' not in sys.modules and 'detection' not in sys.modules"
     command = [sys.executable, "-c", code, str(tmp_path / "image.png")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "bundle")
+    done = children.run(command, cwd=tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     wanted = Detector(exported[form], runtime=("onnxruntime", "openvino")[form], threads=1)(image)
@@ -266,10 +267,10 @@ def test_a_bundle_detects_by_itself_what_the_detector_detects(exported, tmp_path
     assert [s for _, s, _ in found] == wanted.scores.tolist() and [b for _, _, b in found] == wanted.boxes.tolist()
     tiled = "import detect, cv2, sys; found = detect.Detector(threads=1, views='2x2')(cv2.imread(sys.argv[1]));"
     tiled += "print(*[n for n, _, _ in found], sep=',')"
-    done = subprocess.run([*command[:2], tiled, command[3]], capture_output=True, text=True, cwd=tmp_path / "bundle")
+    done = children.run([*command[:2], tiled, command[3]], cwd=tmp_path / "bundle")
     assert done.stdout.strip().split(",") == wanted_of_tiles(exported[form], form, image), done.stderr
     script = [sys.executable, "detect.py", str(tmp_path / "image.png"), "--views", "300,512"]
-    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path / "bundle")
+    done = children.run(script, cwd=tmp_path / "bundle")
     assert done.returncode == 2 and "one input size" in done.stderr and done.stderr.count("\n") == 1
     script = [sys.executable, "detect.py", str(tmp_path / "image.png"), "--output", str(tmp_path / "drawn.jpg")]
     assert subprocess.run(script, capture_output=True, cwd=tmp_path / "bundle").returncode == 0

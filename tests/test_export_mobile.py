@@ -2,10 +2,10 @@
 
 import copy
 import importlib.util
-import subprocess
 import sys
 from dataclasses import replace
 
+import children
 import cv2
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_a_tflite_file_says_the_same_and_runs_from_its_path_alone(small, tmp_pat
     assert main(["export", str(file), "--bundle", str(tmp_path / "bundle")]) == 0
     cv2.imwrite(str(tmp_path / "image.png"), sample_images(None, 1)[0])
     command = [sys.executable, "detect.py", str(tmp_path / "image.png"), "--score", "0.05"]
-    done = subprocess.run(command, cwd=tmp_path / "bundle", capture_output=True, text=True)
+    done = children.run(command, cwd=tmp_path / "bundle")
     assert done.returncode == 0 and done.stdout.count(" 0.") > 5, done.stderr
 
 

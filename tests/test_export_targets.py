@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import cv2
 import numpy as np
 import pytest
@@ -194,7 +195,7 @@ def test_opencv_s_script_detects_by_itself(tmp_path, truth):
         cv2.imwrite(files[-1], image[..., ::-1])
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", code, *files]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    done = children.run(command, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
     answers = iter(json.loads(done.stdout))
 
@@ -298,7 +299,7 @@ def toolkit(tmp_path):
     def run(script, *words):
         environment = os.environ | {"PYTHONPATH": str(tmp_path / "kits")}
         command = [sys.executable, str(script), *words]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return children.run(command, cwd=tmp_path, env=environment)
 
     return run
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import children
 import numpy as np
 import pytest
 from live_help import CameraServer, FakeDetector, save_video, wait_until
@@ -355,7 +356,7 @@ def test_live_with_an_exported_file_needs_no_torch(tmp_path):
         "from detection.cli.main import main\n"
         f"sys.exit(main(['live', {str(film)!r}, '--headless', '--weights', {str(weights)!r}, '--threads', '1']))"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    run = children.run([sys.executable, "-c", code], cwd=ROOT, timeout=120)
     assert run.returncode == 0 and "film.avi: 5 frames" in run.stdout, run.stderr
 
 

@@ -4,12 +4,12 @@ import functools
 import http.server
 import re
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import children
 import cv2
 import numpy as np
 import pytest
@@ -169,4 +169,4 @@ def test_beyond_its_memory_a_process_gets_none():
         "from detection.live.frame_limit import limit_memory; limit_memory(1 << 26)\n"
         "try: bytearray(1 << 27)\nexcept MemoryError: print('none')"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "none\n"
+    assert children.run([sys.executable, "-c", code]).stdout == "none\n"

@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import children
 import cv2
 import numpy as np
 import pytest
@@ -200,5 +201,5 @@ def test_a_window_opens_where_there_is_a_display(display, monkeypatch):
         "print([window.show(np.full((48, 64, 3), i, np.uint8)) for i in range(5)]); window.close()"
     )
     root = Path(__file__).resolve().parents[1]
-    out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    out = children.run([sys.executable, "-c", code], cwd=root, timeout=60)
     assert out.returncode == 0 and out.stdout == "[True, True, True, True, True]\n" and out.stderr == ""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import children
 import pytest
 
 from detection.errors import EXTRAS
@@ -130,11 +131,9 @@ def test_a_machine_without_libgl_is_told_which_opencv_to_take(tmp_path):
     (tmp_path / "cv2.py").write_text(
         'raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")\n'
     )
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-m", "detection.cli.main", "detect", "photo.jpg"],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-        capture_output=True,
-        text=True,
     )
     assert done.returncode == 2 and done.stderr == (
         "error: OpenCV cannot be loaded, as this machine lacks libGL.so.1: "

@@ -4,12 +4,12 @@ import copy
 import multiprocessing
 import os
 import pickle
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import bulk_help as bulk
+import children
 import numpy as np
 import pytest
 
@@ -89,9 +89,7 @@ def in_fresh_process(*arguments):
     """What `forked` prints in a process that has used no runtime before."""
     code = f"import test_python_processes as tests; tests.forked(*{arguments!r})"
     env = os.environ | {"PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=env, capture_output=True, text=True, timeout=240
-    )
+    done = children.run([sys.executable, "-c", code], cwd=Path(__file__).parent, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

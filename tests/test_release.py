@@ -1,10 +1,10 @@
 """What ships: one file of trained weights, and a graph that takes its numbers out of it and needs no torch."""
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 import torch
@@ -103,7 +103,7 @@ def test_the_graph_is_small_and_says_the_same_without_torch(released, monkeypatc
         "import numpy as np\n"
         f"Detector({str(released)!r}, threads=1)(np.zeros((50, 60, 3), np.uint8))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = children.run([sys.executable, "-c", code], cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

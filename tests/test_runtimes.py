@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 from oracle import litert_reference, rgb, sigmoid
@@ -206,7 +207,7 @@ def test_the_card_of_an_onnx_file_is_read_without_any_library(small, tmp_path):
         "import sys; from pathlib import Path; from detection.weights.formats import card_of;"
         f"print(card_of(Path({str(file)!r})).name, {{'onnx', 'onnxruntime', 'torch'}} & set(sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "small set()\n"
+    assert children.run([sys.executable, "-c", code]).stdout == "small set()\n"
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.98])

@@ -1,8 +1,8 @@
 """Shapes without values: PyTorch's own, to the cell and to the word of an error, and without its compiler."""
 
-import subprocess
 import sys
 
+import children
 import pytest
 import torch
 from torch import nn
@@ -96,5 +96,5 @@ from detection.cli.main import main
 assert main(["info", "ssdlite_mobilenet_v2"]) == 0
 print(*sorted({"torch._dynamo", "sympy", "torchvision"} & set(sys.modules)), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = children.run([sys.executable, "-c", script])
     assert done.returncode == 0 and done.stderr == "\n", done.stderr

@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 
 from detection import Detector
@@ -103,13 +103,13 @@ def test_without_torch_weights_network_or_cache_it_detects(tmp_path):
     image = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     environment = os.environ | {"MOBILESSD_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", code, image, str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
+    done = children.run(command, cwd=ROOT, env=environment, timeout=120)
     assert done.returncode == 0 and "person" in done.stdout, done.stderr
 
 
 def test_the_demo_finds_her_and_plays_the_clip(tmp_path):
     command = [sys.executable, ROOT / "tools" / "demo.py", "--output", tmp_path]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=180)
+    done = children.run(list(map(str, command)), timeout=180)
     assert done.returncode == 0, done.stderr
     assert "hopper.jpg: person" in done.stdout and " fps" in done.stdout and "recorded" in done.stdout
     assert (tmp_path / "hopper.jpg").exists() and (tmp_path / "live.mp4").exists()

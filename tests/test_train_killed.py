@@ -1,10 +1,10 @@
 """kill -9 at any moment, in the middle of writing a checkpoint too: the run goes on and ends with the same weights."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import train_runs as runs
 
 
@@ -13,7 +13,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_left_alone(tmp_path):
     runs.shapes(tmp_path / "data", 2, "val")
     script = Path(__file__).with_name("train_child.py")
     command = [sys.executable, str(script), "killed", str(data), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = children.run(command)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["end"] == 0 and not found["left"]

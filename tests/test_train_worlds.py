@@ -1,10 +1,10 @@
 """Two processes of torchrun's kind (gloo) against one with the same global batch."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 import torch
 import train_runs as runs
@@ -21,7 +21,7 @@ def found(tmp_path_factory):
     data = runs.shapes(folder / "data", 12)
     runs.shapes(folder / "data", 5, "val")
     command = [sys.executable, str(Path(__file__).with_name("train_child.py")), "worlds", str(data), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = children.run(command, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stderr)
     return json.loads(done.stdout.splitlines()[-1]) | {"folder": folder}
