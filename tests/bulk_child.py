@@ -64,7 +64,8 @@ def killed(images: str, weights: str, out: str, deaths: int) -> dict[str, Any]:
         else:
             before = shards(out)
             child = fork(lambda: detect(images, weights, out))
-            while shards(out) == before:
+            until = time.monotonic() + 60  # a slow machine may have seen all of them at once, and no more come
+            while shards(out) == before and time.monotonic() < until:
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, 0.1))
             os.kill(child, signal.SIGKILL)

@@ -29,6 +29,12 @@ def test_every_fault_of_a_reader_is_found(tmp_path):
     assert found[7].detail.rpartition("KeyError: ")[2].strip("'\n") == (tmp_path / "fails-0-1" / "file").read_text()
 
 
+def test_children_that_die_again_and_again_end_the_run(tmp_path):
+    found = fuzz.run("fuzz_nothing", 32, 0, deaths=3)
+    assert [one.kind for one in found].count("died") == 3
+    assert found[-1] == fuzz.Outcome("dies:0:3", "left", "out, with 4 more")
+
+
 def test_the_same_seed_makes_the_same_file():
     data, tree = bytes(range(256)) * 4, {"a": [1, {"b": None}], "c": "text"}
     assert mutated(data, Random("x:1")) == mutated(data, Random("x:1")) != mutated(data, Random("x:2"))
@@ -43,7 +49,7 @@ FILES = int(os.environ.get("FUZZ_FILES", "400"))
 def test_mutated_weights_files_are_read_or_refused_in_one_line(tmp_path):
     for module in ("onnx", "openvino", "google.protobuf", "ai_edge_litert", "tflite"):
         pytest.importorskip(module, reason=f"needs {module}")
-    found = fuzz.run("fuzz_of_weights", FILES, 0, tmp_path)
+    found = fuzz.run("fuzz_of_weights", FILES, 0, tmp_path, deaths=3)
     assert all(one.fine for one in found), fuzz.report(found)
     assert sum(one.kind == "read" for one in found) > FILES // 10, (
         "nearly all are refused: the readers are hardly reached"
