@@ -1,6 +1,7 @@
 """`mobilessd data split` divides a data set into splits that are alike; `mobilessd data merge` joins several."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,17 +124,16 @@ def test_a_broken_split_is_not_left_out_of_a_division_in_silence(three_splits, t
     assert "instances_val.json" in capsys.readouterr().err
 
 
-def test_a_broken_split_is_named_and_the_others_are_merged(three_splits, cats_and_dogs, tmp_path, capsys):
+def test_a_broken_split_is_named_and_the_others_are_merged(three_splits, cats_and_dogs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # with long paths the line would be cut
     (three_splits / "annotations/instances_val.json").write_text('{"images": [')
     (three_splits / "test/images/1.png").unlink()
-    output = tmp_path / "out"
-    arguments = ["data", "merge", str(cats_and_dogs), str(three_splits), "--to", "yolo", "--output", str(output)]
+    output, three = Path("out"), three_splits.relative_to(tmp_path)
+    arguments = ["data", "merge", str(cats_and_dogs), str(three), "--to", "yolo", "--output", str(output)]
     assert main(arguments) == 2
     said = capsys.readouterr()
     (error,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
-    assert (
-        f"{output}: without 2 of 4 splits, which could not be used: {three_splits} val, {three_splits} test (" in error
-    )
+    assert f"{output}: without 2 of 4 splits, which could not be used: {three} val, {three} test (" in error
     assert f"{output} (train): 25 images" in said.out and {n: len(p) for n, p in open_parts(output).items()} == {
         "train": 25
     }
