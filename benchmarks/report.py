@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from detection import __version__
 from detection.benchmark.harness import ROOT, run_script
-from detection.benchmark.machine import describe, load, machine
+from detection.benchmark.machine import describe, machine
 from detection.processor import multiplies_bfloat16
 
 INT8 = "v1.int8.xml"  # made of --tflite, once, into --kept
@@ -146,7 +146,7 @@ def run(part: Part, args: argparse.Namespace) -> Said:
     }
     script, *words = part.command.split()
     command = [sys.executable, str(ROOT / "benchmarks" / script), *(given.get(word, word) for word in words)]
-    on, before, begin = machine(), load(), time.perf_counter()
+    on, begin = machine(), time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -174,7 +174,7 @@ def run(part: Part, args: argparse.Namespace) -> Said:
         code,
         time.perf_counter() - begin,
         time.strftime("%Y-%m-%d"),
-        before,
+        on["load"],
         describe(on),
     )
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from detection.benchmark import machine as machines
 from detection.benchmark.candidates import Candidate, candidates_of, peers_of
 from detection.benchmark.machine import describe, machine
 from detection.benchmark.summary import timing_table
@@ -68,6 +69,21 @@ def test_the_machine_is_described():
     said = machine()
     assert said["processor"] and said["packages"]["numpy"] and len(describe(said | {"load": 0.0})) == 2
     assert describe(said | {"load": 99.0})[-1].startswith("NOT A QUIET MACHINE")
+
+
+def test_the_load_is_what_others_do_now_and_not_what_the_program_itself_did_before(monkeypatch):
+    monkeypatch.setattr(machines, "MOMENT", 0.0)
+    monkeypatch.setattr(machines.os, "cpu_count", lambda: 4)
+    ticks = iter([(1000, 4000), (1050, 4100)])
+    monkeypatch.setattr(machines, "_core_seconds", lambda: next(ticks))
+    assert machines.load() == 2.0
+
+    def no_proc():
+        raise OSError
+
+    monkeypatch.setattr(machines, "_core_seconds", no_proc)
+    monkeypatch.setattr(machines.os, "getloadavg", lambda: (1.234, 2, 3), raising=False)
+    assert machines.load() == 1.23
 
 
 @pytest.mark.parametrize(
