@@ -75,13 +75,13 @@ def test_the_load_is_what_others_do_now_and_not_what_the_program_itself_did_befo
     monkeypatch.setattr(machines, "MOMENT", 0.0)
     monkeypatch.setattr(machines.os, "cpu_count", lambda: 4)
     ticks = iter([(1000, 4000), (1050, 4100)])
-    monkeypatch.setattr(machines, "_core_seconds", lambda: next(ticks))
+    monkeypatch.setattr(machines, "_core_ticks", lambda: next(ticks))
     assert machines.load() == 2.0
 
     def no_proc():
         raise OSError
 
-    monkeypatch.setattr(machines, "_core_seconds", no_proc)
+    monkeypatch.setattr(machines, "_core_ticks", no_proc)
     monkeypatch.setattr(machines.os, "getloadavg", lambda: (1.234, 2, 3), raising=False)
     assert machines.load() == 1.23
 

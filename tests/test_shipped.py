@@ -109,7 +109,7 @@ def test_without_torch_weights_network_or_cache_it_detects(tmp_path):
 
 def test_the_demo_finds_her_and_plays_the_clip(tmp_path):
     command = [sys.executable, ROOT / "tools" / "demo.py", "--output", tmp_path]
-    done = children.run(list(map(str, command)), timeout=180)
+    done = children.run(command, timeout=180)
     assert done.returncode == 0, done.stderr
     assert "hopper.jpg: person" in done.stdout and " fps" in done.stdout and "recorded" in done.stdout
     assert (tmp_path / "hopper.jpg").exists() and (tmp_path / "live.mp4").exists()

@@ -50,15 +50,15 @@ def load() -> float | None:
     """Cores that are busy while this process sleeps for a moment; None where the system does not say. The load average would
     hold against a benchmark what itself has done in the last minute; it is taken where there is no /proc/stat."""
     try:
-        before = _core_seconds()
+        before = _core_ticks()
         time.sleep(MOMENT)
-        busy, all_ = (now - then for now, then in zip(_core_seconds(), before))
+        busy, all_ = (now - then for now, then in zip(_core_ticks(), before))
         return round(busy / max(all_, 1) * (os.cpu_count() or 1), 2)
     except OSError:
         return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def _core_seconds() -> tuple[int, int]:
+def _core_ticks() -> tuple[int, int]:
     """Ticks of all cores in which something ran, a neighbour on the same host too (steal), and all ticks."""
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, idle, waiting, *others = map(int, file.readline().split()[1:9])
