@@ -256,6 +256,25 @@ def test_also_on_a_held_image_and_on_a_video_that_has_ended(browser, film, tab):
     server.close()
 
 
+def test_counts_stay_where_the_frame_comes_before_the_answer(browser, film):
+    """Of a video that has ended no later frame would show them again."""
+    server = Page([f"front={film}"], Reds(), speed="max")
+    tab = browser.page(server.url)
+    tab.until("window.mobilessd && mobilessd.tiles[0].image && mobilessd.tiles[0].status.state == 'ended'")
+
+    def late(route):
+        answer = route.fetch()
+        tab.until("mobilessd.tiles[0].gates.length == 1")
+        route.fulfill(response=answer)
+
+    tab.tab.route("**/api/watch", late)
+    draw(tab, "line", (0.1, 0.1), (0.9, 0.9))
+    tab.until("mobilessd.editor.picked && !mobilessd.editor.draft")
+    assert tab.js("mobilessd.tiles[0].gates.map(gate => gate.counts)") == ["0 in, 0 out"]
+    tab.close()
+    server.close()
+
+
 def test_copied_as_options(tab):
     draw(tab, "line", (0.5, 0), (0.5, 1))
     tab.until(f"{NAMES} == 'line 1'")

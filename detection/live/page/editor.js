@@ -101,7 +101,8 @@ export class Editor {
       .then((gate) => {
         if (this.draft === draft) [this.kind, this.draft] = [null, null];
         if (this.kind) return;
-        tile.gates = [...tile.gates.filter(({ id }) => id !== gate.id), { ...gate, counts: "" }];
+        // A frame may have shown it before this answer came; of a video that has ended there is no other frame.
+        if (!tile.gates.some(({ id }) => id === gate.id)) tile.gates = [...tile.gates, { ...gate, counts: "" }];
         this.pick(tile, gate.id, !COARSE);
       })
       .catch((error) => {
