@@ -1,8 +1,9 @@
 """From JPEG files to the twelve COCO numbers: our evaluation beside two plain loops, wall time of whole processes.
 
-    python benchmarks/evaluate_wall.py --weights detect.tflite --annotations A.json --images DIR [--rounds 3]
+    python benchmarks/evaluate_wall.py --weights detect.tflite --annotations A.json --images DIR [--int8 model.int8.xml] [--rounds 3]
 
-Candidates: `tools/eval_coco.py`; a loop over LiteRT's raw tensors with the same post-processing (score threshold 0.01,
+Candidates: `tools/eval_coco.py` in float32, the precision of record; with --int8 the same of an int8 form of the network, as
+LiteRT's file holds integers, too; a loop over LiteRT's raw tensors with the same post-processing (score threshold 0.01,
 class-wise NMS at IoU 0.6, 100 boxes); a loop over torchvision's ssdlite320_mobilenet_v3_large with random weights and
 its own post-processing. All end in pycocotools. Each is a process of its own on the same cores with the same threads,
 taken in turns; the clock runs from the start of the process to its end, imports included.
@@ -49,33 +50,29 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", required=True, metavar="W", help="a .tflite SSD, so that LiteRT runs it as well")
     parser.add_argument("--annotations", required=True, metavar="A.json")
     parser.add_argument("--images", required=True, metavar="DIR")
+    parser.add_argument("--int8", metavar="W", help="an int8 form of the same network, made by `mobilessd quantize`")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="float32", help="of ours (default: float32, the precision of record)")
     parser.add_argument("--engine", default="pycocotools", help="of ours: pycocotools or faster")
-    parser.add_argument("--candidates", default="ours,litert,torchvision", help="which of them, with commas")
+    parser.add_argument("--candidates", default="ours,ours int8,litert,torchvision", help="which of them, with commas")
     parser.add_argument("--json", metavar="OUT")
     return parser.parse_args()
 
 
 def programs(args: argparse.Namespace, wanted: list[str]) -> list[Program]:
     data, threads = (args.annotations, args.images), ("--threads", str(args.threads))
-    ours = ("--weights", args.weights, "--annotations", data[0], "--images", data[1], "--json", "OUT", *threads)
     program = partial(Program, threads=args.threads, pin=True)
-    rules = (
-        "--precision",
-        args.precision,
-        "--engine",
-        args.engine,
-        "--score",
-        "0.01",
-        "--iou",
-        "0.6",
-        "--max-detections",
-        "100",
-    )
+
+    def ours(name: str, weights: str, precision: str) -> Program:
+        files = ("--weights", weights, "--annotations", data[0], "--images", data[1], "--json", "OUT")
+        rules = ("--score", "0.01", "--iou", "0.6", "--max-detections", "100", "--engine", args.engine)
+        script = str(ROOT / "tools" / "eval_coco.py")
+        return program(name, (script, *files, *threads, "--precision", precision, *rules))
+
     every = {
-        "ours": program("ours", (str(ROOT / "tools" / "eval_coco.py"), *ours, *rules)),
+        "ours": ours("ours", args.weights, args.precision),
+        "ours int8": ours("ours int8", args.int8, "int8") if args.int8 else None,
         "litert": program("litert", (str(PROGRAMS / "litert_loop.py"), args.weights, *data, "OUT", *threads)),
         "torchvision": program(
             "torchvision", (str(PROGRAMS / "torchvision_loop.py"), *data, "OUT", *threads), warm_up=False
@@ -83,13 +80,14 @@ def programs(args: argparse.Namespace, wanted: list[str]) -> list[Program]:
     }
     if unknown := [name for name in wanted if name not in every]:
         raise SystemExit(f"error: no candidate {', '.join(unknown)}; there are {', '.join(every)}")
-    return [every[name] for name in wanted]
+    return [found for name in wanted if (found := every[name])]
 
 
 def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
     """The table and its honest footnotes (`text`), and everything as plain data."""
-    ours = next((one for one in series if one.program.name == "ours"), None)
-    head = ("candidate", "median s", "best s", "cpu s", "MiB", "AP", "ours is", "wanted", "")
+    named = {one.program.name: one for one in series}
+    ours, small = named.get("ours"), named.get("ours int8")
+    head = ("candidate", "median s", "best s", "cpu s", "MiB", "AP", "ours is", "wanted", "", *["int8 is"] * bool(small))
     rows, data = [head], []
     for one in series:
         name, said = one.program.name, one.runs[-1].answer
@@ -109,6 +107,9 @@ def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
             row["ratio_median"], row["ratio_best"] = ours.median / one.median, ours.best / one.best
             row["wanted"], row["met"] = WANTED[name], ours.median <= WANTED[name] * one.median
             words += [f"{row['ratio_median']:.2f} x", f"<= {WANTED[name]:.2f} x", "met" if row["met"] else "MISSED"]
+        if small is not None and name in WANTED:
+            row["ratio_int8"] = small.median / one.median
+            words += [*[""] * (len(head) - 1 - len(words)), f"{row['ratio_int8']:.2f} x"]
         rows.append((*words, *[""] * (len(head) - len(words))))
         data.append(row)
     conversion = f"The uncounted run of ours took {ours.warm_up.wall:.1f} s." if ours and ours.warm_up else ""
@@ -116,7 +117,7 @@ def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
     text = [
         *describe(on),
         f"{args.annotations}: {data[0]['images']} images, {args.rounds} rounds, in turns",
-        f"ours: {runtime or args.precision}, evaluation by {args.engine}; litert: the file's own precision",
+        f"ours: {runtime or args.precision}, evaluation by {args.engine}; litert: the file's own precision, int8",
         "",
         table(rows),
         "",

@@ -69,7 +69,7 @@ PARTS = {
     "eval": Part(
         "Evaluation",
         "From JPEG files to the twelve COCO numbers, whole processes.",
-        "evaluate_wall.py --weights TFLITE --annotations ANNOTATIONS --images IMAGES --rounds 1",  # 1.5
+        "evaluate_wall.py --weights TFLITE --int8 INT8 --annotations ANNOTATIONS --images IMAGES --rounds 1",  # 1.5
     ),
     "coco": Part(
         "COCO numbers of 95,000 boxes", "Both engines, and how far they are apart.", "coco_numbers.py --rounds 3"

@@ -76,6 +76,7 @@ def test_the_machine_is_described_and_a_table_lines_up():
         "coco_numbers.py",
         "detect_files.py",
         "evaluate_wall.py",
+        "evaluation_share.py",
         "server_attack.py",
         "train_throughput.py",
     ],
