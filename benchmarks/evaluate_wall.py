@@ -1,9 +1,10 @@
 """From JPEG files to the twelve COCO numbers: our evaluation beside two plain loops, wall time of whole processes.
 
-    python benchmarks/evaluate_wall.py --weights detect.tflite --annotations A.json --images DIR [--int8 model.int8.xml] [--rounds 3]
+    python benchmarks/evaluate_wall.py --weights detect.tflite --annotations A.json --images DIR [--rounds 3]
+        [--int8 model.int8.xml]
 
-Candidates: `tools/eval_coco.py` in float32, the precision of record; with --int8 the same of an int8 form of the network, as
-LiteRT's file holds integers, too; a loop over LiteRT's raw tensors with the same post-processing (score threshold 0.01,
+Candidates: `tools/eval_coco.py` in float32, the precision of record; with --int8 the same with an int8 form of the network,
+as LiteRT's file holds integers, too; a loop over LiteRT's raw tensors with the same post-processing (score threshold 0.01,
 class-wise NMS at IoU 0.6, 100 boxes); a loop over torchvision's ssdlite320_mobilenet_v3_large with random weights and
 its own post-processing. All end in pycocotools. Each is a process of its own on the same cores with the same threads,
 taken in turns; the clock runs from the start of the process to its end, imports included.
@@ -87,7 +88,18 @@ def report(series: list[Series], on: dict, args: argparse.Namespace) -> dict:
     """The table and its honest footnotes (`text`), and everything as plain data."""
     named = {one.program.name: one for one in series}
     ours, small = named.get("ours"), named.get("ours int8")
-    head = ("candidate", "median s", "best s", "cpu s", "MiB", "AP", "ours is", "wanted", "", *["int8 is"] * bool(small))
+    head = (
+        "candidate",
+        "median s",
+        "best s",
+        "cpu s",
+        "MiB",
+        "AP",
+        "ours is",
+        "wanted",
+        "",
+        *["int8 is"] * bool(small),
+    )
     rows, data = [head], []
     for one in series:
         name, said = one.program.name, one.runs[-1].answer
