@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from detection.cli.common import batch_size, positive_int, views_of, weights_of
+from detection.cli.common import batch_size, positive_int, weights_of
 from detection.errors import MobileSSDError
 
 NEED_SHARDS = ("shard_format", "shard_size", "engine", "workers", "batch")
@@ -58,7 +58,7 @@ def run_bulk(args: argparse.Namespace) -> int:
         "max_detections": args.max_detections,
         "classes": args.classes,
         "merge": args.merge,
-        "views": views_of(args),
+        "views": args.views,
         "tiles": args.tiles,
     }
     order = BulkOrder(

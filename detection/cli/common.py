@@ -66,7 +66,7 @@ def add_detector_arguments(
     text = "how each image is looked at: 300,512 (scales), tiles, 2x2, 3x2@0.2 (overlap), mirror, joined with +"
     if moving:
         text += "; auto: as many as a frame has time for; turn:2x2: one tile a frame"
-    result.add_argument("--views", type=view_list, metavar="V", help=f"{text} (default: once, as a whole)")
+    result.add_argument("--views", metavar="V", help=f"{text} (default: once, as a whole)")
     result.add_argument("--tiles", metavar="T", help="short for --views 1+T, as in 2x2: the whole image and its tiles")
 
 
@@ -87,7 +87,7 @@ def open_detector(
     from detection.runtimes.reopened import Opening
 
     with waiting("getting the network ready"):
-        weights, precision, views = weights_of(args), args.precision, views_of(args)
+        weights, precision, views = weights_of(args), args.precision, args.views
         may = tell is not None and precision == "auto" and at_own_size(weights, views, args.tiles)
         if may and suits_int8(weights, args.runtime, args.device):
             precision, weights = "int8", weights.in_precision("int8")
@@ -119,11 +119,6 @@ def at_own_size(weights: Weights, views: str | None, tiles: str | None) -> bool:
 
     own = weights.card.input_size
     return parse(joined(views, tiles) or "").sizes(own) == [own]
-
-
-def views_of(args: argparse.Namespace) -> str | None:
-    """--views (of `add_detector_arguments`) as one text."""
-    return ",".join(args.views) if args.views else None
 
 
 def weights_of(args: argparse.Namespace) -> Weights:
@@ -251,13 +246,6 @@ def name_list(text: str) -> list[str]:
     if not names:
         raise argparse.ArgumentTypeError("needs at least one class name, as in person,dog")
     return names
-
-
-def view_list(text: str) -> list[str]:
-    """argparse type: views with commas between them, each as it is written."""
-    if not text.strip(", "):
-        raise argparse.ArgumentTypeError("needs at least one view, as in 300,512 or 2x2")
-    return name_list(text)
 
 
 def device(text: str) -> str:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
-from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int, views_of
+from detection.cli.common import add_detector_arguments, name_list, open_detector, positive_int
 from detection.cli.pipes import words_beside
 from detection.errors import MobileSSDError, shown
 from detection.live.options import LiveOptions, PageOptions
@@ -128,7 +128,7 @@ def _moving_views(args: argparse.Namespace) -> str | None:
     """`auto`, or `turn:` and a grid, which are no views of one image: taken out of `args`. None for all other --views."""
     from detection.views import AUTO, TURN, parse
 
-    views = views_of(args) or ""
+    views = args.views or ""
     if views != AUTO and not views.startswith(TURN):
         return None
     if args.tiles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from detection.cli.common import name_list, thread_count, view_list, views_of
+from detection.cli.common import name_list, thread_count
 
 EPILOG = """\
 examples:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "COCO ground truth with scores; an existing file is continued"
     parser.add_argument("--output", required=True, metavar="JSON", help=text)
     text = "how a teacher looks at an image: 1, mirror, 2x2, 3x2@0.2 (overlap), tiles, joined with + (default: %(default)s)"
-    parser.add_argument("--views", type=view_list, default=VIEWS, metavar="V", help=text)
+    parser.add_argument("--views", default=VIEWS, metavar="V", help=text)
     parser.add_argument("--threads", type=thread_count, default=2, metavar="N", help="images labelled at once")
 
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from detection.views import parse
 
     for_many_images()
-    plan = parse(views_of(args) or "1")
+    plan = parse(args.views)
     images = [source.path for source in find_sources(args.images, recursive=True) if not source.video]
     teachers = [onnx.onnx_labeler(path, args.threads) for path in args.teacher]
     labeling.check_views(teachers, plan)
