@@ -8,8 +8,10 @@ import bulk_help as bulk
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from detection.boxes.detections import Detections
+from detection.boxes.detections import Detections, rounded
 from detection.data.open import open_data
 from detection.errors import MissingPackageError, MobileSSDError
 from detection.images.decode import decode_image, read_image
@@ -162,3 +164,14 @@ def test_the_image_that_was_given_is_remembered_for_plots_files_and_notebooks(tm
     assert found._repr_png_() is None
     with pytest.raises(MobileSSDError, match="photo.png: no such file"):
         found.plot()
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=8), st.sampled_from([2, 3, 5]))
+def test_numbers_are_rounded_as_python_rounds_them(values, decimals):
+    assert rounded(np.array(values, np.float32), decimals) == [round(value, decimals) for value in values]
+
+
+def test_ties_and_what_is_no_number_are_rounded_as_python_rounds_them():
+    ties = np.array([0.125, 0.375, 2.5, -0.125, -0.001], np.float32)
+    assert list(map(repr, rounded(ties, 2))) == ["0.12", "0.38", "2.5", "-0.12", "-0.0"]
+    assert np.isnan(rounded(np.array([np.nan], np.float32), 2)[0])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from types import SimpleNamespace
 from typing import Any
 
+from detection.boxes.detections import rounded
 from detection.files import write_output
 from detection.outputs import Record
 
@@ -44,24 +46,32 @@ class LiveCsv:
         pass
 
 
-def csv_lines(record: Record, columns: Sequence[str]) -> Iterator[str]:
+def csv_lines(record: Record, columns: Sequence[str]) -> list[str]:
     """A line for each box of a record, without its line end."""
     found = record.detections
     if found is None:
-        return
+        return []
     about: dict[str, Any] = {"file": record.name, "source": record.name, "image_id": record.image_id, "at": record.at}
     if record.frame is not None and record.time is not None:
         about |= {"frame": record.frame, "time": round(record.time, 3)}
-    tracks = found.track_ids.tolist() if found.track_ids is not None else [-1] * len(found)
-    for name, one, box, track in zip(found.names, found.to_coco(0), found.boxes, tracks):
-        corners = [round(float(value), 2) for value in box]
-        row = about | dict(zip(BOX, (name, one["category_id"], one["score"], *corners)))
-        row["track_id"] = "" if track < 0 else track
-        yield csv_line([row.get(column, "") for column in columns])
+    ids = found.category_ids or range(len(found.class_names))
+    boxes: dict[str, Any] = {
+        "class": found.names,
+        "category_id": [ids[c] for c in found.class_ids.tolist()],
+        "score": rounded(found.scores, 5),
+        **dict(zip(("x1", "y1", "x2", "y2"), rounded(found.boxes.T, 2))),
+    }
+    if found.track_ids is not None:
+        boxes["track_id"] = ["" if track < 0 else track for track in found.track_ids.tolist()]
+    return _lines(zip(*(boxes[name] if name in boxes else repeat(about.get(name, ""), len(found)) for name in columns)))
 
 
 def csv_line(row: Sequence[object]) -> str:
     """A row as text, without its line end."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(row)
-    return text.getvalue()
+    return _lines([row])[0]
+
+
+def _lines(rows: Iterable[Sequence[object]]) -> list[str]:
+    lines: list[str] = []
+    csv.writer(SimpleNamespace(write=lines.append), lineterminator="").writerows(rows)  # a call of `write` for each row
+    return lines
