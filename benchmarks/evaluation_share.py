@@ -1,13 +1,15 @@
 """How much of a training its evaluations take, in a short run and in a long one.
 
-    python benchmarks/evaluation_share.py --annotations A.json --images DIR [--val-annotations B.json --val-images DIR]
-        [--steps 40 4000] [--batch 16 4]
+    python benchmarks/evaluation_share.py --data PATH [--images DIR] [--val PATH] [--val-images DIR] [--steps 40 4000]
+        [--batch 16 4]
 
-Each run is `mobilessd train` from the weights that ship, with all else as it is by itself; a batch for each of --steps. The
-clock of evaluations runs from when the network begins to look at validation images until their COCO numbers are there, in
-the last evaluation as well; that of the run over the whole command, its start and its exported files included.
+Options of data as those of `mobilessd train`. Each run is that command from the weights that ship, with all else as it is by
+itself; a batch for each of --steps. The clock of evaluations runs from when the network begins to look at validation images
+until their COCO numbers are there, in the last evaluation as well; that of the run over the whole command, its start and its
+exported files included.
 
-Wanted: at most a tenth of the run.
+Wanted: at most a tenth of the run. (A run that sees few more images than validation has cannot: the
+evaluation at its end is of all of them.)
 """
 
 from __future__ import annotations
@@ -34,20 +36,20 @@ MOST = 0.1
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--annotations", required=True, metavar="A.json")
-    parser.add_argument("--images", required=True, metavar="DIR")
-    parser.add_argument("--val-annotations", metavar="B.json", help="default: those of training")
+    parser.add_argument("--data", required=True, metavar="PATH")
+    parser.add_argument("--images", metavar="DIR")
+    parser.add_argument("--val", metavar="PATH", help="validation (default: found by looking)")
     parser.add_argument("--val-images", metavar="DIR")
     parser.add_argument("--steps", nargs="+", type=int, default=[40, 4000])
     parser.add_argument("--batch", nargs="+", type=int, default=[16, 4])
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    val = (args.val_annotations or args.annotations, args.val_images or args.images)
+    given = {"--data": args.data, "--images": args.images, "--val": args.val, "--val-images": args.val_images}
+    data = [word for option, value in given.items() if value for word in (option, value)]
     on, rows = machine(args.threads), [("steps", "batch", "evaluations", "their s", "run s", "share", "")]
     most = 0.0
     for steps, batch in zip(args.steps, args.batch, strict=True):
         with tempfile.TemporaryDirectory() as folder, timed_evaluations() as seconds:
-            data = ["--data", args.annotations, "--images", args.images, "--val", val[0], "--val-images", val[1]]
             length = ["--steps", str(steps), "--batch", str(batch), "--threads", str(args.threads)]
             began = time.perf_counter()
             code = mobilessd(["train", *data, *length, "--output", f"{folder}/run"])
