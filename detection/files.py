@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from detection.errors import MobileSSDError, warn
+from detection.errors import BadDataError, MobileSSDError, warn
 
 
 def home() -> Path:
@@ -191,6 +191,20 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     except OSError:
         os.close(handle)
         raise
+
+
+@contextmanager
+def open_json(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A JSON file that somebody named, opened for reading. What the system says against it is BadDataError, one line."""
+    try:
+        with open_regular(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise BadDataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise BadDataError(f"{path}: a folder, where a JSON file is needed") from None
+    except OSError as error:
+        raise BadDataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _check_regular(path: str | os.PathLike, mode: int) -> None:

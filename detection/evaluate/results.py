@@ -17,7 +17,7 @@ from detection.data.ids import plain, plainly
 from detection.errors import BadDataError, some
 from detection.evaluate.categories import match_categories
 from detection.evaluate.truth import GroundTruth, indices, renumber
-from detection.files import open_regular
+from detection.files import open_json
 from detection.outputs.coco_json import write_rows
 
 
@@ -113,15 +113,8 @@ def concatenate(parts: Sequence[Results]) -> Results:
 
 def load_json(path: str | os.PathLike) -> Any:
     """The content of a JSON file. BadDataError if it is missing, empty, cut short or something else."""
-    try:
-        with open_regular(path) as file:
-            content = file.read()
-    except FileNotFoundError:
-        raise BadDataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise BadDataError(f"{path}: a folder, where a JSON file is needed") from None
-    except OSError as error:
-        raise BadDataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    with open_json(path) as file:
+        content = file.read()
     if not content.strip():
         raise BadDataError(f"{path}: not JSON: the file is empty")
     try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import IO, Any, BinaryIO
 
 from detection.errors import BadDataError
-from detection.files import open_regular
+from detection.files import open_json
 
 BLOCK = 1 << 20
 NEEDED = "an object with images, annotations, categories"
@@ -31,33 +31,26 @@ def stream(path: str | os.PathLike, keys: set[str] | None = None) -> Iterator[tu
     An empty list yields nothing; all keys are added to `keys`. Raises BadDataError, with the place, where the file is
     no JSON object or ends early.
     """
-    try:
-        with open_regular(path) as raw, io.TextIOWrapper(raw, _encoding_of(raw)) as file:
-            buffer = _Buffer(file)
-            try:
-                if (first := buffer.peek()) != "{":
-                    what = " but a list (results? give those with --results)" if first == "[" else ""
-                    raise BadDataError(f"{path}: not COCO ground truth{what}: needs {NEEDED}")
-                yield from _members(buffer, set() if keys is None else keys)
-            except json.JSONDecodeError as error:
-                raise _broken(path, f"{error.msg} in {buffer.place(error.pos)}") from None
-            except UnicodeError:
-                raise _broken(path, "not a text file in UTF-8 or UTF-16") from None
-            except IndexError:  # there is no next character
-                end = buffer.place(len(buffer.text))
-                raise _broken(path, f"it ends too early, in {end}" if buffer.started else "the file is empty") from None
-            except _Unexpected as error:
-                raise _broken(path, f"{error} in {buffer.place(buffer.at)}") from None
-            except RecursionError:
-                raise BadDataError(f"{path}: not COCO: nested too deep") from None
-            except ValueError:  # a number of more than 4300 digits
-                raise _broken(path, f"a number that is too long in {buffer.place(buffer.at)}") from None
-    except FileNotFoundError:
-        raise BadDataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise BadDataError(f"{path}: a folder, where a JSON file is needed") from None
-    except OSError as error:
-        raise BadDataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    with open_json(path) as raw, io.TextIOWrapper(raw, _encoding_of(raw)) as file:
+        buffer = _Buffer(file)
+        try:
+            if (first := buffer.peek()) != "{":
+                what = " but a list (results? give those with --results)" if first == "[" else ""
+                raise BadDataError(f"{path}: not COCO ground truth{what}: needs {NEEDED}")
+            yield from _members(buffer, set() if keys is None else keys)
+        except json.JSONDecodeError as error:
+            raise _broken(path, f"{error.msg} in {buffer.place(error.pos)}") from None
+        except UnicodeError:
+            raise _broken(path, "not a text file in UTF-8 or UTF-16") from None
+        except IndexError:  # there is no next character
+            end = buffer.place(len(buffer.text))
+            raise _broken(path, f"it ends too early, in {end}" if buffer.started else "the file is empty") from None
+        except _Unexpected as error:
+            raise _broken(path, f"{error} in {buffer.place(buffer.at)}") from None
+        except RecursionError:
+            raise BadDataError(f"{path}: not COCO: nested too deep") from None
+        except ValueError:  # a number of more than 4300 digits
+            raise _broken(path, f"a number that is too long in {buffer.place(buffer.at)}") from None
 
 
 def _encoding_of(raw: BinaryIO) -> str:
