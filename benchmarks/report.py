@@ -58,13 +58,13 @@ PARTS = {
         "One image to its boxes",
         "Milliseconds of resizing, network and post-processing, beside LiteRT. SSD V1 in int8, then the default weights "
         "in int8 and in float32.",
-        "stages.py --images IMAGES --weights INT8 SHIPPED ssdlite_mobilenet_v2.mobilessd --tflite TFLITE --number 40 --rounds 3 "
+        "stages.py --images IMAGES --weights INT8 SHIPPED ssdlite_mobilenet_v2.mobilessd --tflite TFLITE --number 40 --rounds 5 "
         "--limits 0.40 --post 0.25 0.08",  # 1
     ),
     "files": Part(
         "Files to boxes",
         "Many images with all cores, and one from the start of the process, beside LiteRT.",
-        "detect_files.py --weights INT8 --tflite TFLITE --images IMAGES --rounds 3",  # 1.5
+        "detect_files.py --weights INT8 --tflite TFLITE --images IMAGES --rounds 5",  # 2
     ),
     "eval": Part(
         "Evaluation",
