@@ -72,6 +72,11 @@ def draw(tab, kind, start, end, tile=0):
     tab.drag(tab.at(*start, tile), tab.at(*end, tile))
 
 
+def until_named(tab, name):
+    """Waits until what was drawn is there and its name may be typed over, as a person does: a frame may show it earlier."""
+    tab.until(f"{NAMES} == '{name}' && document.activeElement.matches('[data-bar=name]')")
+
+
 def kept(tmp_path):
     return {spec.name: spec for spec in GateFile(tmp_path / "watch.yaml").read()}
 
@@ -127,6 +132,7 @@ def test_a_zone_corner_by_corner(tab, tmp_path):
     tab.until(f"{NAMES} == 'zone 1' && mobilessd.editor.gates(mobilessd.tiles[0]).some(gate => gate.name == 'zone 1')")
     assert np.allclose(gates(tab)["zone 1"], [[0.1, 0.1], [0.5, 0.1], [0.9, 0.9], [0.2, 0.8]], atol=0.01)
     assert np.allclose(kept(tmp_path)["zone 1"].points, gates(tab)["zone 1"])
+    until_named(tab, "zone 1")
     tab.tab.keyboard.type("Füße")  # its name is chosen for being typed over
     tab.tab.keyboard.press("Enter")
     tab.until(f"{NAMES} == 'Füße'")
@@ -150,7 +156,7 @@ def test_escape_leaves_everything_as_it_was(tab, tmp_path):
 
 def test_moving_naming_swapping_removing_and_taking_back(tab, tmp_path):
     draw(tab, "line", (0.3, 0.2), (0.3, 0.8))
-    tab.until(f"{NAMES} == 'line 1'")
+    until_named(tab, "line 1")
     tab.tab.keyboard.press("Escape")
     tab.drag(tab.at(0.3, 0.5), tab.at(0.5, 0.5))  # it is chosen and moved by one pull
     tab.until("Math.abs(mobilessd.tiles[0].gates[0].points[0][0] - 0.5) < 0.01")
@@ -180,7 +186,7 @@ def test_with_keys_alone(tab, tmp_path):
     tab.tab.keyboard.press("Enter")
     assert tab.js("document.activeElement.className").startswith("tile")
     tab.tab.keyboard.press("Enter")
-    tab.until(f"{NAMES} == 'zone 1'")
+    until_named(tab, "zone 1")
     tab.tab.keyboard.type("desk")
     tab.tab.keyboard.press("Enter")
     tab.tab.focus("#gates button")
@@ -199,6 +205,7 @@ def test_two_browsers_see_each_others_changes(browser, server, tab):
     other.until(READY)
     draw(tab, "zone", (0.1, 0.1), (0.4, 0.4))
     other.until(f"{NAMES} == 'zone 1'")
+    until_named(tab, "zone 1")
     tab.tab.keyboard.press("Escape")
     # Both take it in hand; who lets go first is right.
     for one in (tab, other):
@@ -224,6 +231,7 @@ def test_several_cameras_have_their_own_zones_and_events_name_them(browser, film
     tab.until(f"{NAMES} == 'zone 1 · yard'")
     assert len(gates(tab, 0)) == 0 and kept(tmp_path)["zone 1"].source == "yard"
     assert tab.js("mobilessd.tiles.filter(tile => !tile.element.classList.contains('away')).length") == 2
+    until_named(tab, "zone 1 · yard")
     tab.until("/entered zone 1 yard/.test(document.getElementById('events').textContent)")
     assert not tab.js("document.getElementById('events').textContent.includes('front')")
     tab.tab.keyboard.press("Escape")
@@ -277,7 +285,7 @@ def test_counts_stay_where_the_frame_comes_before_the_answer(browser, film):
 
 def test_copied_as_options(tab):
     draw(tab, "line", (0.5, 0), (0.5, 1))
-    tab.until(f"{NAMES} == 'line 1'")
+    until_named(tab, "line 1")
     tab.tab.keyboard.type("Ann's door")
     tab.tab.keyboard.press("Enter")
     tab.until("mobilessd.tiles[0].gates[0].name != 'line 1'")
