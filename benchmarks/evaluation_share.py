@@ -15,7 +15,6 @@ evaluation at its end is of all of them.)
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from detection.benchmark.harness import run_script, table
 from detection.benchmark.machine import describe, machine
 from detection.cli.main import main as mobilessd
 from detection.train import finalize
-from detection.train.learn.history import JSONL
+from detection.train.learn.history import read_history
 
 MOST = 0.1
 
@@ -56,7 +55,7 @@ def main() -> int:
             whole = time.perf_counter() - began
             if code:
                 raise SystemExit(f"error: the run of {steps} steps ended with code {code}")
-            kept = [json.loads(line) for line in (Path(folder) / "run" / JSONL).read_text().splitlines()]
+            kept = read_history(Path(folder) / "run")
         assert sum("AP" in row for row in kept) <= len(seconds), "an evaluation whose time was not taken"
         share = sum(seconds) / whole
         most = max(most, share)

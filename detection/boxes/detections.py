@@ -125,6 +125,11 @@ class Detections:
         return [self.class_names[i] for i in self.class_ids]
 
     @property
+    def categories(self) -> np.ndarray:
+        """The data set's id of each detection's class, int64 [n]; where it has none, the index into `class_names`."""
+        return np.asarray(self.category_ids or range(len(self.class_names)), np.int64)[self.class_ids]
+
+    @property
     def path(self) -> str:
         """The path or address of the image or video; "" where it has none."""
         return self.origin.name if self.origin is not None else ""
@@ -174,11 +179,10 @@ class Detections:
 
     def to_coco(self, image_id: int | str = 1) -> list[dict[str, Any]]:
         """COCO results: a list of {image_id, category_id, bbox [x, y, width, height], score}."""
-        ids = self.category_ids or range(len(self.class_names))
         sizes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], 1)
         return [
-            {"image_id": image_id, "category_id": int(ids[c]), "bbox": box, "score": s}
-            for box, s, c in zip(rounded(sizes, 3), rounded(self.scores, 5), self.class_ids.tolist())
+            {"image_id": image_id, "category_id": category, "bbox": box, "score": s}
+            for box, s, category in zip(rounded(sizes, 3), rounded(self.scores, 5), self.categories.tolist())
         ]
 
     def to_yolo(self, path: str | os.PathLike | None = None, scores: bool = False) -> str:
@@ -199,8 +203,7 @@ class Detections:
         columns: dict[str, Any] = {"file": [self.path] * len(self)}
         if self.origin is not None and self.origin.frame is not None:
             columns |= {"frame": self.origin.frame, "time": self.origin.time}
-        ids = np.asarray(self.category_ids or range(len(self.class_names)), np.int64)
-        columns |= {"name": self.names, "class_id": self.class_ids, "category_id": ids[self.class_ids]}
+        columns |= {"name": self.names, "class_id": self.class_ids, "category_id": self.categories}
         columns |= {"score": self.scores, **dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T))}
         if self.track_ids is not None:
             columns["track_id"] = self.track_ids

@@ -54,10 +54,9 @@ def csv_lines(record: Record, columns: Sequence[str]) -> list[str]:
     about: dict[str, Any] = {"file": record.name, "source": record.name, "image_id": record.image_id, "at": record.at}
     if record.frame is not None and record.time is not None:
         about |= {"frame": record.frame, "time": round(record.time, 3)}
-    ids = found.category_ids or range(len(found.class_names))
     boxes: dict[str, Any] = {
         "class": found.names,
-        "category_id": [ids[c] for c in found.class_ids.tolist()],
+        "category_id": found.categories.tolist(),
         "score": rounded(found.scores, 5),
         **dict(zip(("x1", "y1", "x2", "y2"), rounded(found.boxes.T, 2))),
     }

@@ -50,12 +50,11 @@ def _row(one: Record) -> dict[str, Any]:
         return row | {"error": one.problem}
     d = one.detections
     height, width = d.image_size
-    ids = d.category_ids or range(len(d.class_names))
     # A float32 in its own shortest decimals, 0.7599 and not 0.7598999738693237: it reads back as the same float32.
     numbers = np.concatenate([d.scores[:, None], d.boxes], 1).astype(np.float32).astype(str)
     row["detections"] = [
-        {"name": name, "class_id": int(c), "category_id": int(ids[c])}
+        {"name": name, "class_id": c, "category_id": category}
         | dict(zip(("score", "x1", "y1", "x2", "y2"), map(float, values)))
-        for name, c, values in zip(d.names, d.class_ids, numbers)
+        for name, c, category, values in zip(d.names, d.class_ids.tolist(), d.categories.tolist(), numbers)
     ]
     return row | {"width": width, "height": height}
